@@ -1,0 +1,1 @@
+//! MetaStore: the ordered transactional store under the name space.

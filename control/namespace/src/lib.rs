@@ -1,0 +1,1 @@
+//! Inodes, dentries, mounts and the home's log.

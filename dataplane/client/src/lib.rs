@@ -1,0 +1,1 @@
+//! Finds the worker that holds the bytes: routing and read-ahead.

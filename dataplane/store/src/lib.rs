@@ -1,0 +1,1 @@
+//! Tiers, extent files, residency, eviction.

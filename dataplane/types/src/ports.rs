@@ -1,0 +1,156 @@
+//! The two ports by which the control path and the data path meet without importing each other.
+//!
+//! [`UfsMeta`]: the name space asks about the under file system; the worker, which alone reaches it, answers.
+//! [`PersistLog`]: the worker asks what is dirty and reports what it carried; the name space, which alone
+//! knows, answers. Both are joined in `tools/cli`. Calls are rare (a miss, a persisted file), so boxed
+//! futures cost nothing that counts.
+
+use crate::attr::{FileKind, TimeSpec};
+use crate::error::FsResult;
+use crate::ids::{ExtentId, Generation, Ino, MountId};
+use crate::key::UfsKey;
+use crate::name::Name;
+use crate::version::UfsVersion;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What an under file system says about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UfsAttr {
+    /// What it is.
+    pub kind: FileKind,
+    /// Length in bytes; 0 for a directory.
+    pub size: u64,
+    /// Last change of content.
+    pub mtime: TimeSpec,
+    /// Tells this content from any other of the key. A directory's may be empty.
+    pub version: UfsVersion,
+    /// Permission bits, where the UFS holds them.
+    pub mode: Option<u16>,
+    /// Owner and group, where the UFS holds them.
+    pub owner: Option<(u32, u32)>,
+    /// The target of a symbolic link.
+    pub link_target: Option<Box<[u8]>>,
+}
+
+/// Where a listing goes on; made by the adapter, opaque to everyone else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageToken(pub Box<[u8]>);
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirPageEntry {
+    /// Its name in the directory.
+    pub name: Name,
+    /// What it is; the attributes come with the listing where that costs nothing.
+    pub attr: UfsAttr,
+}
+
+/// A page of a listing. A listing that failed or stopped short is an error, never a short page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirPage {
+    /// The entries, each name once, in the adapter's own order.
+    pub entries: Vec<DirPageEntry>,
+    /// Where to go on; `None` after the last page.
+    pub next: Option<PageToken>,
+}
+
+/// What the name space may ask about the under file systems.
+pub trait UfsMeta: Send + Sync + 'static {
+    /// What `key` is; `None` if there is nothing.
+    fn stat<'a>(&'a self, mount: MountId, key: &'a UfsKey) -> BoxFuture<'a, FsResult<Option<UfsAttr>>>;
+
+    /// A page of the directory `key`, at most `limit` entries.
+    fn list<'a>(
+        &'a self,
+        mount: MountId,
+        key: &'a UfsKey,
+        from: Option<PageToken>,
+        limit: usize,
+    ) -> BoxFuture<'a, FsResult<DirPage>>;
+}
+
+/// Where the bytes of a file are, as the name space knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentLocation {
+    /// The inode.
+    pub ino: Ino,
+    /// The mount it belongs to.
+    pub mount: MountId,
+    /// Where the UFS has its content just now, and which version; `None` if the UFS has none.
+    pub ufs: Option<(UfsKey, UfsVersion)>,
+    /// The extent that holds what was written here.
+    pub extent: Option<ExtentId>,
+    /// Length in bytes.
+    pub size: u64,
+    /// The change this describes.
+    pub generation: Generation,
+}
+
+/// One thing to carry to the under file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PersistTask {
+    /// Put the content of an inode at a key. `expect` is the version the UFS should have there before.
+    Put {
+        /// What to put.
+        content: ContentLocation,
+        /// Where to put it.
+        to: UfsKey,
+        /// What should be there before: another version is a conflict.
+        expect: Option<UfsVersion>,
+        /// Attributes to put with it.
+        attr: UfsAttr,
+    },
+    /// Make a directory.
+    MakeDir {
+        /// The directory's inode.
+        ino: Ino,
+        /// Its mount.
+        mount: MountId,
+        /// Where.
+        key: UfsKey,
+        /// The change this describes.
+        generation: Generation,
+        /// Attributes to put with it.
+        attr: UfsAttr,
+    },
+    /// Take away what was deleted or renamed here.
+    Remove {
+        /// The mount.
+        mount: MountId,
+        /// What to take away.
+        key: UfsKey,
+        /// Whether it is a directory.
+        kind: FileKind,
+        /// What should be there: another version is a conflict and stays.
+        expect: Option<UfsVersion>,
+    },
+}
+
+/// What came of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PersistOutcome {
+    /// Carried; the UFS now has this version (`None` for a removal).
+    Done(Option<UfsVersion>),
+    /// The content changed while it was read; it stays dirty and is queued again.
+    Changed,
+    /// The UFS had changed: ours was put beside theirs under this key, theirs keeps the name.
+    Conflict(UfsKey),
+    /// The UFS cannot hold it; not tried again until it changes.
+    Unpersistable(String),
+    /// It failed; the queue tries again with back-off.
+    Failed(String),
+}
+
+/// What the worker asks the name space about dirty inodes, and tells it.
+pub trait PersistLog: Send + Sync + 'static {
+    /// The next task that is due; waits until there is one.
+    fn next(&self) -> BoxFuture<'_, PersistTask>;
+
+    /// Records what came of a task, durably, in one transaction that checks its generation.
+    fn finish<'a>(&'a self, task: &'a PersistTask, outcome: PersistOutcome) -> BoxFuture<'a, FsResult<()>>;
+}

@@ -1,0 +1,1 @@
+//! Serves pages to peers and front doors: read, fill, write, persist.

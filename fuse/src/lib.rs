@@ -1,0 +1,1 @@
+//! Kernel channels and the dispatch of FUSE requests.

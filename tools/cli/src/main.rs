@@ -1,0 +1,2 @@
+//! `forebay`: the one binary, where all parts are put together.
+fn main() {}

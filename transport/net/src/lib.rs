@@ -1,0 +1,1 @@
+//! Endpoints: how a request reaches a worker.

@@ -1,0 +1,1 @@
+//! File-system semantics, the same for every front door.
