@@ -116,3 +116,16 @@ impl Caller {
     /// The daemon itself.
     pub const DAEMON: Self = Self { uid: 0, gid: 0, pid: 0 };
 }
+
+/// What the local file system says about an extent file: the authority for an inode while it is open for write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileTimes {
+    /// Length in bytes.
+    pub len: u64,
+    /// Last change of content.
+    pub mtime: TimeSpec,
+    /// Last change of anything.
+    pub ctime: TimeSpec,
+    /// Space taken, in units of 512 bytes.
+    pub blocks_512: u64,
+}

@@ -24,7 +24,7 @@ mod ports;
 mod units;
 mod version;
 
-pub use attr::{Attr, Caller, FileKind, InodeState, SetAttr, SetTime, TimeSpec};
+pub use attr::{Attr, Caller, FileKind, FileTimes, InodeState, SetAttr, SetTime, TimeSpec};
 pub use checksum::{PageChecksum, crc32c};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{FsError, FsErrorKind, FsResult};
