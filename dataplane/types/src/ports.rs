@@ -90,41 +90,87 @@ pub struct ContentLocation {
     pub generation: Generation,
 }
 
-/// One thing to carry to the under file system.
+/// One thing to carry to the under file system: made from the state of a name at the moment it is handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PersistTask {
-    /// Put the content of an inode at a key. `expect` is the version the UFS should have there before.
+pub struct PersistTask {
+    /// Names the task between [`PersistLog::next`] and [`PersistLog::finish`].
+    pub id: u64,
+    /// The mount it concerns.
+    pub mount: MountId,
+    /// The inode it concerns; for a removal the one that had the name, if it is known.
+    pub ino: Ino,
+    /// The change that is carried.
+    pub generation: Generation,
+    /// What to do.
+    pub work: PersistWork,
+}
+
+/// What is to be done to the under file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PersistWork {
+    /// Put the content of a regular file at `to`. Another version than `expect` there is a conflict.
     Put {
         /// What to put.
         content: ContentLocation,
-        /// Where to put it.
+        /// Where.
         to: UfsKey,
-        /// What should be there before: another version is a conflict.
+        /// What should be there before; `None`: nothing.
         expect: Option<UfsVersion>,
         /// Attributes to put with it.
         attr: UfsAttr,
     },
-    /// Make a directory.
+    /// Make a directory; one that is there already will do.
     MakeDir {
-        /// The directory's inode.
-        ino: Ino,
-        /// Its mount.
-        mount: MountId,
         /// Where.
         key: UfsKey,
-        /// The change this describes.
-        generation: Generation,
         /// Attributes to put with it.
         attr: UfsAttr,
     },
-    /// Take away what was deleted or renamed here.
-    Remove {
-        /// The mount.
-        mount: MountId,
-        /// What to take away.
+    /// Make a symbolic link (the target stands in `attr`) or a pipe.
+    MakeSpecial {
+        /// Where.
         key: UfsKey,
-        /// Whether it is a directory.
+        /// What should be there before; `None`: nothing.
+        expect: Option<UfsVersion>,
+        /// Kind, target and attributes.
+        attr: UfsAttr,
+    },
+    /// Give the file at `existing` the further name `to`.
+    Link {
+        /// A name it has.
+        existing: UfsKey,
+        /// The name it gets.
+        to: UfsKey,
+        /// What should be at `to` before; `None`: nothing.
+        expect: Option<UfsVersion>,
+    },
+    /// Bring a file or directory, unchanged, from one key to another.
+    Move {
+        /// Where it is.
+        from: UfsKey,
+        /// Where it goes.
+        to: UfsKey,
+        /// What it is.
+        kind: FileKind,
+        /// The version it should have; `None` for directories.
+        version: Option<UfsVersion>,
+        /// What should be at `to` before; `None`: nothing.
+        replaces: Option<UfsVersion>,
+    },
+    /// Set mode, owner and times of what is there.
+    SetAttr {
+        /// Where.
+        key: UfsKey,
+        /// What it is.
+        kind: FileKind,
+        /// What to set.
+        attr: UfsAttr,
+    },
+    /// Take away what was deleted or replaced here.
+    Remove {
+        /// Where.
+        key: UfsKey,
+        /// What it is.
         kind: FileKind,
         /// What should be there: another version is a conflict and stays.
         expect: Option<UfsVersion>,
@@ -134,23 +180,36 @@ pub enum PersistTask {
 /// What came of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PersistOutcome {
-    /// Carried; the UFS now has this version (`None` for a removal).
-    Done(Option<UfsVersion>),
-    /// The content changed while it was read; it stays dirty and is queued again.
+    /// Carried; what the UFS has now (`None` after a removal).
+    Done(Option<UfsAttr>),
+    /// The content changed while it was read; what was uploaded was thrown away.
     Changed,
-    /// The UFS had changed: ours was put beside theirs under this key, theirs keeps the name.
-    Conflict(UfsKey),
+    /// The UFS had changed. Ours, if it had bytes, was put under this key; theirs keeps the name.
+    Conflict(Option<UfsKey>),
     /// The UFS cannot hold it; not tried again until it changes.
     Unpersistable(String),
     /// It failed; the queue tries again with back-off.
     Failed(String),
 }
 
+/// What an inode is after a task was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The UFS has what we have: the extent may be bound to the new version and be evicted.
+    Clean,
+    /// It changed meanwhile, or more is to be carried.
+    StillDirty,
+}
+
 /// What the worker asks the name space about dirty inodes, and tells it.
 pub trait PersistLog: Send + Sync + 'static {
-    /// The next task that is due; waits until there is one.
+    /// The next task that is due; waits until there is one. Tasks that could cross are never out together.
     fn next(&self) -> BoxFuture<'_, PersistTask>;
 
-    /// Records what came of a task, durably, in one transaction that checks its generation.
-    fn finish<'a>(&'a self, task: &'a PersistTask, outcome: PersistOutcome) -> BoxFuture<'a, FsResult<()>>;
+    /// Records what came of a task, in one transaction that checks its generation.
+    fn finish<'a>(
+        &'a self,
+        task: &'a PersistTask,
+        outcome: PersistOutcome,
+    ) -> BoxFuture<'a, FsResult<Settled>>;
 }
