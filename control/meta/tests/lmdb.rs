@@ -1,5 +1,7 @@
 //! The embedded engine: the suite, damage, a full map, a second opener, and kill -9.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use forebay_meta::{Batch, LmdbOptions, LmdbStore, MetaError, MetaStore, conformance};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
