@@ -1,0 +1,3 @@
+//! `forebay-verify`: tools that prove what a mounted directory keeps.
+
+fn main() {}
