@@ -1,0 +1,89 @@
+//! The watch over the shards: one thread that reports a task while it still holds its shard.
+//!
+//! The shard itself counts a stall when the poll is over. A poll that never ends would never be counted, so
+//! the watch looks from outside, at what the shard writes down before and after each poll.
+
+use crate::inbox::{Inbox, Phase};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// When the present poll of a shard began: nanoseconds since `epoch`, 0 between polls.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    epoch: Instant,
+    began: AtomicU64,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self { epoch: Instant::now(), began: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn begin(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.epoch).as_nanos() as u64;
+        self.began.store(nanos.max(1), Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.began.store(0, Relaxed);
+    }
+
+    /// When the present poll began, as a name for it, and for how long it has run.
+    fn present(&self) -> Option<(u64, Duration)> {
+        let began = self.began.load(Relaxed);
+        let since = || self.epoch.elapsed().saturating_sub(Duration::from_nanos(began));
+        (began != 0).then(|| (began, since()))
+    }
+}
+
+/// Ends the watching thread when dropped.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    over: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Watcher {
+    pub(crate) fn start(shards: Arc<[Arc<Inbox>]>, stall_after: Duration) -> std::io::Result<Self> {
+        let over = Arc::new((Mutex::new(false), Condvar::new()));
+        let seen = Arc::clone(&over);
+        let body = move || watch(&shards, stall_after, &seen);
+        let thread = std::thread::Builder::new().name("forebay-watch".into()).spawn(body)?;
+        Ok(Self { over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        *self.over.0.lock() = true;
+        self.over.1.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It has no code that panics; and a watch that died is no reason to fail a stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(shards: &[Arc<Inbox>], stall_after: Duration, over: &(Mutex<bool>, Condvar)) {
+    let interval = (stall_after * 4).clamp(Duration::from_millis(20), Duration::from_secs(1));
+    let mut reported = vec![0u64; shards.len()];
+    let mut ended = over.0.lock();
+    while !*ended {
+        over.1.wait_for(&mut ended, interval);
+        for (shard, reported) in shards.iter().zip(&mut reported) {
+            report(shard, stall_after.max(interval), reported);
+        }
+    }
+}
+
+/// Says once for each poll that it goes on for too long.
+fn report(shard: &Inbox, limit: Duration, reported: &mut u64) {
+    let Some((began, held)) = shard.watch.present() else { return };
+    if held > limit && *reported != began && shard.phase() != Phase::Ending {
+        *reported = began;
+        shard.counters.stuck.add(1);
+        tracing::error!(shard = %shard.id, ?held, "a task holds its shard and has not let go");
+    }
+}
