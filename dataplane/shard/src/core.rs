@@ -142,6 +142,7 @@ impl Core {
         tasks.iter().for_each(|task| task.shared.finish());
         let dropped = tasks.len();
         drop(tasks);
+        self.counters().finished.add_mine(dropped as u64);
         self.ready.borrow_mut().clear();
         dropped
     }

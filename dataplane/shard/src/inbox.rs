@@ -192,6 +192,7 @@ impl Inbox {
 
     /// The shard's last act: whatever comes in from now on is dropped by whoever brings it.
     pub(crate) fn close(&self) {
+        self.phase.fetch_max(Phase::Ending as u8, SeqCst);
         self.closed.store(true, SeqCst);
         fence(SeqCst);
         self.woken.drain_into(&mut VecDeque::new());

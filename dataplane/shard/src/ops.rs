@@ -79,6 +79,12 @@ pub(crate) fn complete(core: &Core, token: usize, result: i32) {
     }
 }
 
+/// Operations that the driver has not completed.
+pub(crate) fn in_flight(core: &Core) -> usize {
+    let ops = core.ops.borrow();
+    ops.iter().filter(|(_, entry)| !matches!(entry.state, State::Completed(_))).count()
+}
+
 /// Ready with the kernel's result and what the operation held.
 #[derive(Debug)]
 pub(crate) struct Completion {

@@ -22,6 +22,9 @@ const TIME_PER_TURN: Duration = Duration::from_micros(500);
 /// How long an ending shard waits for the kernel to let go of buffers.
 const LAST_COMPLETIONS_WAIT: Duration = Duration::from_secs(2);
 
+/// How often it looks meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// How a shard ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ended {
@@ -116,7 +119,7 @@ fn poll_ready(core: &Core) {
     let enough = before + TIME_PER_TURN;
     for _ in 0..POLLS_PER_TURN {
         let Some(task) = core.ready.borrow_mut().pop_front() else { return };
-        poll_task(core, &task);
+        poll_task(core, &task, before);
         let after = core.driver.borrow().now();
         note_stall(core, before, after);
         before = after;
@@ -135,11 +138,11 @@ fn note_stall(core: &Core, before: Instant, after: Instant) {
     }
 }
 
-fn poll_task(core: &Core, shared: &Arc<TaskRef>) {
+fn poll_task(core: &Core, shared: &Arc<TaskRef>, now: Instant) {
     let Some((mut future, waker)) = take_future(core, shared) else { return };
     core.counters().polls.add_mine(1);
     shared.begin_poll();
-    core.inbox.watch.begin(core.driver.borrow().now());
+    core.inbox.watch.begin(now);
     let polled = guarded(core, || future.as_mut().poll(&mut Context::from_waker(&waker)));
     let finished = !matches!(polled, Some(Poll::Pending));
     if finished {
@@ -203,17 +206,16 @@ fn end(core: &Core, events: &mut Vec<Event>) -> Ended {
     core.inbox.close();
     let dropped = guarded(core, || core.drop_tasks()).unwrap_or(0);
     let give_up = Instant::now() + LAST_COMPLETIONS_WAIT;
-    while !core.ops.borrow().is_empty() && Instant::now() < give_up {
-        if turn(core, Patience::UpTo(Duration::from_millis(20)), events).is_err() {
+    while ops::in_flight(core) > 0 && Instant::now() < give_up {
+        if turn(core, Patience::UpTo(LOOK), events).is_err() {
             break;
         }
     }
-    let left = std::mem::take(&mut *core.ops.borrow_mut());
-    let in_flight = left.len();
+    let in_flight = ops::in_flight(core);
     if in_flight > 0 {
         tracing::error!(shard = %core.inbox.id, in_flight, "the kernel still holds buffers: they are given up");
         // Never dropped: the kernel may write into these frames at any time.
-        std::mem::forget(left);
+        std::mem::forget(std::mem::take(&mut *core.ops.borrow_mut()));
     }
     Ended { dropped, in_flight }
 }

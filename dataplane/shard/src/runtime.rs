@@ -21,6 +21,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
@@ -284,7 +285,12 @@ fn shard_thread(
         Err(error) => return drop(ready.send(Err(error))),
     };
     let entered = core::enter(&core);
-    let outcome = run::run(&core);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run::run(&core))).unwrap_or_else(|panic| {
+        // Not a task: those are caught one by one. The kernel may be writing into frames whose owners this
+        // unwinding would free, and requests would hang; a death at once loses nothing that was promised.
+        tracing::error!(shard = %inbox.id, message = run::panic_message(&*panic), "the executor failed");
+        std::process::abort()
+    });
     drop(entered);
     drop(core);
     // As above.

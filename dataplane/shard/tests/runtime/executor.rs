@@ -1,9 +1,6 @@
 //! Tasks, timers, mailboxes, panics and the stop, on real rings.
-#![allow(clippy::unwrap_used, reason = "a failed step of the preparation fails the test")]
 
-mod common;
-
-use common::{small, start};
+use crate::common::{small, start};
 use forebay_shard::{
     BlockingError, CallError, Elapsed, ShardsConfig, SpawnError, StartError, arena, blocking, current, sleep,
     spawn, stop_requested, timeout, yield_now,

@@ -1,9 +1,6 @@
 //! Frames and files on real rings: contents, ends of files, exhaustion, and frames the kernel still holds.
-#![allow(clippy::unwrap_used, reason = "a failed step of the preparation fails the test")]
 
-mod common;
-
-use common::{small, start};
+use crate::common::{small, start};
 use forebay_shard::{Allocate, ArenaError, File, Frame, arena, sleep, spawn, timeout, yield_now};
 use forebay_types::ByteSize;
 use std::cell::RefCell;
