@@ -21,6 +21,8 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod open;
 mod options;

@@ -130,10 +130,12 @@ impl Root {
 fn rename_checked(source: &Place, target: &Place, target_free: bool, key: &UfsKey) -> UfsResult<()> {
     let (from, to) = (source.name.as_bytes(), target.name.as_bytes());
     let flags = if target_free { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-    match rustix::fs::renameat_with(&source.dir, from, &target.dir, to, flags) {
-        Err(Errno::INVAL | Errno::NOSYS) if target_free => {
-            rustix::fs::renameat(&source.dir, from, &target.dir, to).or_fault("rename to", key)
-        }
+    let mut renamed = rustix::fs::renameat_with(&source.dir, from, &target.dir, to, flags);
+    if target_free && matches!(renamed, Err(Errno::INVAL | Errno::NOSYS)) {
+        // NFS has no RENAME_NOREPLACE; there the check that came before stands alone.
+        renamed = rustix::fs::renameat(&source.dir, from, &target.dir, to);
+    }
+    match renamed {
         Err(Errno::INVAL) => {
             Err(UfsError::Invalid(format!("{key}: a directory cannot be moved into itself")))
         }

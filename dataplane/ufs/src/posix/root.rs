@@ -4,6 +4,7 @@ use super::fault::OrFault;
 use super::stat::version_of;
 use crate::error::{OpenError, UfsError, UfsResult};
 use crate::ufs::{Expect, Space};
+use forebay_types::limits::PATH_LEN_MAX;
 use forebay_types::{Name, UfsKey, UfsVersion};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fd::{AsFd, OwnedFd};
@@ -87,6 +88,12 @@ impl Root {
 
     /// Where `key` can have its name: as [`Self::place`], for names that a file may have.
     pub(super) fn place_for_new(&self, key: &UfsKey) -> UfsResult<Place> {
+        if key.as_bytes().len() > PATH_LEN_MAX {
+            return Err(UfsError::Unpersistable(format!(
+                "a path of {} bytes is too long",
+                key.as_bytes().len()
+            )));
+        }
         let place = self.place(key)?;
         if is_reserved(place.name.as_bytes()) {
             return Err(UfsError::Unpersistable(format!("{key}: names that begin so are reserved")));
