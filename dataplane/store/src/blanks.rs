@@ -1,0 +1,213 @@
+//! Extent files made beforehand, so that creating a file waits for no file system.
+//!
+//! **Owns** the ids (none is ever used twice), the pool of empty open files, and the helper thread that refills the pool
+//! and unlinks what was removed, in batches. **Never does** anything a caller waits for, except that an empty pool makes
+//! the next file on the spot.
+//!
+//! Consecutive ids share a directory, so one directory sync makes a whole batch of blanks outlive a power loss, and the
+//! first `fsync` of a new file has no directory to sync.
+
+use crate::error::StoreError;
+use crate::store::Store;
+use crate::tier::Tier;
+use crossbeam_queue::ArrayQueue;
+use forebay_shard::File;
+use forebay_types::ExtentId;
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Ids are promised on disk in steps of this many, so that the header is written seldom.
+const ID_STEP: u64 = 4096;
+/// How many files the helper unlinks before it looks for other work.
+const UNLINK_BATCH: usize = 256;
+/// The helper looks at its work at least this often.
+const HELPER_NAP: Duration = Duration::from_secs(1);
+
+/// Hands out extent ids.
+#[derive(Debug)]
+pub(crate) struct Ids(Mutex<IdRange>);
+
+#[derive(Debug)]
+struct IdRange {
+    next: u64,
+    mark: u64,
+}
+
+impl Ids {
+    pub(crate) fn starting_at(next: u64) -> Self {
+        Self(Mutex::new(IdRange { next, mark: next }))
+    }
+
+    /// The next id; every [`ID_STEP`] ids the mark on every tier is raised first. Blocks.
+    pub(crate) fn take(&self, tiers: &[Arc<Tier>]) -> Result<ExtentId, StoreError> {
+        let mut range = self.0.lock();
+        if range.next == range.mark {
+            let mark = range.mark + ID_STEP;
+            tiers.iter().try_for_each(|tier| tier.raise_id_mark(mark))?;
+            range.mark = mark;
+        }
+        let id = ExtentId(range.next);
+        range.next += 1;
+        Ok(id)
+    }
+}
+
+/// An empty extent file.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    pub(crate) id: ExtentId,
+    pub(crate) file: File,
+    pub(crate) entry_synced: bool,
+}
+
+impl Blank {
+    /// Makes one. Blocks.
+    pub(crate) fn make(tier: &Tier, id: ExtentId) -> Result<Self, StoreError> {
+        let path = tier.path_of(id);
+        let io = |e| StoreError::io(format!("creating {}", path.display()), e);
+        tier.make_dir_of(id).map_err(io)?;
+        let file = fs::File::options().read(true).write(true).create_new(true).open(&path).map_err(io)?;
+        Ok(Self { id, file: File::new(file), entry_synced: false })
+    }
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(crate) struct Blanks {
+    ready: ArrayQueue<Blank>,
+    jobs: Mutex<Jobs>,
+    wake: Condvar,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    doomed: Vec<(Arc<Tier>, ExtentId)>,
+    /// Taken from `doomed` and not unlinked yet.
+    unlinking: usize,
+    refill: bool,
+    stop: bool,
+}
+
+impl Blanks {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            ready: ArrayQueue::new(count.max(1)),
+            jobs: Mutex::new(Jobs { refill: count > 0, ..Jobs::default() }),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// A blank, if one is ready.
+    pub(crate) fn take(&self) -> Option<Blank> {
+        let blank = self.ready.pop();
+        if self.ready.len() < self.ready.capacity() / 2 {
+            self.jobs.lock().refill = true;
+            self.wake.notify_one();
+        }
+        blank
+    }
+
+    /// How many are ready.
+    pub(crate) fn len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Has a file and its sidecar unlinked soon.
+    pub(crate) fn doom(&self, tier: Arc<Tier>, id: ExtentId) {
+        self.jobs.lock().doomed.push((tier, id));
+        self.wake.notify_one();
+    }
+
+    /// Waits until all that was doomed is unlinked, or the time is up; says which. Blocks.
+    pub(crate) fn wait_unlinked(&self, limit: Duration) -> bool {
+        let mut jobs = self.jobs.lock();
+        let busy = |jobs: &mut Jobs| !jobs.doomed.is_empty() || jobs.unlinking > 0;
+        !self.done.wait_while_for(&mut jobs, busy, limit).timed_out()
+    }
+
+    /// Ends the helper; what is doomed is unlinked first.
+    pub(crate) fn stop(&self) {
+        self.jobs.lock().stop = true;
+        self.wake.notify_all();
+    }
+
+    /// Refills the pool. Blocks.
+    pub(crate) fn refill(&self, tier: &Tier, ids: &Ids, tiers: &[Arc<Tier>]) -> Result<(), StoreError> {
+        let mut made = Vec::new();
+        let mut dirs = BTreeSet::new();
+        for _ in self.ready.len()..self.ready.capacity() {
+            let blank = Blank::make(tier, ids.take(tiers)?)?;
+            dirs.insert(blank.id.0 / crate::tier::IDS_PER_DIR);
+            made.push(blank);
+        }
+        for dir in dirs {
+            let any = ExtentId(dir * crate::tier::IDS_PER_DIR);
+            tier.sync_dir_of(any).map_err(|e| StoreError::io("syncing a directory of blanks", e))?;
+        }
+        for mut blank in made {
+            blank.entry_synced = true;
+            if let Err(spare) = self.ready.push(blank) {
+                unlink(tier, spare.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlinks the blanks that are left. Blocks.
+    pub(crate) fn discard(&self, tier: &Tier) {
+        while let Some(blank) = self.ready.pop() {
+            unlink(tier, blank.id);
+        }
+    }
+
+    fn next_job(&self) -> Option<(Vec<(Arc<Tier>, ExtentId)>, bool)> {
+        let mut jobs = self.jobs.lock();
+        if jobs.doomed.is_empty() && !jobs.refill && !jobs.stop {
+            self.wake.wait_for(&mut jobs, HELPER_NAP);
+        }
+        if jobs.stop && jobs.doomed.is_empty() {
+            return None;
+        }
+        let count = jobs.doomed.len().min(UNLINK_BATCH);
+        let batch: Vec<_> = jobs.doomed.drain(..count).collect();
+        jobs.unlinking = batch.len();
+        let refill = std::mem::take(&mut jobs.refill) && !jobs.stop;
+        Some((batch, refill))
+    }
+
+    fn batch_done(&self) {
+        self.jobs.lock().unlinking = 0;
+        self.done.notify_all();
+    }
+}
+
+/// Removes an extent's files. What cannot be removed now is found and removed by the next start. Blocks.
+pub(crate) fn unlink(tier: &Tier, id: ExtentId) {
+    for path in [tier.path_of(id), tier.sidecar_of(id)] {
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), error = %e, "cannot unlink an extent");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The helper thread's life: it ends when the store does.
+pub(crate) fn help(store: Weak<Store>, blanks: Arc<Blanks>) {
+    while let Some((batch, refill)) = blanks.next_job() {
+        for (tier, id) in &batch {
+            unlink(tier, *id);
+        }
+        blanks.batch_done();
+        let Some(store) = store.upgrade() else { return };
+        if refill && let Err(error) = store.refill_blanks() {
+            tracing::warn!(%error, "cannot make empty extents beforehand; they are made when needed");
+        }
+    }
+}

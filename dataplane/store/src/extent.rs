@@ -1,0 +1,379 @@
+//! One extent: a sparse file with each byte at its native offset, and what is known about it.
+//!
+//! **Owns** an extent's identity, length, residency, keys and guards, as any core may read them without waiting. The
+//! operations that change bytes are in `io`, `change` and `verify`. **Never does** I/O here, beyond opening its own file on
+//! first use and one `fstat`.
+//!
+//! **Why this shape:** a hit is served by the core it arrives on, so what a hit asks (`is_resident`, `len`, `file`) is an
+//! atomic read. What changes the meaning of the bits (a first write, a truncation) swaps [`Origin`] as a whole.
+
+use crate::error::StoreError;
+pub use crate::format::sidecar::Authority;
+use crate::format::sidecar::SidecarHeader;
+use crate::guard::{Guards, Held, Hold};
+use crate::residency::Pages;
+use crate::sidecar::Sidecar;
+use crate::tier::Tier;
+use arc_swap::ArcSwap;
+use forebay_shard::File;
+use forebay_types::{ContentKey, ExtentId, PageIndex, PageSize, TimeSpec};
+use parking_lot::{Mutex, RwLock};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What of an extent comes from the under file system.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) authority: Authority,
+    /// Bytes below this offset are the under file system's unless their page is resident.
+    pub(crate) len: u64,
+    pub(crate) pages: Arc<Pages>,
+}
+
+impl Origin {
+    /// `len` bytes of which none is here yet, `authority` being the under file system or, from the first write, us.
+    pub(crate) fn absent(authority: Authority, len: u64, page_size: PageSize) -> Self {
+        Self { authority, len, pages: Arc::new(Pages::new(page_size.pages_in(len))) }
+    }
+}
+
+/// What `fstat` says of an extent file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStat {
+    /// Length in bytes.
+    pub len: u64,
+    /// Allocated space in units of 512 bytes.
+    pub blocks_512: u64,
+    /// Last read.
+    pub atime: TimeSpec,
+    /// Last change of content.
+    pub mtime: TimeSpec,
+    /// Last change of anything.
+    pub ctime: TimeSpec,
+}
+
+/// An extent file of this node.
+#[derive(Debug)]
+pub struct Extent {
+    id: ExtentId,
+    tier: Arc<Tier>,
+    page_size: PageSize,
+    born_here: bool,
+    len: AtomicU64,
+    origin: ArcSwap<Origin>,
+    keys: Mutex<Vec<ContentKey>>,
+    guards: Guards,
+    /// Counts the times pages were taken away, so that a read that ran beside one is recognised.
+    pub(crate) punches: AtomicU64,
+    /// Allocated bytes counted against the tier.
+    charged: AtomicU64,
+    /// How eviction policies know its content; 0 while it has no key.
+    pub(crate) print: AtomicU64,
+    /// The last second and region in which a use was counted, so that one pass over a file is one use.
+    pub(crate) last_use: AtomicU64,
+    file: RwLock<Option<File>>,
+    pub(crate) sidecar: Sidecar,
+    /// False after an unclean boot until the checksums were compared.
+    pub(crate) verified: AtomicBool,
+    /// Whether the directory entry is on disk.
+    pub(crate) entry_synced: AtomicBool,
+    /// Shared by whoever only adds bytes that nobody else adds; exclusive for what changes the meaning of the bits.
+    pub(crate) change: tokio::sync::RwLock<()>,
+    /// Held (shared) while a bit is set, so that a swap of `origin` loses none.
+    pub(crate) bits: RwLock<()>,
+}
+
+/// What an extent begins with.
+pub(crate) struct ExtentParts {
+    pub(crate) id: ExtentId,
+    pub(crate) tier: Arc<Tier>,
+    pub(crate) page_size: PageSize,
+    pub(crate) born_here: bool,
+    pub(crate) len: u64,
+    pub(crate) origin: Origin,
+    pub(crate) keys: Vec<ContentKey>,
+    pub(crate) file: Option<File>,
+    pub(crate) sidecar: Sidecar,
+    pub(crate) verified: bool,
+    pub(crate) entry_synced: bool,
+    pub(crate) charged: u64,
+}
+
+impl Extent {
+    pub(crate) fn new(parts: ExtentParts) -> Self {
+        parts.tier.extents.fetch_add(1, Ordering::AcqRel);
+        parts.tier.charge(0, parts.charged);
+        let print = parts.keys.first().map_or(0, |key| crate::room::print_of(*key));
+        Self {
+            id: parts.id,
+            tier: parts.tier,
+            page_size: parts.page_size,
+            born_here: parts.born_here,
+            len: AtomicU64::new(parts.len),
+            origin: ArcSwap::from_pointee(parts.origin),
+            keys: Mutex::new(parts.keys),
+            guards: Guards::default(),
+            punches: AtomicU64::new(0),
+            charged: AtomicU64::new(parts.charged),
+            print: AtomicU64::new(print),
+            last_use: AtomicU64::new(u64::MAX),
+            file: RwLock::new(parts.file),
+            sidecar: parts.sidecar,
+            verified: AtomicBool::new(parts.verified),
+            entry_synced: AtomicBool::new(parts.entry_synced),
+            change: tokio::sync::RwLock::new(()),
+            bits: RwLock::new(()),
+        }
+    }
+
+    /// Its id, for ever.
+    pub fn id(&self) -> ExtentId {
+        self.id
+    }
+
+    /// The size of its pages.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Its length in bytes, as of the last call that changed it or [`Self::adopt`].
+    pub fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn store_len(&self, len: u64) {
+        self.len.store(len, Ordering::Release);
+    }
+
+    pub(crate) fn raise_len(&self, len: u64) {
+        self.len.fetch_max(len, Ordering::AcqRel);
+    }
+
+    /// Whether it was created for bytes written here, rather than for bytes fetched.
+    pub fn born_here(&self) -> bool {
+        self.born_here
+    }
+
+    /// Who is the authority for its bytes.
+    pub fn authority(&self) -> Authority {
+        self.origin.load().authority
+    }
+
+    /// The content keys it is found by, oldest first.
+    pub fn keys(&self) -> Vec<ContentKey> {
+        self.keys.lock().clone()
+    }
+
+    pub(crate) fn keys_mut(&self) -> parking_lot::MutexGuard<'_, Vec<ContentKey>> {
+        self.keys.lock()
+    }
+
+    /// The tier it lies in, as an index into the configuration.
+    pub fn tier_index(&self) -> usize {
+        self.tier.index
+    }
+
+    pub(crate) fn tier(&self) -> &Arc<Tier> {
+        &self.tier
+    }
+
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    pub(crate) fn origin(&self) -> arc_swap::Guard<Arc<Origin>> {
+        self.origin.load()
+    }
+
+    pub(crate) fn origin_full(&self) -> Arc<Origin> {
+        self.origin.load_full()
+    }
+
+    /// Swaps what comes from the under file system; `change` is held exclusively.
+    pub(crate) fn set_origin(&self, make: impl FnOnce(&Origin) -> Origin) {
+        let _no_bit_is_set_now = self.bits.write();
+        let new = make(&self.origin.load());
+        self.origin.store(Arc::new(new));
+    }
+
+    /// The pages that hold the bytes of `range`, cut off at the length.
+    fn pages_of(&self, range: Range<u64>) -> Range<u64> {
+        let end = range.end.min(self.len());
+        if range.start >= end {
+            return 0..0;
+        }
+        self.page_size.page_of(range.start).0..self.page_size.pages_in(end)
+    }
+
+    /// Whether all bytes of `range` that the file has are here. Bytes past the end count as here.
+    pub fn is_resident(&self, range: Range<u64>) -> bool {
+        self.origin.load().pages.all_resident(self.pages_of(range))
+    }
+
+    /// Whether all bytes are here.
+    pub fn is_complete(&self) -> bool {
+        let origin = self.origin.load();
+        origin.pages.resident() == origin.pages.count()
+    }
+
+    /// The pages of `range` that are not here, in order.
+    pub fn missing(&self, range: Range<u64>) -> Vec<PageIndex> {
+        self.origin.load().pages.missing(self.pages_of(range))
+    }
+
+    /// How many bytes are here: exact but for holes, which count as here.
+    pub fn resident_bytes(&self) -> u64 {
+        let origin = self.origin.load();
+        let absent = origin.pages.count() - origin.pages.resident();
+        self.len().saturating_sub(absent * self.page_size.bytes())
+    }
+
+    /// Whether everything here would be found again after a power loss.
+    pub fn is_durable(&self) -> bool {
+        self.origin.load().pages.not_durable().is_empty()
+    }
+
+    /// Whether the kernel may read and write the file itself.
+    pub fn permits_passthrough(&self) -> bool {
+        self.tier.permits_passthrough && self.is_complete()
+    }
+
+    /// Whether [`Self::verify`] must run before it is opened for passthrough.
+    pub fn needs_verify(&self) -> bool {
+        !self.verified.load(Ordering::Acquire)
+    }
+
+    /// Whether it was removed or evicted: what is read is right, but nothing put into it is found again.
+    pub fn is_gone(&self) -> bool {
+        self.guards.is_retired()
+    }
+
+    /// Whether everything in it can be had from the under file system again.
+    pub(crate) fn is_replaceable(&self) -> bool {
+        self.authority() == Authority::Origin && !self.keys.lock().is_empty()
+    }
+
+    /// How many guards of a kind are out.
+    pub fn held(&self, kind: Hold) -> u32 {
+        self.guards.count(kind)
+    }
+
+    /// Keeps the extent from being evicted, punched or moved while the guard is out.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`]: look it up again. [`StoreError::Busy`]: it is being moved or partly evicted just now.
+    /// [`StoreError::Unverified`], for passthrough: call [`Self::verify`] first.
+    pub fn hold(self: &Arc<Self>, kind: Hold) -> Result<Held, StoreError> {
+        if kind == Hold::OpenPassthrough && self.needs_verify() {
+            return Err(StoreError::Unverified(self.id));
+        }
+        Held::take(self, kind)
+    }
+
+    /// The extent file, opened on first use.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] if it was removed before it was ever opened, [`StoreError::Io`].
+    pub fn file(&self) -> Result<File, StoreError> {
+        if let Some(file) = self.file.read().as_ref() {
+            return Ok(file.clone());
+        }
+        let mut slot = self.file.write();
+        if let Some(file) = slot.as_ref() {
+            return Ok(file.clone());
+        }
+        let path = self.tier.path_of(self.id);
+        let opened = std::fs::File::options().read(true).write(true).open(&path);
+        let opened = opened.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => StoreError::Gone(self.id),
+            _ => StoreError::io(format!("opening {}", path.display()), error),
+        })?;
+        Ok(slot.insert(File::new(opened)).clone())
+    }
+
+    /// Closes the file if it is open and nobody holds the extent; says whether it did.
+    pub(crate) fn close_idle(&self) -> bool {
+        let mut slot = self.file.write();
+        let idle = slot.is_some() && !self.guards.is_held() && !self.guards.is_retired();
+        if idle {
+            *slot = None;
+            self.sidecar.close();
+        }
+        idle
+    }
+
+    /// What the file system says of the file now; counts its space.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn stat(&self) -> Result<FileStat, StoreError> {
+        let file = self.file()?;
+        let meta = file.std().metadata();
+        let meta = meta.map_err(|e| StoreError::io(format!("fstat of extent {}", self.id), e))?;
+        self.recharge(meta.blocks() * 512);
+        let time = |secs, nanos: i64| TimeSpec { secs, nanos: nanos as u32 };
+        Ok(FileStat {
+            len: meta.len(),
+            blocks_512: meta.blocks(),
+            atime: time(meta.atime(), meta.atime_nsec()),
+            mtime: time(meta.mtime(), meta.mtime_nsec()),
+            ctime: time(meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    /// Takes the file's own length after the kernel wrote to it behind our back.
+    ///
+    /// # Errors
+    /// As [`Self::file`]; [`StoreError::Invalid`] unless [`Self::begin_write`] went before.
+    pub fn adopt(&self) -> Result<FileStat, StoreError> {
+        if self.authority() == Authority::Origin {
+            return Err(StoreError::Invalid("adopting an extent that was not opened for writing"));
+        }
+        let stat = self.stat()?;
+        self.store_len(stat.len);
+        Ok(stat)
+    }
+
+    /// Counts the extent's allocated bytes against its tier.
+    pub(crate) fn recharge(&self, bytes: u64) {
+        if self.guards.is_retired() {
+            return;
+        }
+        let before = self.charged.swap(bytes, Ordering::AcqRel);
+        self.tier.charge(before, bytes);
+    }
+
+    /// Allocated bytes, as last counted.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged.load(Ordering::Acquire)
+    }
+
+    /// Gives the counted space back, once, when the extent ends.
+    pub(crate) fn discharge(&self) {
+        let before = self.charged.swap(0, Ordering::AcqRel);
+        self.tier.charge(before, 0);
+        self.tier.extents.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What the sidecar's header should say now.
+    pub(crate) fn header(&self, sequence: u64) -> SidecarHeader {
+        let origin = self.origin.load();
+        SidecarHeader {
+            id: self.id,
+            sequence,
+            page_size: self.page_size,
+            authority: origin.authority,
+            born_here: self.born_here,
+            len: self.len(),
+            origin_len: origin.len,
+            keys: self.keys(),
+        }
+    }
+}

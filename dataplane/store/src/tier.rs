@@ -1,0 +1,379 @@
+//! A tier: a directory with a quota, opened and locked by one process.
+//!
+//! **Owns** the directory's layout (header, lock, `extents/`, `segments/`), the lock, the header file and the counting
+//! of space. **Never does** anything with the bytes of an extent.
+//!
+//! **How data comes in and leaves:** [`Tier::open`] takes a configuration and gives a locked tier or an error that
+//! names cause and remedy, leaving nothing half made; [`Tier::charge`] and [`Tier::reserve`] count space.
+
+use crate::config::{StoreConfig, TierConfig, TierKind};
+use crate::error::StoreError;
+use crate::format::tier::TierHeader;
+use crate::format::{FORMAT_VERSION, Refused};
+use crate::room::Evictor;
+use crate::store::Store;
+use forebay_types::ExtentId;
+use parking_lot::Mutex;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+const HEADER_FILE: &str = "tier";
+const HEADER_NEW_FILE: &str = "tier.new";
+const LOCK_FILE: &str = "lock";
+const EXTENTS_DIR: &str = "extents";
+const SEGMENTS_DIR: &str = "segments";
+/// The file name's extension of a sidecar.
+pub(crate) const SIDECAR_EXT: &str = "map";
+/// The file name's extension of an extent that is being moved in.
+pub(crate) const MOVING_EXT: &str = "moving";
+/// Directories under `extents/`.
+const FANOUT: u64 = 256;
+/// Consecutive ids that share a directory, so that one directory sync covers a batch of new extents.
+pub(crate) const IDS_PER_DIR: u64 = 256;
+/// ext4, XFS and others report overlayfs by this number (`OVERLAYFS_SUPER_MAGIC` of linux/magic.h).
+const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
+
+/// How the last process left a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastExit {
+    /// There was none: the directory is new.
+    New,
+    /// It synced everything.
+    Clean,
+    /// The daemon died, the machine did not: all that was written is there.
+    DaemonDied,
+    /// The machine went down: only what was synced is believed.
+    Unclean,
+}
+
+/// A tier's space. All in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierUsage {
+    /// The tier's name.
+    pub name: String,
+    /// What kind of medium it is.
+    pub kind: TierKind,
+    /// The most it may take.
+    pub quota: u64,
+    /// Blocks allocated to extents and segments.
+    pub used: u64,
+    /// Promised to writers.
+    pub reserved: u64,
+    /// Extents in it.
+    pub extents: u64,
+}
+
+/// One tier of an open store.
+#[derive(Debug)]
+pub(crate) struct Tier {
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    pub(crate) kind: TierKind,
+    dir: PathBuf,
+    quota: u64,
+    used: AtomicU64,
+    reserved: AtomicU64,
+    pub(crate) extents: AtomicU64,
+    pub(crate) permits_passthrough: bool,
+    pub(crate) epoch: u32,
+    pub(crate) skip_data_sync: bool,
+    header: Mutex<TierHeader>,
+    /// Which directories exist already, one bit each.
+    dirs_made: Mutex<[bool; FANOUT as usize]>,
+    pub(crate) evictor: Evictor,
+    pub(crate) store: OnceLock<Weak<Store>>,
+    /// Dropped last: the directory is ours until then.
+    _lock: File,
+}
+
+impl Tier {
+    /// Checks, locks and opens a directory; makes it a tier if it is empty.
+    pub(crate) fn open(
+        cfg: &StoreConfig,
+        index: usize,
+        boot_id: [u8; 16],
+    ) -> Result<(Self, LastExit), StoreError> {
+        let tier = &cfg.tiers[index];
+        let io = |source| StoreError::io(format!("opening cache directory {}", tier.dir.display()), source);
+        fs::create_dir_all(&tier.dir).map_err(io)?;
+        refuse_foreign_content(&tier.dir)?;
+        let lock = lock_dir(&tier.dir)?;
+        let found = read_header(&tier.dir, cfg)?;
+        for sub in [EXTENTS_DIR, SEGMENTS_DIR] {
+            fs::create_dir_all(tier.dir.join(sub)).map_err(io)?;
+        }
+        let (header, exit) = next_header(cfg, found, boot_id);
+        let opened = Self::assemble(tier, index, header, lock, cfg);
+        opened.write_header().map_err(io)?;
+        Ok((opened, exit))
+    }
+
+    fn assemble(tier: &TierConfig, index: usize, header: TierHeader, lock: File, cfg: &StoreConfig) -> Self {
+        Self {
+            index,
+            name: tier.name.clone(),
+            kind: tier.kind,
+            dir: tier.dir.clone(),
+            quota: tier.quota.as_u64(),
+            used: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
+            extents: AtomicU64::new(0),
+            permits_passthrough: permits_passthrough(&tier.dir),
+            epoch: header.epoch,
+            skip_data_sync: cfg.skip_data_sync,
+            header: Mutex::new(header),
+            dirs_made: Mutex::new([false; FANOUT as usize]),
+            evictor: Evictor::new(cfg.eviction, tier.quota.as_u64()),
+            store: OnceLock::new(),
+            _lock: lock,
+        }
+    }
+
+    fn write_header(&self) -> io::Result<()> {
+        let bytes = self.header.lock().encode();
+        replace_file(&self.dir, HEADER_NEW_FILE, HEADER_FILE, &bytes)
+    }
+
+    /// Ids below this one may have been handed out.
+    pub(crate) fn id_mark(&self) -> u64 {
+        self.header.lock().id_mark
+    }
+
+    /// Records, durably, that ids below `mark` may be handed out. Blocks.
+    pub(crate) fn raise_id_mark(&self, mark: u64) -> Result<(), StoreError> {
+        self.header.lock().id_mark = mark;
+        self.write_header()
+            .map_err(|e| StoreError::io(format!("raising the id mark of tier {}", self.name), e))
+    }
+
+    /// Syncs everything in the tier and leaves the mark that says so. Blocks.
+    pub(crate) fn mark_clean(&self) -> Result<(), StoreError> {
+        let io = |e| StoreError::io(format!("closing tier {}", self.name), e);
+        let dir = File::open(&self.dir).map_err(io)?;
+        rustix::fs::syncfs(&dir).map_err(|e| io(e.into()))?;
+        self.header.lock().clean = true;
+        self.write_header().map_err(io)
+    }
+
+    fn dir_of(&self, id: ExtentId) -> PathBuf {
+        self.dir.join(EXTENTS_DIR).join(format!("{:02x}", id.0 / IDS_PER_DIR % FANOUT))
+    }
+
+    /// The path of an extent's file.
+    pub(crate) fn path_of(&self, id: ExtentId) -> PathBuf {
+        self.dir_of(id).join(id.to_string())
+    }
+
+    /// The path of an extent's sidecar.
+    pub(crate) fn sidecar_of(&self, id: ExtentId) -> PathBuf {
+        self.path_of(id).with_extension(SIDECAR_EXT)
+    }
+
+    /// Where segments are.
+    pub(crate) fn segments_dir(&self) -> PathBuf {
+        self.dir.join(SEGMENTS_DIR)
+    }
+
+    /// The directories that hold extents, with their numbers.
+    pub(crate) fn extent_dirs(&self) -> Vec<PathBuf> {
+        (0..FANOUT).map(|d| self.dir.join(EXTENTS_DIR).join(format!("{d:02x}"))).collect()
+    }
+
+    /// Makes the directory of an extent if need be. Blocks.
+    pub(crate) fn make_dir_of(&self, id: ExtentId) -> io::Result<()> {
+        let mut made = self.dirs_made.lock();
+        let slot = &mut made[(id.0 / IDS_PER_DIR % FANOUT) as usize];
+        if !*slot {
+            fs::create_dir_all(self.dir_of(id))?;
+            sync_dir(&self.dir.join(EXTENTS_DIR))?;
+            *slot = true;
+        }
+        Ok(())
+    }
+
+    /// Syncs the directory entries of an extent and its sidecar. Blocks.
+    pub(crate) fn sync_dir_of(&self, id: ExtentId) -> io::Result<()> {
+        sync_dir(&self.dir_of(id))
+    }
+
+    /// Counts `now` bytes for something that counted `before`.
+    pub(crate) fn charge(&self, before: u64, now: u64) {
+        if now >= before {
+            self.used.fetch_add(now - before, Ordering::AcqRel);
+        } else {
+            self.used.fetch_sub(before - now, Ordering::AcqRel);
+        }
+    }
+
+    /// Bytes taken and promised.
+    pub(crate) fn taken(&self) -> u64 {
+        self.used.load(Ordering::Acquire) + self.reserved.load(Ordering::Acquire)
+    }
+
+    /// The most bytes the tier may take.
+    pub(crate) fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    /// Whether `len` more bytes fit the quota.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        self.taken().saturating_add(len) <= self.quota
+    }
+
+    /// Promises `len` bytes to a writer; `None` if they do not fit.
+    pub(crate) fn reserve(self: &Arc<Self>, len: u64) -> Option<Reservation> {
+        self.reserved.fetch_add(len, Ordering::AcqRel);
+        if self.taken() <= self.quota {
+            return Some(Reservation { tier: Arc::clone(self), len });
+        }
+        self.reserved.fetch_sub(len, Ordering::AcqRel);
+        None
+    }
+
+    /// The error for a tier in which nothing can be evicted.
+    pub(crate) fn no_space(&self) -> StoreError {
+        StoreError::NoSpace { tier: self.name.clone() }
+    }
+
+    /// An extent that eviction gave up on is held no longer.
+    pub(crate) fn returned(&self, id: ExtentId) {
+        self.evictor.returned(id);
+    }
+
+    pub(crate) fn usage(&self) -> TierUsage {
+        TierUsage {
+            name: self.name.clone(),
+            kind: self.kind,
+            quota: self.quota,
+            used: self.used.load(Ordering::Acquire),
+            reserved: self.reserved.load(Ordering::Acquire),
+            extents: self.extents.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// Space promised to a writer; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    tier: Arc<Tier>,
+    len: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.tier.reserved.fetch_sub(self.len, Ordering::AcqRel);
+    }
+}
+
+/// The kernel stacks FUSE passthrough on one file system only, so not on overlayfs.
+fn permits_passthrough(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|stat| stat.f_type as u64 != OVERLAYFS_MAGIC)
+}
+
+/// A directory with other people's files in it is never made a tier.
+fn refuse_foreign_content(dir: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::io(format!("reading cache directory {}", dir.display()), source);
+    if dir.join(HEADER_FILE).exists() {
+        return Ok(());
+    }
+    // What a first start that was cut short leaves, and what mkfs leaves.
+    let ours = [LOCK_FILE, HEADER_NEW_FILE, EXTENTS_DIR, SEGMENTS_DIR, "lost+found"];
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let known = ours.iter().any(|ours| name == *ours);
+        let holds_extents =
+            name == EXTENTS_DIR && fs::read_dir(dir.join(&name)).map_err(io)?.next().is_some();
+        if !known || holds_extents {
+            return Err(StoreError::NotATier { dir: dir.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn lock_dir(dir: &Path) -> Result<File, StoreError> {
+    let io = |source| StoreError::io(format!("locking cache directory {}", dir.display()), source);
+    let path = dir.join(LOCK_FILE);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    if let Err(error) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(io(error.into()));
+        }
+        let mut holder = String::new();
+        // The holder's number is for people only; without it the error is still right.
+        let _ = file.read_to_string(&mut holder);
+        let holder = if holder.trim().is_empty() { "(unknown)" } else { holder.trim() };
+        return Err(StoreError::Locked { dir: dir.to_owned(), holder: holder.to_owned() });
+    }
+    file.set_len(0).map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+fn read_header(dir: &Path, cfg: &StoreConfig) -> Result<Option<TierHeader>, StoreError> {
+    let path = dir.join(HEADER_FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(StoreError::io(format!("reading {}", path.display()), e)),
+    };
+    let header = TierHeader::decode(&bytes).map_err(|refused| match refused {
+        Refused::Version(theirs) => {
+            StoreError::ForeignVersion { dir: dir.to_owned(), theirs, ours: FORMAT_VERSION }
+        }
+        other => StoreError::DamagedHeader { path, reason: format!("{other:?}") },
+    })?;
+    if header.node != cfg.node {
+        return Err(StoreError::ForeignNode {
+            dir: dir.to_owned(),
+            theirs: header.node,
+            ours: cfg.node.clone(),
+        });
+    }
+    Ok(Some(header))
+}
+
+/// The header this process works under, and how the one before it ended.
+fn next_header(cfg: &StoreConfig, found: Option<TierHeader>, boot_id: [u8; 16]) -> (TierHeader, LastExit) {
+    let Some(old) = found else {
+        let node = cfg.node.clone();
+        let fresh =
+            TierHeader { node, page_size: cfg.page_size, boot_id, epoch: 1, clean: false, id_mark: 1 };
+        return (fresh, LastExit::New);
+    };
+    let exit = match (old.clean, old.boot_id == boot_id) {
+        (true, _) => LastExit::Clean,
+        (false, true) => LastExit::DaemonDied,
+        (false, false) => LastExit::Unclean,
+    };
+    let epoch = if exit == LastExit::Unclean { old.epoch.wrapping_add(1) } else { old.epoch };
+    (TierHeader { boot_id, epoch, clean: false, page_size: cfg.page_size, ..old }, exit)
+}
+
+/// Syncs the entries of a directory. Blocks.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Replaces a small file so that after a power loss it is the old one or the new one.
+fn replace_file(dir: &Path, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = dir.join(temporary);
+    let mut file = File::create(&path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&path, dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// The kernel's random id of this boot.
+pub(crate) fn boot_id() -> Result<[u8; 16], StoreError> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(PATH).map_err(|e| StoreError::io(format!("reading {PATH}"), e))?;
+    let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number =
+        u128::from_str_radix(&hex, 16).map_err(|_| StoreError::Config(format!("{PATH} has no id")))?;
+    Ok(number.to_be_bytes())
+}
