@@ -1,1 +1,81 @@
-//! Finds the worker that holds the bytes: routing and read-ahead.
+//! The data path as a front door sees it: read, write and keep the bytes of a file, wherever they are.
+//!
+//! **Owns** the choice of the worker that holds the bytes, the deadline of every call, and read-ahead.
+//!
+//! **Never does** file I/O, never speaks to an under file system, never imports the worker: it knows endpoints
+//! and messages only.
+//!
+//! **In and out:** a [`forebay_types::ContentLocation`] from the name space says whose bytes are meant; bytes come and go as
+//! arena frames. On a node alone every location's worker is the one in this process, called on the core on
+//! which the request arrived.
+//!
+//! **Why this shape:** front doors stay the same when peers come; then [`Client`] gets a ring in place of its
+//! one endpoint. Read-ahead stands here and not in the worker, because only the side where a reader's requests
+//! arrive sees their order, while the pages it wants may lie on several workers.
+#![forbid(unsafe_code)]
+
+mod calls;
+mod config;
+mod progress;
+mod readahead;
+mod streams;
+
+pub use config::ClientConfig;
+pub use forebay_net::Backing;
+pub use forebay_wire::{AllocateMode, ReadPolicy, SeekTo};
+pub use progress::Progress;
+pub use readahead::{ReadAheadConfig, ReadAheadCounters};
+
+use forebay_net::{Endpoint, Local};
+use forebay_types::{FsError, FsErrorKind, FsResult, MountId};
+use forebay_wire::{Epoch, Op, Reply, Request};
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reaches the workers. Shared by all front doors; its calls are polled on a shard.
+pub struct Client {
+    config: ClientConfig,
+    /// The worker of this process. It is every location's home as long as there are no peers.
+    here: Arc<dyn Endpoint>,
+    streams: streams::StreamTable,
+    policies: RwLock<HashMap<MountId, ReadPolicy>>,
+}
+
+impl Client {
+    /// A client of one worker.
+    pub fn new(config: ClientConfig, here: Arc<dyn Endpoint>) -> Arc<Self> {
+        let streams = streams::StreamTable::new(config.read_ahead);
+        Arc::new(Self { config, here, streams, policies: RwLock::default() })
+    }
+
+    /// Says how the bytes of a mount are to be treated by reads from now on.
+    pub fn set_read_policy(&self, mount: MountId, policy: ReadPolicy) {
+        self.policies.write().insert(mount, policy);
+    }
+
+    /// What read-ahead did since the start.
+    pub fn read_ahead_counters(&self) -> ReadAheadCounters {
+        self.streams.counters()
+    }
+
+    fn read_policy(&self, mount: MountId) -> ReadPolicy {
+        self.policies.read().get(&mount).copied().unwrap_or_default()
+    }
+
+    async fn call(&self, op: Op<'_>, within: Duration) -> FsResult<Reply> {
+        let request = Request { epoch: Epoch::ALONE, op };
+        self.here.call(request, within).await.map_err(FsError::from)
+    }
+
+    fn local(&self) -> FsResult<&dyn Local> {
+        self.here.local().ok_or_else(|| FsErrorKind::Unsupported.into())
+    }
+}
+
+/// A worker answered with a reply of another operation: a fault of the program, told rather than panicked on,
+/// because one day the worker is another process.
+fn unexpected(reply: &Reply) -> FsError {
+    FsError::new(FsErrorKind::Io, format!("the worker sent a reply of another operation: {reply:?}"))
+}
