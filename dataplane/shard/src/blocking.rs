@@ -20,6 +20,8 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub(crate) struct Pool {
     places: Arc<Semaphore>,
+    /// Calls run at once on the calling thread: for a simulation, which has one thread and no wall clock.
+    inline: bool,
     wait_max: Duration,
     state: Mutex<State>,
     /// A job came, or the pool stops.
@@ -68,14 +70,24 @@ fn caught<T>(f: impl FnOnce() -> T) -> Result<T, BlockingError> {
 }
 
 impl Pool {
-    pub(crate) fn start(threads: usize, queue_len: usize, wait_max: Duration) -> io::Result<Arc<Self>> {
-        let pool = Arc::new(Self {
-            places: Arc::new(Semaphore::new(threads + queue_len)),
+    fn new(places: usize, wait_max: Duration, inline: bool) -> Arc<Self> {
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(places)),
+            inline,
             wait_max,
             state: Mutex::default(),
             news: Condvar::new(),
             ended: Condvar::new(),
-        });
+        })
+    }
+
+    /// A pool without threads, for a simulation.
+    pub(crate) fn inline(queue_len: usize, wait_max: Duration) -> Arc<Self> {
+        Self::new(queue_len, wait_max, true)
+    }
+
+    pub(crate) fn start(threads: usize, queue_len: usize, wait_max: Duration) -> io::Result<Arc<Self>> {
+        let pool = Self::new(threads + queue_len, wait_max, false);
         for n in 0..threads {
             let mine = Arc::clone(&pool);
             pool.state.lock().threads += 1;
@@ -99,6 +111,11 @@ impl Pool {
     }
 
     fn push(&self, job: Job, place: OwnedSemaphorePermit) -> Result<(), BlockingError> {
+        if self.inline {
+            job();
+            drop(place);
+            return Ok(());
+        }
         let mut state = self.state.lock();
         if state.stopping {
             return Err(BlockingError::Stopped);

@@ -27,13 +27,23 @@ pub(crate) struct Task {
     pub(crate) future: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-/// The state of a shard. No borrow of a cell is held while foreign code (a future, its drop) runs.
-pub(crate) struct Core {
+/// What a shard shares with the rest of its runtime.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
     pub(crate) inbox: Arc<Inbox>,
     /// All shards of this runtime, by id.
     pub(crate) peers: Arc<[Arc<Inbox>]>,
     pub(crate) arena: Arena,
-    /// Whether the arena is registered on this shard's ring.
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) stall_after: Duration,
+}
+
+/// The state of a shard. No borrow of a cell is held while foreign code (a future, its drop) runs.
+pub(crate) struct Core {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) peers: Arc<[Arc<Inbox>]>,
+    pub(crate) arena: Arena,
+    /// Whether the arena is registered with the driver.
     pub(crate) registered: bool,
     pub(crate) pool: Arc<Pool>,
     pub(crate) driver: RefCell<Box<dyn Driver>>,
@@ -117,6 +127,29 @@ pub(crate) fn ring_peer(peer: &Inbox) -> bool {
 }
 
 impl Core {
+    pub(crate) fn new(shared: Shared, driver: Box<dyn Driver>, registered: bool) -> Rc<Self> {
+        Rc::new(Self {
+            inbox: shared.inbox,
+            peers: shared.peers,
+            arena: shared.arena,
+            registered,
+            pool: shared.pool,
+            driver: RefCell::new(driver),
+            tasks: RefCell::default(),
+            ready: RefCell::default(),
+            timers: RefCell::default(),
+            ops: RefCell::default(),
+            stop_wakers: RefCell::default(),
+            stall_after: shared.stall_after,
+            ended: Cell::new(false),
+        })
+    }
+
+    /// Whether there is nothing to run before a completion, a timer or another shard brings something.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.borrow().is_empty() && !self.inbox.has_news()
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.inbox.counters
     }

@@ -137,7 +137,8 @@ impl Inbox {
         }
     }
 
-    fn has_news(&self) -> bool {
+    /// Whether a letter or a woken task waits.
+    pub(crate) fn has_news(&self) -> bool {
         !self.woken.is_empty() || !self.letters.is_empty()
     }
 

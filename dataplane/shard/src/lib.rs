@@ -31,6 +31,7 @@ mod offshard;
 mod ops;
 mod run;
 mod runtime;
+pub mod sim;
 mod sleep;
 mod stop;
 mod task;

@@ -4,6 +4,7 @@
 //! be the ring's only user) and reports, and the first refusal stops the others. A stop goes in two phases:
 //! *draining*, in which tasks may finish and reach each other, then *ending*, in which they are dropped.
 
+use crate::Backing;
 use crate::arena::Arena;
 use crate::blocking::Pool;
 use crate::config::ShardsConfig;
@@ -15,10 +16,8 @@ use crate::inbox::{Inbox, Phase};
 use crate::run::{self, Ended};
 use crate::uring::Uring;
 use crate::watch::Watcher;
-use crate::{Backing, timers::Timers};
 use forebay_types::ShardId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,11 +60,7 @@ pub struct StopReport {
 struct Plan {
     core_id: usize,
     ring_entries: u32,
-    stall_after: Duration,
-    inbox: Arc<Inbox>,
-    peers: Arc<[Arc<Inbox>]>,
-    arena: Arena,
-    pool: Arc<Pool>,
+    shared: core::Shared,
 }
 
 impl Shards {
@@ -99,15 +94,14 @@ impl Shards {
             Self { handles, arena, pool: Arc::clone(&pool), watcher: None, ends, rings, stopped: false };
         let mut refusal = None;
         for (inbox, core_id) in inboxes.iter().zip(cores) {
-            let plan = Plan {
-                core_id: *core_id,
-                ring_entries: config.ring_entries,
-                stall_after: config.stall_after,
+            let shared = core::Shared {
                 inbox: Arc::clone(inbox),
                 peers: Arc::clone(&inboxes),
                 arena,
                 pool: Arc::clone(&pool),
+                stall_after: config.stall_after,
             };
+            let plan = Plan { core_id: *core_id, ring_entries: config.ring_entries, shared };
             match start_thread(plan, ended.clone()) {
                 Ok(ring) => shards.rings.push(ring),
                 Err(error) => refusal = refusal.or(Some(error)),
@@ -222,7 +216,8 @@ impl Inbox {
     }
 }
 
-fn inboxes(count: usize, mailbox_len: usize) -> Result<Arc<[Arc<Inbox>]>, StartError> {
+/// The inboxes of a new runtime.
+pub(crate) fn inboxes(count: usize, mailbox_len: usize) -> Result<Arc<[Arc<Inbox>]>, StartError> {
     static GROUPS: AtomicU64 = AtomicU64::new(0);
     let group = GROUPS.fetch_add(1, Relaxed);
     let inbox = |id| Inbox::new(ShardId(id as u16), group, mailbox_len);
@@ -260,7 +255,7 @@ fn start_thread(
     ended: mpsc::Sender<(ShardId, io::Result<Ended>)>,
 ) -> Result<OwnedFd, StartError> {
     let (ready, is_ready) = mpsc::channel();
-    let name = format!("forebay-{}", plan.inbox.id);
+    let name = format!("forebay-{}", plan.shared.inbox.id);
     let thread = thread::Builder::new().name(name);
     thread.spawn(move || shard_thread(plan, &ready, &ended)).map_err(|e| resource("a thread", e))?;
     is_ready.recv().unwrap_or_else(|_| {
@@ -273,7 +268,7 @@ fn shard_thread(
     ready: &mpsc::Sender<Result<OwnedFd, StartError>>,
     ended: &mpsc::Sender<(ShardId, io::Result<Ended>)>,
 ) {
-    let inbox = Arc::clone(&plan.inbox);
+    let inbox = Arc::clone(&plan.shared.inbox);
     let made = make_core(plan).and_then(|(core, ring)| {
         inbox.set_ring(ring.as_raw_fd());
         ready.send(Ok(ring)).map_err(|_| resource("a shard", io::Error::other("the start was given up")))?;
@@ -301,22 +296,8 @@ fn make_core(plan: Plan) -> Result<(Rc<Core>, OwnedFd), StartError> {
     let mut set = CpuSet::new();
     set.set(plan.core_id);
     sched_setaffinity(None, &set).map_err(|e| resource("the pinning of a thread to its core", e.into()))?;
-    let (ring, registered) = Uring::new(plan.ring_entries, plan.arena, Arc::clone(&plan.inbox))?;
+    let shared = plan.shared;
+    let (ring, registered) = Uring::new(plan.ring_entries, shared.arena, Arc::clone(&shared.inbox))?;
     let duplicate = ring.duplicate().map_err(|e| resource("a descriptor", e))?;
-    let core = Core {
-        inbox: plan.inbox,
-        peers: plan.peers,
-        arena: plan.arena,
-        registered,
-        pool: plan.pool,
-        driver: RefCell::new(Box::new(ring)),
-        tasks: RefCell::default(),
-        ready: RefCell::default(),
-        timers: RefCell::new(Timers::new()),
-        ops: RefCell::default(),
-        stop_wakers: RefCell::default(),
-        stall_after: plan.stall_after,
-        ended: Cell::new(false),
-    };
-    Ok((Rc::new(core), duplicate))
+    Ok((Core::new(shared, Box::new(ring), registered), duplicate))
 }

@@ -6,3 +6,4 @@ mod common;
 mod executor;
 mod files;
 mod forbidden;
+mod sim;
