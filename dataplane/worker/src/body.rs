@@ -1,0 +1,92 @@
+//! Fetched bytes, and the memory they may take.
+//!
+//! **Owns** the budget of bodies in flight: a part of the process's memory with a name, counted in bytes and
+//! never exceeded. A [`Body`] carries its share with it and gives it back when the last reader has let go.
+
+use forebay_shard::Frame;
+use forebay_types::{ByteSize, FsError, FsErrorKind, FsResult};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Memory is counted in these, so that a 64-bit budget fits a semaphore.
+const UNIT: u64 = 4096;
+
+/// The memory of bodies in flight.
+pub(crate) struct Budget {
+    units: Arc<Semaphore>,
+    total: u64,
+}
+
+/// A share of it.
+#[derive(Debug)]
+pub(crate) struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl Budget {
+    pub(crate) fn new(total: ByteSize) -> Self {
+        let units = (total.as_u64() / UNIT).min(Semaphore::MAX_PERMITS as u64);
+        Self { units: Arc::new(Semaphore::new(units as usize)), total: units * UNIT }
+    }
+
+    fn units_for(&self, len: usize) -> u32 {
+        // What is larger than all of it waits until it is alone.
+        (len as u64).min(self.total).div_ceil(UNIT).max(1) as u32
+    }
+
+    /// Room for `len` bytes, waiting for it at most `within`.
+    pub(crate) async fn take(&self, len: usize, within: Duration) -> FsResult<Room> {
+        let permit = Arc::clone(&self.units).acquire_many_owned(self.units_for(len));
+        match forebay_shard::timeout(within, permit).await {
+            Ok(Ok(permit)) => Ok(Room(permit)),
+            _ => {
+                Err(FsError::new(FsErrorKind::Overloaded, "no memory for fetched bytes became free in time"))
+            }
+        }
+    }
+
+    /// Room for `len` bytes, if there is some left over: `spare` bytes stay free for those who cannot do without.
+    pub(crate) fn try_take(&self, len: usize, spare: u64) -> Option<Room> {
+        if self.free() < spare.saturating_add(len as u64) {
+            return None;
+        }
+        Arc::clone(&self.units).try_acquire_many_owned(self.units_for(len)).ok().map(Room)
+    }
+
+    /// Bytes not taken.
+    pub(crate) fn free(&self) -> u64 {
+        self.units.available_permits() as u64 * UNIT
+    }
+
+    /// All of it, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+/// Bytes of a file that were fetched.
+#[derive(Debug)]
+pub(crate) struct Body {
+    frame: Frame,
+    start: u64,
+    _room: Room,
+}
+
+impl Body {
+    /// The bytes of `frame` are those of the file from `start` on.
+    pub(crate) fn new(frame: Frame, start: u64, room: Room) -> Self {
+        Self { frame, start, _room: room }
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// The bytes of a range of the file that lies wholly within; `None` if it does not.
+    pub(crate) fn slice(&self, range: Range<u64>) -> Option<&[u8]> {
+        let from = range.start.checked_sub(self.start)?;
+        let to = range.end.checked_sub(self.start)?;
+        self.frame.get(from as usize..to as usize)
+    }
+}

@@ -1,0 +1,83 @@
+//! Who writes: what the worker must remember of an extent from the first writer's open to the last one's close.
+//!
+//! **Owns** the clean identity that an extent had before (so that a writer who changed nothing gives it back), and,
+//! for an extent that is not wholly here, its times. The extent file cannot tell those: fetching an absent page
+//! into it moves them too. Such a file is never given to the kernel, so the worker sees every write to it.
+
+use forebay_types::{Clock, ContentKey, ExtentId, FileTimes, SystemClock, TimeSpec};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Spreads the locks; a power of two above the number of cores.
+const SLICES: usize = 64;
+const _: () = assert!(SLICES.is_power_of_two());
+
+/// One extent that is open for write.
+pub(crate) struct Session {
+    /// What it was found by before; empty if it was dirty already.
+    pub(crate) keys: Vec<ContentKey>,
+    /// Its last change, if the worker keeps that itself.
+    changed_at: Option<Mutex<TimeSpec>>,
+}
+
+impl Session {
+    /// A session of an extent that had `keys`. `kept_since` is its last change if the worker is to keep its times.
+    pub(crate) fn new(keys: Vec<ContentKey>, kept_since: Option<TimeSpec>) -> Self {
+        Self { keys, changed_at: kept_since.map(Mutex::new) }
+    }
+
+    /// Whether the extent file's times are not to be believed, and the kernel may not write to it.
+    pub(crate) fn keeps_times(&self) -> bool {
+        self.changed_at.is_some()
+    }
+
+    /// Takes note of a change.
+    pub(crate) fn changed(&self) {
+        if let Some(changed_at) = &self.changed_at {
+            let mut changed_at = changed_at.lock();
+            *changed_at = SystemClock.now().max(*changed_at);
+        }
+    }
+
+    /// The times of an extent of `len` bytes as kept here. The space is what its bytes would take: what it takes
+    /// just now depends on what was fetched.
+    pub(crate) fn times(&self, len: u64) -> Option<FileTimes> {
+        let changed_at = *self.changed_at.as_ref()?.lock();
+        Some(FileTimes { len, mtime: changed_at, ctime: changed_at, blocks_512: len.div_ceil(512) })
+    }
+}
+
+type Slice = Mutex<HashMap<ExtentId, Arc<Session>>>;
+
+/// All sessions.
+pub(crate) struct Sessions {
+    slices: Box<[Slice]>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { slices: (0..SLICES).map(|_| Mutex::default()).collect() }
+    }
+}
+
+impl Sessions {
+    fn slice(&self, extent: ExtentId) -> &Slice {
+        &self.slices[extent.0 as usize & (SLICES - 1)]
+    }
+
+    /// The session of an extent, if there is one.
+    pub(crate) fn get(&self, extent: ExtentId) -> Option<Arc<Session>> {
+        self.slice(extent).lock().get(&extent).cloned()
+    }
+
+    /// Begins a session unless there is one.
+    pub(crate) fn begin(&self, extent: ExtentId, session: Session) {
+        self.slice(extent).lock().entry(extent).or_insert_with(|| Arc::new(session));
+    }
+
+    /// Ends the session of an extent.
+    pub(crate) fn end(&self, extent: ExtentId) -> Option<Arc<Session>> {
+        self.slice(extent).lock().remove(&extent)
+    }
+}

@@ -1,0 +1,176 @@
+//! Writing: into the extent, nowhere else.
+//!
+//! **Owns** what goes before and after the store's own write: the extent loses its clean identity before the first
+//! byte, and a page that is absent and changed in part is fetched first.
+//!
+//! **Never does** tell the name space: what a write did to the size and times of a file is read from the extent
+//! by whoever asks ([`Worker::adopt`]).
+
+use crate::Worker;
+use crate::counters::add;
+use crate::place::content_of;
+use crate::sessions::Session;
+use forebay_shard::{Allocate, Frame};
+use forebay_store::{Authority, Extent, ExtentSpec, StoreError};
+use forebay_types::{ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, PageIndex};
+use forebay_wire::AllocateMode;
+use std::ops::Range;
+use std::sync::Arc;
+
+impl Worker {
+    /// An empty extent for a new file.
+    pub(crate) async fn create(&self) -> FsResult<ExtentId> {
+        let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
+        self.sessions.begin(extent.id(), Session::new(Vec::new(), None));
+        Ok(extent.id())
+    }
+
+    /// Gives a file a writable extent. When this returns, its bytes are found by the extent's id only.
+    pub(crate) async fn begin_write(&self, at: &ContentLocation) -> FsResult<ExtentId> {
+        let extent = match self.find_extent(at)? {
+            Some(extent) => extent,
+            None => self.extent_to_write(at).await?,
+        };
+        let keys = extent.keys();
+        if extent.authority() == Authority::Origin {
+            self.store.unbind_all(extent.id()).await?;
+        }
+        let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
+        self.sessions.begin(extent.id(), Session::new(keys, kept_since));
+        Ok(extent.id())
+    }
+
+    /// A new extent for a file that has none: as long as the file, and nothing of it here.
+    async fn extent_to_write(&self, at: &ContentLocation) -> FsResult<Arc<Extent>> {
+        if let Some(content) = content_of(at) {
+            return Ok(self.store.create(ExtentSpec::fetched(content, at.size)).await?);
+        }
+        let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
+        if at.size > 0 {
+            extent.set_len(at.size).await?;
+        }
+        Ok(extent)
+    }
+
+    /// The extent of a location that is open for write.
+    fn written(&self, at: &ContentLocation) -> FsResult<Arc<Extent>> {
+        let unwritable = || FsError::new(FsErrorKind::Invalid, "the location has no writable extent");
+        self.extent(at.extent.ok_or_else(unwritable)?)
+    }
+
+    fn note_change(&self, extent: ExtentId) {
+        if let Some(session) = self.sessions.get(extent) {
+            session.changed();
+        }
+    }
+
+    /// Writes the whole frame.
+    pub(crate) async fn write(&self, at: &ContentLocation, offset: u64, frame: Frame) -> FsResult<u64> {
+        let (extent, len) = (self.written(at)?, frame.len() as u64);
+        let end = offset.checked_add(len).ok_or(FsErrorKind::FileTooLarge)?;
+        if len == 0 {
+            return Ok(0);
+        }
+        self.bring_edges(at, &extent, offset..end).await?;
+        extent.write(frame, offset).await?;
+        self.note_change(extent.id());
+        add(&self.counters.written_bytes, len);
+        Ok(len)
+    }
+
+    /// Has the absent pages that `range` covers in part put into the extent.
+    async fn bring_edges(
+        &self,
+        at: &ContentLocation,
+        extent: &Arc<Extent>,
+        range: Range<u64>,
+    ) -> FsResult<()> {
+        let edges = absent_edges(extent, &range);
+        if edges.is_empty() {
+            return Ok(());
+        }
+        self.bring_for_write(at, &edges).await?;
+        if absent_edges(extent, &range).is_empty() {
+            return Ok(());
+        }
+        Err(FsError::new(FsErrorKind::NoSpace, "the rest of a page cannot be kept: the tiers are full"))
+    }
+
+    /// Sets the length. What is cut of the under file system's bytes is never fetched again.
+    pub(crate) async fn truncate(&self, at: &ContentLocation, len: u64) -> FsResult<()> {
+        let extent = self.written(at)?;
+        extent.set_len(len).await?;
+        self.note_change(extent.id());
+        Ok(())
+    }
+
+    /// Reserves, frees or zeroes a range.
+    pub(crate) async fn allocate(
+        &self,
+        at: &ContentLocation,
+        mode: AllocateMode,
+        range: Range<u64>,
+    ) -> FsResult<()> {
+        let extent = self.written(at)?;
+        if range.is_empty() {
+            return Err(FsErrorKind::Invalid.into());
+        }
+        if mode.zeroes() {
+            self.bring_edges(at, &extent, range.start..range.end.min(extent.len())).await?;
+        }
+        let mode = match mode {
+            AllocateMode::Grow => Allocate::Reserve { keep_size: false },
+            AllocateMode::KeepSize => Allocate::Reserve { keep_size: true },
+            AllocateMode::PunchHole => Allocate::PunchHole,
+            AllocateMode::ZeroRange => Allocate::ZeroRange { keep_size: false },
+            AllocateMode::ZeroRangeKeepSize => Allocate::ZeroRange { keep_size: true },
+        };
+        extent.allocate(mode, range.start, range.end - range.start).await?;
+        self.note_change(extent.id());
+        Ok(())
+    }
+
+    /// Makes all that was written durable.
+    pub(crate) async fn sync(&self, at: &ContentLocation) -> FsResult<()> {
+        match at.extent {
+            Some(id) => Ok(self.extent(id)?.sync().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Length, times and blocks of an extent that is or was open for write.
+    pub(crate) fn adopt(&self, id: ExtentId) -> FsResult<FileTimes> {
+        let extent = self.extent(id)?;
+        if let Some(times) = self.sessions.get(id).and_then(|session| session.times(extent.len())) {
+            return Ok(times);
+        }
+        let stat = if extent.authority() == Authority::Here { extent.adopt()? } else { extent.stat()? };
+        Ok(FileTimes { len: stat.len, mtime: stat.mtime, ctime: stat.ctime, blocks_512: stat.blocks_512 })
+    }
+
+    /// Frees an extent.
+    pub(crate) async fn discard(&self, id: ExtentId) -> FsResult<()> {
+        self.sessions.end(id);
+        match self.store.remove(id).await {
+            Ok(()) | Err(StoreError::Gone(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The absent pages that `range` changes in part: only the first and the last can be such.
+fn absent_edges(extent: &Arc<Extent>, range: &Range<u64>) -> Vec<PageIndex> {
+    if range.is_empty() {
+        return Vec::new();
+    }
+    let size = extent.page_size();
+    let mut edges = vec![size.page_of(range.start), size.page_of(range.end - 1)];
+    edges.dedup();
+    edges.retain(|page| {
+        let start = size.start_of(*page);
+        let end = start + size.len_of(*page, extent.len());
+        let in_part = range.start > start || range.end < end;
+        in_part && !extent.is_resident(start..start + 1)
+    });
+    edges
+}

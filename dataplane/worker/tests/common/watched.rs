@@ -1,0 +1,182 @@
+//! An under file system that counts its calls and can be made slow or broken: a layer over a real one.
+
+use async_trait::async_trait;
+use forebay_types::{PageToken, UfsAttr, UfsKey, UfsVersion};
+use forebay_ufs::{
+    AttrChange, Capabilities, Expect, ListPage, PutAttrs, PutSpec, Ufs, UfsError, UfsResult, Upload,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+/// How it behaves from now on.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Each read takes this long.
+    pub read_takes: Duration,
+    /// This many reads fail, then they work again.
+    pub reads_to_fail: u64,
+    /// This many parts of uploads fail.
+    pub parts_to_fail: u64,
+    /// Each part of an upload takes this long.
+    pub part_takes: Duration,
+}
+
+#[derive(Debug)]
+pub struct Watched {
+    inner: Arc<dyn Ufs>,
+    rules: Arc<Mutex<Rules>>,
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    reading: AtomicU64,
+    reading_max: AtomicU64,
+    pub parts: Arc<AtomicU64>,
+}
+
+impl Watched {
+    pub fn new(inner: Arc<dyn Ufs>) -> Self {
+        Self {
+            inner,
+            rules: Arc::default(),
+            reads: 0.into(),
+            read_bytes: 0.into(),
+            reading: 0.into(),
+            reading_max: 0.into(),
+            parts: Arc::default(),
+        }
+    }
+
+    pub fn rule(&self, rules: Rules) {
+        *self.rules.lock() = rules;
+    }
+
+    pub fn reads(&self) -> u64 {
+        self.reads.load(SeqCst)
+    }
+
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(SeqCst)
+    }
+
+    pub fn reading_max(&self) -> u64 {
+        self.reading_max.load(SeqCst)
+    }
+
+    fn must_fail(counter: &mut u64) -> bool {
+        let fails = *counter > 0;
+        *counter = counter.saturating_sub(1);
+        fails
+    }
+}
+
+#[async_trait]
+impl Ufs for Watched {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn stat(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        self.inner.stat(key).await
+    }
+
+    async fn list(&self, dir: &UfsKey, from: Option<&PageToken>, limit: usize) -> UfsResult<ListPage> {
+        self.inner.list(dir, from, limit).await
+    }
+
+    async fn read(
+        &self,
+        key: &UfsKey,
+        version: &UfsVersion,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> UfsResult<usize> {
+        self.reads.fetch_add(1, SeqCst);
+        let now = self.reading.fetch_add(1, SeqCst) + 1;
+        self.reading_max.fetch_max(now, SeqCst);
+        let rules = self.rules.lock().clone();
+        tokio::time::sleep(rules.read_takes).await;
+        let fails = Self::must_fail(&mut self.rules.lock().reads_to_fail);
+        self.reading.fetch_sub(1, SeqCst);
+        if fails {
+            return Err(UfsError::Unavailable("read".into()));
+        }
+        let n = self.inner.read(key, version, offset, buf).await?;
+        self.read_bytes.fetch_add(n as u64, SeqCst);
+        Ok(n)
+    }
+
+    async fn begin_put(&self, key: &UfsKey, spec: &PutSpec) -> UfsResult<Box<dyn Upload>> {
+        let inner = self.inner.begin_put(key, spec).await?;
+        Ok(Box::new(WatchedUpload { inner, rules: Arc::clone(&self.rules), parts: Arc::clone(&self.parts) }))
+    }
+
+    async fn delete(&self, key: &UfsKey, expect: &Expect) -> UfsResult<()> {
+        self.inner.delete(key, expect).await
+    }
+
+    async fn mkdir(&self, key: &UfsKey, attrs: &PutAttrs) -> UfsResult<()> {
+        self.inner.mkdir(key, attrs).await
+    }
+
+    async fn rmdir(&self, key: &UfsKey) -> UfsResult<()> {
+        self.inner.rmdir(key).await
+    }
+
+    async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        self.inner.rename(from, to).await
+    }
+
+    async fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
+        self.inner.hard_link(key, new).await
+    }
+
+    async fn symlink(
+        &self,
+        key: &UfsKey,
+        target: &[u8],
+        attrs: &PutAttrs,
+        expect: &Expect,
+    ) -> UfsResult<UfsVersion> {
+        self.inner.symlink(key, target, attrs, expect).await
+    }
+
+    async fn set_attr(&self, key: &UfsKey, change: &AttrChange, expect: &Expect) -> UfsResult<UfsVersion> {
+        self.inner.set_attr(key, change, expect).await
+    }
+}
+
+struct WatchedUpload {
+    inner: Box<dyn Upload>,
+    rules: Arc<Mutex<Rules>>,
+    parts: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Upload for WatchedUpload {
+    fn part_len(&self) -> u64 {
+        self.inner.part_len()
+    }
+
+    async fn part(&self, index: u64, bytes: bytes::Bytes) -> UfsResult<()> {
+        self.parts.fetch_add(1, SeqCst);
+        let rules = self.rules.lock().clone();
+        tokio::time::sleep(rules.part_takes).await;
+        if Watched::must_fail(&mut self.rules.lock().parts_to_fail) {
+            return Err(UfsError::Unavailable("part".into()));
+        }
+        self.inner.part(index, bytes).await
+    }
+
+    async fn finish(&mut self) -> UfsResult<UfsVersion> {
+        self.inner.finish().await
+    }
+
+    async fn abort(&mut self) -> UfsResult<()> {
+        self.inner.abort().await
+    }
+}

@@ -1,0 +1,220 @@
+//! Reading through client, endpoint, worker and store from a real directory.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{MIB, Node, PAGE, Rules, Setup, node, pattern, read};
+use forebay_client::{ClientConfig, Progress, ReadAheadConfig, ReadPolicy};
+use forebay_types::{Admission, ByteSize, FsErrorKind, ReadMode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_cold_file_is_read_once_and_then_from_here() {
+    let node = node();
+    let bytes = pattern(3 * PAGE + 17, 1);
+    let at = node.put("a", &bytes);
+    assert_eq!(node.read_all(&at).unwrap(), bytes);
+    let cold = node.ufs.reads();
+    assert_eq!(node.ufs.read_bytes(), bytes.len() as u64);
+    assert_eq!(node.read_all(&at).unwrap(), bytes);
+    assert_eq!(node.read(&at, PAGE - 3, 6).unwrap(), bytes[PAGE as usize - 3..PAGE as usize + 3]);
+    assert_eq!(node.ufs.reads(), cold, "nothing is fetched twice");
+    assert_eq!(node.read(&at, bytes.len() as u64, 100).unwrap(), b"");
+    assert_eq!(node.read(&at, 1 << 40, 100).unwrap(), b"");
+    assert!(node.client.backing(&at).is_some(), "it is wholly here");
+}
+
+#[test]
+fn an_empty_file_and_a_tiny_one() {
+    let node = node();
+    let (empty, tiny) = (node.put("empty", b""), node.put("tiny", b"x"));
+    assert_eq!(node.read_all(&empty).unwrap(), b"");
+    assert_eq!(node.read_all(&tiny).unwrap(), b"x");
+}
+
+#[test]
+fn many_readers_of_one_cold_page_cause_one_request() {
+    let node = node();
+    let bytes = pattern(PAGE, 2);
+    let at = Arc::new(node.put("hot", &bytes));
+    node.ufs.rule(Rules { read_takes: Duration::from_millis(100), ..Rules::default() });
+    let readers: Vec<_> = (0..64)
+        .map(|i| {
+            let (client, at, shard) = (Arc::clone(&node.client), Arc::clone(&at), node.shard(i));
+            node.control.spawn(async move {
+                let offset = (i as u64 * 997) % PAGE;
+                let got = shard.call(move || async move { read(&client, &at, offset, 100).await });
+                (offset as usize, got.await.unwrap().unwrap())
+            })
+        })
+        .collect();
+    for reader in readers {
+        let (offset, got) = node.control.block_on(reader).unwrap();
+        assert_eq!(got, bytes[offset..(offset + 100).min(bytes.len())]);
+    }
+    assert_eq!(node.ufs.reads(), 1);
+    assert!(node.worker.counters().flights_joined >= 32, "{:?}", node.worker.counters());
+}
+
+#[test]
+fn the_first_reader_may_go_away() {
+    let node = node();
+    let bytes = pattern(PAGE, 3);
+    let at = node.put("a", &bytes);
+    node.ufs.rule(Rules { read_takes: Duration::from_millis(200), ..Rules::default() });
+    let got = node.on_shard(move |client| async move {
+        let impatient = forebay_shard::timeout(Duration::from_millis(20), read(&client, &at, 0, 10)).await;
+        assert!(impatient.is_err());
+        read(&client, &at, 0, 10).await
+    });
+    assert_eq!(got.unwrap(), bytes[..10]);
+    assert_eq!(node.ufs.reads(), 1, "the fetch went on without its first reader");
+}
+
+#[test]
+fn an_error_reaches_the_reader_and_the_next_read_recovers() {
+    let node = node();
+    let bytes = pattern(2 * PAGE, 4);
+    let at = node.put("a", &bytes);
+    node.ufs.rule(Rules { reads_to_fail: 1, ..Rules::default() });
+    let error = node.read(&at, 0, 10).unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::Unavailable);
+    assert!(error.to_string().contains("reading a at 0"), "{error}");
+    assert_eq!(node.read_all(&at).unwrap(), bytes);
+}
+
+#[test]
+fn a_dead_store_ends_a_read_in_time() {
+    let mut setup = Setup::default();
+    setup.worker.get_within = Duration::from_millis(200);
+    let node = Node::start(setup);
+    let at = node.put("a", &pattern(PAGE, 5));
+    node.ufs.rule(Rules { read_takes: Duration::from_secs(3600), ..Rules::default() });
+    let began = Instant::now();
+    let error = node.read(&at, 0, 10).unwrap_err();
+    assert!(error.kind().is_transient(), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn old_bytes_are_never_served_for_a_new_version() {
+    let node = node();
+    let (before, after) = (pattern(2 * PAGE, 6), pattern(2 * PAGE, 7));
+    let old = node.put("a", &before);
+    assert_eq!(node.read(&old, 0, 10).unwrap(), before[..10]);
+    std::thread::sleep(Duration::from_millis(20));
+    let new = node.put("a", &after);
+    assert_eq!(node.read(&old, PAGE, 10).unwrap_err().kind(), FsErrorKind::Stale);
+    assert_eq!(node.read(&old, 0, 10).unwrap(), before[..10], "what is here stays readable");
+    assert_eq!(node.read_all(&new).unwrap(), after);
+    std::fs::remove_file(node.ufs_dir.join("a")).unwrap();
+    assert_eq!(node.read(&old, PAGE, 10).unwrap_err().kind(), FsErrorKind::Stale);
+}
+
+fn streaming() -> Setup {
+    let read_ahead = ReadAheadConfig { window_min: ByteSize::kib(512), window_max: ByteSize::mib(4) };
+    Setup { client: ClientConfig { read_ahead, ..ClientConfig::default() }, ..Setup::default() }
+}
+
+#[test]
+fn reading_ahead_sends_few_large_requests_side_by_side() {
+    let node = Node::start(streaming());
+    let bytes = pattern(32 * MIB, 8);
+    let at = node.put("big", &bytes);
+    node.ufs.rule(Rules { read_takes: Duration::from_millis(10), ..Rules::default() });
+    assert!(node.read_all(&at).unwrap() == bytes);
+    let requests = node.ufs.reads();
+    assert_eq!(node.ufs.read_bytes(), bytes.len() as u64, "nothing is fetched twice");
+    assert!(requests < 80, "{requests} requests for 512 pages");
+    assert!(node.ufs.reading_max() >= 4, "{} at one time", node.ufs.reading_max());
+    let counters = node.worker.counters();
+    assert!(counters.reads_hit > 3 * counters.reads_missed, "{counters:?}");
+}
+
+#[test]
+fn random_reads_fetch_their_pages_only() {
+    let node = Node::start(streaming());
+    let bytes = pattern(32 * MIB, 9);
+    let at = node.put("big", &bytes);
+    let offsets = [20 * MIB + 5, 9 * MIB, 27 * MIB + 77, 3 * MIB, 13 * MIB + 1];
+    for offset in offsets {
+        let got = node.read(&at, offset, 4096).unwrap();
+        assert_eq!(got, bytes[offset as usize..offset as usize + 4096]);
+    }
+    assert_eq!(node.ufs.reads(), offsets.len() as u64);
+    assert_eq!(node.ufs.read_bytes(), offsets.len() as u64 * PAGE);
+}
+
+#[test]
+fn a_full_tier_serves_without_keeping() {
+    let node = Node::start(Setup { quota: ByteSize::mib(2), ..streaming() });
+    let born = node.born();
+    node.write(&born, 0, &pattern(MIB, 10)).unwrap();
+    node.write(&born, MIB, &pattern(MIB, 10)).unwrap();
+    let bytes = pattern(4 * MIB, 11);
+    let at = node.put("cold", &bytes);
+    assert!(node.read_all(&at).unwrap() == bytes);
+    assert!(node.worker.counters().fetched_uncached > 0);
+    assert!(node.ufs.read_bytes() < 2 * bytes.len() as u64, "{} bytes for 4 MiB", node.ufs.read_bytes());
+    let error = node.on_shard(move |client| async move { client.complete(&at).await }).unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::NoSpace);
+}
+
+#[test]
+fn what_is_not_to_be_cached_is_passed_on() {
+    let node = Node::start(streaming());
+    let policy = ReadPolicy { mode: ReadMode::NoCache, admission: Admission::All };
+    node.client.set_read_policy(common::MOUNT, policy);
+    let bytes = pattern(4 * MIB, 12);
+    let at = node.put("stream", &bytes);
+    assert!(node.read_all(&at).unwrap() == bytes);
+    assert!(node.store.is_empty(), "no extent was made");
+    assert_eq!(node.ufs.read_bytes(), bytes.len() as u64, "pieces of one page share its fetch");
+    assert!(node.client.backing(&at).is_none());
+}
+
+#[test]
+fn the_second_read_is_kept_where_the_policy_says_so() {
+    let node = node();
+    let policy = ReadPolicy { mode: ReadMode::Cache, admission: Admission::SecondRead };
+    node.client.set_read_policy(common::MOUNT, policy);
+    let bytes = pattern(4 * PAGE, 13);
+    let at = node.put("a", &bytes);
+    assert_eq!(node.read_all(&at).unwrap(), bytes);
+    assert!(node.store.is_empty());
+    assert_eq!(node.read_all(&at).unwrap(), bytes);
+    assert_eq!(node.store.len(), 1);
+    assert_eq!(node.read_all(&at).unwrap(), bytes);
+    assert!(node.client.backing(&at).is_some());
+}
+
+#[test]
+fn load_fetches_what_is_absent_and_counts() {
+    let node = node();
+    let bytes = pattern(20 * MIB + 5, 14);
+    let at = node.put("big", &bytes);
+    node.read(&at, 10 * MIB, 10).unwrap();
+    let before = node.ufs.reads();
+    let progress = Arc::new(Progress::default());
+    let (shown, whole) = (Arc::clone(&progress), at.clone());
+    node.on_shard(move |client| async move { client.complete_counting(&whole, &shown).await }).unwrap();
+    assert_eq!((progress.total(), progress.done()), (at.size, at.size));
+    assert_eq!(progress.fetched(), at.size - PAGE);
+    assert!(node.ufs.reads() - before < 40, "{} requests", node.ufs.reads() - before);
+    assert!(node.ufs.reading_max() > 2);
+    assert_eq!(node.worker.resident_bytes(&at).unwrap(), at.size);
+    assert!(node.read_all(&at).unwrap() == bytes);
+    assert_eq!(node.ufs.read_bytes(), at.size);
+}
+
+#[test]
+fn memory_for_fetched_bytes_is_given_back() {
+    let node = Node::start(streaming());
+    let at = node.put("big", &pattern(16 * MIB, 15));
+    node.read_all(&at).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let (taken, total) = node.worker.fetch_memory();
+    assert_eq!((taken, total), (0, 16 * MIB));
+}
