@@ -4,6 +4,7 @@ use crate::error::{UfsError, UfsResult};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// A door to tokio's blocking threads through which only so many calls go at once.
 ///
@@ -30,11 +31,23 @@ impl Blocking {
             .await
             .map_err(|_| UfsError::Timeout("waiting for a place among the blocking calls".into()))?
             .expect("the semaphore is never closed");
-        let task = tokio::task::spawn_blocking(move || {
+        let mut task = AbortUnstarted(tokio::task::spawn_blocking(move || {
             let _place = place;
             call()
-        });
-        task.await.map_err(|_| UfsError::Io("a blocking call was abandoned: the runtime is ending".into()))?
+        }));
+        (&mut task.0)
+            .await
+            .map_err(|_| UfsError::Io("a blocking call was abandoned: the runtime is ending".into()))?
+    }
+}
+
+/// A call that nobody waits for any more and that has not begun is not begun: a change that the caller has
+/// given up must not come over whatever was done since.
+struct AbortUnstarted<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortUnstarted<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -3,7 +3,7 @@
 //! **Owns** the only way to durable storage: what is at a key, what is in a directory, ranged reads of one
 //! version, conditional puts in parts, removal, and the attributes a store can hold ([`Ufs`]). Adapters turn
 //! that into calls of a store; layers around an adapter add retries, deadlines, bounds and counters, the same
-//! for every store.
+//! for every store ([`layers`]).
 //!
 //! **Never does** caching, never knows an inode or an extent, never decides what to do about a conflict: it
 //! says [`UfsError::Changed`] and leaves both contents where they are. Credentials never reach a log, an error
@@ -24,6 +24,7 @@ mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+pub mod layers;
 mod open;
 mod options;
 mod parts;
@@ -31,6 +32,7 @@ mod posix;
 mod ufs;
 
 pub use error::{OpenError, UfsError, UfsErrorKind, UfsResult};
+pub use layers::{RetryPolicy, StatsSnapshot, UfsStats};
 pub use open::open;
 pub use options::UfsOptions;
 pub use posix::PosixUfs;

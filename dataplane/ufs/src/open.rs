@@ -1,6 +1,7 @@
 //! From the text a user gave to an open under file system.
 
 use crate::error::OpenError;
+use crate::layers::Governed;
 use crate::options::UfsOptions;
 use crate::posix::PosixUfs;
 use crate::ufs::Ufs;
@@ -8,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Opens the store that `url` names and checks that it can be reached: a directory's path, `file:///dir`,
-/// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. Must run on a tokio runtime.
+/// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. Must run on a tokio runtime. The store
+/// comes governed ([`Governed`]): bounded, timed, retried, paced and counted as `options` say.
 ///
 /// # Errors
 /// [`OpenError`] names the cause and the remedy, and never a credential.
@@ -16,7 +18,7 @@ pub async fn open(url: &str, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenE
     let store: Arc<dyn Ufs> = match parse(url)? {
         Location::Directory(path) => Arc::new(PosixUfs::open(path, options).await?),
     };
-    Ok(store)
+    Ok(Arc::new(Governed::new(store, options)))
 }
 
 /// What a URL names.

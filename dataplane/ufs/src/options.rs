@@ -1,5 +1,6 @@
 //! How to open an under file system.
 
+use crate::layers::RetryPolicy;
 use forebay_types::ByteSize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,12 @@ pub struct UfsOptions {
     pub concurrency: usize,
     /// How long one attempt of a call may take, waiting for a place included.
     pub call_timeout: Duration,
+    /// How transient failures are retried.
+    pub retry: RetryPolicy,
+    /// The most bytes a second that are read; `None`: as many as come.
+    pub read_bandwidth: Option<ByteSize>,
+    /// The most bytes a second that are written; `None`: as many as go.
+    pub write_bandwidth: Option<ByteSize>,
     /// How long opening may take to reach the store.
     pub connect_timeout: Duration,
     /// A temporary file of an upload that nobody holds and that is older than this is swept.
@@ -31,6 +38,9 @@ impl Default for UfsOptions {
             read_only: false,
             concurrency: 64,
             call_timeout: Duration::from_secs(60),
+            retry: RetryPolicy::default(),
+            read_bandwidth: None,
+            write_bandwidth: None,
             connect_timeout: Duration::from_secs(10),
             stale_upload_after: Duration::from_secs(3600),
             part_len_min: ByteSize::mib(8),

@@ -4,10 +4,12 @@
 //! adapters and layers implement it, the worker calls it, and the conformance suite holds every adapter to it.
 
 use crate::error::{UfsError, UfsResult};
+use crate::layers::UfsStats;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_types::{DirPage, DirPageEntry, PageToken, TimeSpec, UfsAttr, UfsKey, UfsVersion};
 use std::fmt;
+use std::sync::Arc;
 
 /// What should be at a key before a call changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -118,6 +120,9 @@ pub struct Capabilities {
     pub conditional_put: ConditionalPut,
     /// [`Ufs::rename`] works, for files and directories, in one step.
     pub rename: bool,
+    /// Listings carry all attributes. Without it an entry has kind, size and version right, no mode or owner, and
+    /// as time of last change when it was put: a stat tells the rest.
+    pub list_attrs: bool,
     /// [`Ufs::copy`] works: the store copies by itself.
     pub copy: bool,
     /// Names that are not UTF-8 can be held.
@@ -198,6 +203,11 @@ pub trait Ufs: Send + Sync + fmt::Debug + 'static {
 
     /// What the store can do and hold.
     fn capabilities(&self) -> &Capabilities;
+
+    /// The counters of what was asked of the store; `None` for a bare adapter, which counts nothing.
+    fn stats(&self) -> Option<Arc<UfsStats>> {
+        None
+    }
 
     /// What is at `key`; `None` if there is nothing. Never follows a symbolic link.
     async fn stat(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>>;

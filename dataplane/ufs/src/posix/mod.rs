@@ -120,6 +120,7 @@ fn capabilities(root: &Root) -> Capabilities {
         parents_needed: true,
         conditional_put: ConditionalPut::CheckedBefore,
         rename: true,
+        list_attrs: true,
         copy: true,
         any_bytes: true,
         key_len_max: PATH_LEN_MAX,
