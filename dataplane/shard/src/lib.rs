@@ -24,6 +24,7 @@ mod core;
 mod counters;
 mod driver;
 mod error;
+pub mod fault;
 mod file;
 mod handle;
 mod inbox;

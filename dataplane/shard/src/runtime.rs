@@ -243,8 +243,8 @@ fn usable_cores(asked: &[usize]) -> Result<Vec<usize>, StartError> {
 fn warn_of_small_pages(arena: Arena) {
     if arena.backing() == Backing::Small {
         tracing::warn!(
-            "no huge pages for the arena: large direct I/O runs at about half speed; set \
-             /sys/kernel/mm/transparent_hugepage/enabled to madvise"
+            "the arena is in 4 KiB pages: large direct I/O runs at about half speed. Set \
+             /sys/kernel/mm/transparent_hugepage/enabled to madvise, or reserve pages by vm.nr_hugepages"
         );
     }
 }

@@ -88,10 +88,17 @@ impl Memory {
         let huge = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
         // SAFETY: as above.
         unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxPopulateWrite)? };
-        if huge.is_ok() && transparent_huge_pages_allowed() {
+        if huge.is_ok() && self.is_mostly_huge() {
             self.backing = Backing::Transparent;
         }
         Ok(())
+    }
+
+    /// Whether the kernel did give huge pages: it may lack unfragmented memory, or be told to give none.
+    fn is_mostly_huge(&self) -> bool {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let huge = huge_bytes_at(&smaps, self.base.as_ptr().addr()).unwrap_or(0);
+        huge >= self.len / 2
     }
 
     /// The first byte.
@@ -118,8 +125,51 @@ impl Memory {
     }
 }
 
-/// Whether the kernel gives transparent huge pages to a mapping that asks for them.
-fn transparent_huge_pages_allowed() -> bool {
-    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
-    !setting.is_empty() && !setting.contains("[never]")
+/// The `AnonHugePages:` bytes of the mapping that holds `address`, in the format of /proc/self/smaps (proc(5)).
+fn huge_bytes_at(smaps: &str, address: usize) -> Option<usize> {
+    let mut lines = smaps.lines().skip_while(|line| !range_of(line).is_some_and(|r| r.contains(&address)));
+    lines.next()?;
+    let mut fields = lines.take_while(|line| range_of(line).is_none());
+    let value = fields.find_map(|line| line.strip_prefix("AnonHugePages:"))?;
+    let kib: usize = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// The addresses of a mapping, from the line that begins its entry.
+fn range_of(line: &str) -> Option<std::ops::Range<usize>> {
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SMAPS: &str = "7f0000000000-7f0000200000 rw-p 00000000 00:00 0 \nSize:  2048 kB\nAnonHugePages:      0 kB\n\
+                         7f0000200000-7f0001000000 rw-p 00000000 00:00 0 \nSize: 14336 kB\nAnonHugePages:  14336 kB\n";
+
+    #[test]
+    fn the_kernels_word_on_huge_pages_is_read() {
+        assert_eq!(huge_bytes_at(SMAPS, 0x7f00_0000_0000), Some(0));
+        assert_eq!(huge_bytes_at(SMAPS, 0x7f00_0020_0000), Some(14336 << 10));
+        assert_eq!(huge_bytes_at(SMAPS, 0x1000), None);
+    }
+
+    #[test]
+    fn the_memory_is_there_and_aligned() {
+        let memory = Memory::map(3 * GRANULE_LEN).unwrap();
+        assert!(memory.base().as_ptr().addr().is_multiple_of(GRANULE_LEN));
+        // SAFETY: the mapping is this test's alone and as long as that.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(memory.base().as_ptr(), memory.len()) };
+        bytes.fill(7);
+        memory.unmap();
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_no_answer_and_no_panic(text in "[0-9a-f \\-\n:kBAnonHugePages]{0,200}", address: usize) {
+            let _ = huge_bytes_at(&text, address);
+        }
+    }
 }

@@ -26,6 +26,13 @@ struct Queue {
     waiting: VecDeque<(u64, Waker)>,
 }
 
+impl Queue {
+    /// Tickets are given out in ascending order, so the queue is sorted by them.
+    fn place_of(&self, ticket: u64) -> Result<usize, usize> {
+        self.waiting.binary_search_by_key(&ticket, |(t, _)| *t)
+    }
+}
+
 impl Waiters {
     pub(crate) fn new(queue_len: usize) -> Self {
         Self { count: AtomicUsize::new(0), queue_len, queue: Mutex::default() }
@@ -70,7 +77,7 @@ impl Waiters {
     /// Whether `ticket` is at the front; otherwise it will wake this waker when it is.
     fn is_front(&self, ticket: u64, waker: &Waker) -> bool {
         let mut queue = self.queue.lock();
-        let Some(place) = queue.waiting.iter().position(|(t, _)| *t == ticket) else { return false };
+        let Ok(place) = queue.place_of(ticket) else { return false };
         queue.waiting[place].1.clone_from(waker);
         place == 0
     }
@@ -78,9 +85,10 @@ impl Waiters {
     /// Leaves the queue, wherever in it, and lets the next one try.
     fn leave(&self, ticket: u64) {
         let mut queue = self.queue.lock();
-        queue.waiting.retain(|(t, _)| *t != ticket);
+        let gone = queue.place_of(ticket).ok().and_then(|place| queue.waiting.remove(place));
         self.count.store(queue.waiting.len(), SeqCst);
         drop(queue);
+        drop(gone);
         self.wake_front();
     }
 }

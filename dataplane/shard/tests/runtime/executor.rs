@@ -66,6 +66,32 @@ fn what_one_thread_sends_begins_in_order() {
 }
 
 #[test]
+fn tasks_woken_from_outside_run_in_the_order_of_their_wakes() {
+    let shards = start(&small(1));
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..100).map(|_| tokio::sync::oneshot::channel::<()>()).unzip();
+    let order = shards.handles()[0].block_on(move || async move {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for (n, receiver) in receivers.into_iter().enumerate() {
+            let order = Rc::clone(&order);
+            spawn(async move {
+                receiver.await.unwrap();
+                order.borrow_mut().push(n);
+            });
+        }
+        yield_now().await;
+        // While this task holds the shard, all wakes gather in the list.
+        let wake = move || senders.into_iter().for_each(|sender| sender.send(()).unwrap());
+        std::thread::spawn(wake).join().unwrap();
+        while Rc::strong_count(&order) > 1 {
+            yield_now().await;
+        }
+        order.take()
+    });
+    assert!(order.unwrap().into_iter().eq(0..100));
+}
+
+#[test]
 fn shards_wake_each_other_when_they_sleep() {
     let shards = start(&small(2));
     if shards.handles().len() < 2 {

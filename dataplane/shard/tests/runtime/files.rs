@@ -1,7 +1,9 @@
 //! Frames and files on real rings: contents, ends of files, exhaustion, and frames the kernel still holds.
 
 use crate::common::{small, start};
-use forebay_shard::{Allocate, ArenaError, File, Frame, arena, sleep, spawn, timeout, yield_now};
+use forebay_shard::{
+    Allocate, ArenaError, File, Frame, ShardsConfig, arena, sleep, spawn, timeout, yield_now,
+};
 use forebay_types::ByteSize;
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -262,6 +264,28 @@ fn those_who_wait_for_frames_are_served_in_order() {
         order.take()
     });
     assert_eq!(order, Ok(vec![0, 1, 2, 3]));
+}
+
+#[test]
+fn one_large_frame_serves_all_the_small_ones_that_wait() {
+    let shards = start(&ShardsConfig { frame_wait: Duration::from_secs(10), ..small(1) });
+    let served = shards.handles()[0].block_on(|| async {
+        let mut held: Vec<Frame> = std::iter::from_fn(|| arena().try_frame(16 << 20)).collect();
+        let small = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..8 {
+            let small = Rc::clone(&small);
+            spawn(async move {
+                let frame = arena().frame(4096).await.unwrap();
+                small.borrow_mut().push(frame);
+            });
+        }
+        yield_now().await;
+        assert_eq!(arena().waiting(), 8);
+        held.pop();
+        sleep(Duration::from_millis(200)).await;
+        small.borrow().len()
+    });
+    assert_eq!(served, Ok(8), "each that is served lets the next one try");
 }
 
 #[test]
