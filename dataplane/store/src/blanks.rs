@@ -83,9 +83,11 @@ pub(crate) struct Blanks {
     done: Condvar,
 }
 
+type Doomed = Vec<(Arc<Tier>, ExtentId)>;
+
 #[derive(Debug, Default)]
 struct Jobs {
-    doomed: Vec<(Arc<Tier>, ExtentId)>,
+    doomed: Doomed,
     /// Taken from `doomed` and not unlinked yet.
     unlinking: usize,
     refill: bool,
@@ -165,7 +167,8 @@ impl Blanks {
         }
     }
 
-    fn next_job(&self) -> Option<(Vec<(Arc<Tier>, ExtentId)>, bool)> {
+    /// What to unlink, and whether to refill; `None` when the helper should end.
+    fn next_job(&self) -> Option<(Doomed, bool)> {
         let mut jobs = self.jobs.lock();
         if jobs.doomed.is_empty() && !jobs.refill && !jobs.stop {
             self.wake.wait_for(&mut jobs, HELPER_NAP);

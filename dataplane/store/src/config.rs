@@ -56,6 +56,9 @@ pub struct StoreConfig {
     pub scrub_rate: ByteSize,
     /// How long filled pages wait for the sync that makes them count after a power loss.
     pub sync_delay: Duration,
+    /// Stands for the kernel's boot_id, so that a test can take the machine down without doing so.
+    #[doc(hidden)]
+    pub boot_id: Option<[u8; 16]>,
     /// Whether durable bits are set without the fdatasync that must precede them. For the test that shows that the
     /// power-loss test notices: never set it.
     #[doc(hidden)]
@@ -77,6 +80,7 @@ impl StoreConfig {
             open_files_max: 8192,
             scrub_rate: ByteSize::mib(32),
             sync_delay: Duration::from_secs(5),
+            boot_id: None,
             skip_data_sync: false,
         }
     }

@@ -74,6 +74,8 @@ pub struct Extent {
     /// The last second and region in which a use was counted, so that one pass over a file is one use.
     pub(crate) last_use: AtomicU64,
     file: RwLock<Option<File>>,
+    /// Whether the file was asked for since housekeeping last looked.
+    recently_used: AtomicBool,
     pub(crate) sidecar: Sidecar,
     /// False after an unclean boot until the checksums were compared.
     pub(crate) verified: AtomicBool,
@@ -104,6 +106,9 @@ pub(crate) struct ExtentParts {
 impl Extent {
     pub(crate) fn new(parts: ExtentParts) -> Self {
         parts.tier.extents.fetch_add(1, Ordering::AcqRel);
+        if parts.file.is_some() {
+            parts.tier.file_opened();
+        }
         parts.tier.charge(0, parts.charged);
         let print = parts.keys.first().map_or(0, |key| crate::room::print_of(*key));
         Self {
@@ -120,6 +125,7 @@ impl Extent {
             print: AtomicU64::new(print),
             last_use: AtomicU64::new(u64::MAX),
             file: RwLock::new(parts.file),
+            recently_used: AtomicBool::new(true),
             sidecar: parts.sidecar,
             verified: AtomicBool::new(parts.verified),
             entry_synced: AtomicBool::new(parts.entry_synced),
@@ -164,6 +170,11 @@ impl Extent {
     /// Who is the authority for its bytes.
     pub fn authority(&self) -> Authority {
         self.origin.load().authority
+    }
+
+    /// How many of its bytes, from the first, are the under file system's unless their page was filled or written.
+    pub fn origin_len(&self) -> u64 {
+        self.origin.load().len
     }
 
     /// The content keys it is found by, oldest first.
@@ -282,6 +293,9 @@ impl Extent {
     /// # Errors
     /// [`StoreError::Gone`] if it was removed before it was ever opened, [`StoreError::Io`].
     pub fn file(&self) -> Result<File, StoreError> {
+        if !self.recently_used.load(Ordering::Relaxed) {
+            self.recently_used.store(true, Ordering::Relaxed);
+        }
         if let Some(file) = self.file.read().as_ref() {
             return Ok(file.clone());
         }
@@ -295,7 +309,13 @@ impl Extent {
             std::io::ErrorKind::NotFound => StoreError::Gone(self.id),
             _ => StoreError::io(format!("opening {}", path.display()), error),
         })?;
+        self.tier.file_opened();
         Ok(slot.insert(File::new(opened)).clone())
+    }
+
+    /// Whether the file was asked for since the last call.
+    pub(crate) fn take_recently_used(&self) -> bool {
+        self.recently_used.swap(false, Ordering::Relaxed)
     }
 
     /// Closes the file if it is open and nobody holds the extent; says whether it did.
@@ -304,6 +324,7 @@ impl Extent {
         let idle = slot.is_some() && !self.guards.is_held() && !self.guards.is_retired();
         if idle {
             *slot = None;
+            self.tier.file_closed();
             self.sidecar.close();
         }
         idle
@@ -374,6 +395,14 @@ impl Extent {
             len: self.len(),
             origin_len: origin.len,
             keys: self.keys(),
+        }
+    }
+}
+
+impl Drop for Extent {
+    fn drop(&mut self) {
+        if self.file.get_mut().is_some() {
+            self.tier.file_closed();
         }
     }
 }

@@ -122,6 +122,7 @@ impl Extent {
             return Err((error, frame));
         }
         if self.authority() == Authority::Origin {
+            self.tier().note_filled(self.id());
             self.tier().evictor.filled(self, self.page_size().start_of(first));
         }
         // Space is counted by what the file system says; if it says nothing, the old count stands.
@@ -274,15 +275,18 @@ impl Extent {
         let _held = self.hold(Hold::Filling)?;
         let covered = self.origin().pages.not_durable();
         self.sync_bytes().await?;
-        {
-            let _swap_waits = self.bits.read();
-            for page in covered {
-                self.origin().pages.set_durable(page);
-                self.sidecar.note_page(page);
-            }
-        }
+        self.mark_durable(&covered);
         self.sync_sidecar().await?;
         self.sync_entry().await
+    }
+
+    /// An `fdatasync` that began after the bits of `pages` were set has covered their bytes.
+    pub(crate) fn mark_durable(&self, pages: &[PageIndex]) {
+        let _swap_waits = self.bits.read();
+        for page in pages {
+            self.origin().pages.set_durable(*page);
+            self.sidecar.note_page(*page);
+        }
     }
 
     pub(crate) async fn sync_bytes(&self) -> Result<(), StoreError> {

@@ -31,9 +31,11 @@ mod io;
 mod recovery;
 mod residency;
 mod room;
+mod scrub;
 mod sidecar;
 mod store;
 mod table;
+mod tend;
 mod tier;
 mod verify;
 

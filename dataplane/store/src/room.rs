@@ -162,11 +162,6 @@ impl Evictor {
         let print = inner.policy.pick()?;
         inner.units.remove(&print)
     }
-
-    /// How many units the policy orders.
-    pub(crate) fn len(&self) -> usize {
-        self.inner.lock().policy.len()
-    }
 }
 
 impl Inner {

@@ -11,7 +11,7 @@ use crate::config::{StoreConfig, TierKind};
 use crate::counters::Counters;
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent, ExtentParts, Origin};
-use crate::guard::Hold;
+use crate::guard::{Evictable, Hold};
 use crate::recovery::{self, RecoveryReport};
 use crate::residency::TRACKED_PAGES_MAX;
 use crate::sidecar::{Sidecar, overloaded};
@@ -58,7 +58,7 @@ pub struct Store {
     /// Ids below this one were there at start.
     first_new_id: u64,
     blanks: Arc<Blanks>,
-    counters: Counters,
+    counters: Arc<Counters>,
     closed: AtomicBool,
 }
 
@@ -69,9 +69,10 @@ impl Store {
     /// The kinds of [`StoreError`] that name a directory, its trouble and the remedy. Nothing is left half made.
     pub fn open(cfg: StoreConfig) -> Result<(Arc<Self>, RecoveryReport), StoreError> {
         check(&cfg)?;
-        let boot_id = tier::boot_id()?;
+        let boot_id = cfg.boot_id.map_or_else(tier::boot_id, Ok)?;
+        let counters = Arc::new(Counters::default());
         let opened: Result<Vec<_>, _> =
-            (0..cfg.tiers.len()).map(|index| Tier::open(&cfg, index, boot_id)).collect();
+            (0..cfg.tiers.len()).map(|index| Tier::open(&cfg, index, boot_id, &counters)).collect();
         let opened: Vec<_> = opened?.into_iter().map(|(tier, exit)| (Arc::new(tier), exit)).collect();
         let mut report = RecoveryReport::default();
         let mut extents = Vec::new();
@@ -81,7 +82,7 @@ impl Store {
             report.add(part);
         }
         let tiers: Vec<_> = opened.into_iter().map(|(tier, _)| tier).collect();
-        let store = Self::assemble(cfg, tiers, extents);
+        let store = Self::assemble(cfg, tiers, extents, counters);
         std::thread::Builder::new()
             .name("store-helper".into())
             .spawn({
@@ -92,7 +93,12 @@ impl Store {
         Ok((store, report))
     }
 
-    fn assemble(cfg: StoreConfig, tiers: Vec<Arc<Tier>>, extents: Vec<Arc<Extent>>) -> Arc<Self> {
+    fn assemble(
+        cfg: StoreConfig,
+        tiers: Vec<Arc<Tier>>,
+        extents: Vec<Arc<Extent>>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
         let entry_tier = cfg.tiers.iter().position(|tier| tier.kind != TierKind::Mem).unwrap_or(0);
         let marks = tiers.iter().map(|tier| tier.id_mark());
         let seen = extents.iter().map(|extent| extent.id().0 + 1);
@@ -105,7 +111,7 @@ impl Store {
             table: Table::new(),
             ids: Ids::starting_at(first_new_id),
             first_new_id,
-            counters: Counters::default(),
+            counters,
             closed: AtomicBool::new(false),
         });
         for tier in &store.tiers {
@@ -276,6 +282,31 @@ impl Store {
         self.point_key_at(key, &extent);
         extent.tier().evictor.admit(&extent);
         Ok(())
+    }
+
+    /// Has an extent found by these keys again, after a writer that changed nothing took them away.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn rebind(&self, id: ExtentId, keys: &[ContentKey]) -> Result<(), StoreError> {
+        for key in keys {
+            self.bind(id, *key).await?;
+        }
+        Ok(())
+    }
+
+    /// Evicts an extent now, as a whole; returns how many bytes that frees. 0 if its bytes may be nowhere else.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`]; [`StoreError::Busy`] if somebody holds it.
+    pub fn evict_now(&self, id: ExtentId) -> Result<u64, StoreError> {
+        let extent = self.get(id).ok_or(StoreError::Gone(id))?;
+        if !extent.is_replaceable() {
+            return Ok(0);
+        }
+        let token = Evictable::take(&extent)
+            .ok_or(StoreError::Busy { extent: id, what: "evicting what is open, pinned or being filled" })?;
+        Ok(self.evict_whole(token))
     }
 
     /// The newest binding of a key counts; an extent that is found by nothing any more goes.

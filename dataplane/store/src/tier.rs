@@ -6,19 +6,22 @@
 //! **How data comes in and leaves:** [`Tier::open`] takes a configuration and gives a locked tier or an error that
 //! names cause and remedy, leaving nothing half made; [`Tier::charge`] and [`Tier::reserve`] count space.
 
-use crate::config::{StoreConfig, TierConfig, TierKind};
+use crate::config::{StoreConfig, TierKind};
+use crate::counters::Counters;
 use crate::error::StoreError;
 use crate::format::tier::TierHeader;
 use crate::format::{FORMAT_VERSION, Refused};
 use crate::room::Evictor;
 use crate::store::Store;
+use crate::tend::Filled;
 use forebay_types::ExtentId;
 use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 const HEADER_FILE: &str = "tier";
 const HEADER_NEW_FILE: &str = "tier.new";
@@ -84,6 +87,9 @@ pub(crate) struct Tier {
     /// Which directories exist already, one bit each.
     dirs_made: Mutex<[bool; FANOUT as usize]>,
     pub(crate) evictor: Evictor,
+    pub(crate) counters: Arc<Counters>,
+    filled: Mutex<Filled>,
+    open_files: AtomicUsize,
     pub(crate) store: OnceLock<Weak<Store>>,
     /// Dropped last: the directory is ours until then.
     _lock: File,
@@ -95,6 +101,7 @@ impl Tier {
         cfg: &StoreConfig,
         index: usize,
         boot_id: [u8; 16],
+        counters: &Arc<Counters>,
     ) -> Result<(Self, LastExit), StoreError> {
         let tier = &cfg.tiers[index];
         let io = |source| StoreError::io(format!("opening cache directory {}", tier.dir.display()), source);
@@ -106,12 +113,19 @@ impl Tier {
             fs::create_dir_all(tier.dir.join(sub)).map_err(io)?;
         }
         let (header, exit) = next_header(cfg, found, boot_id);
-        let opened = Self::assemble(tier, index, header, lock, cfg);
+        let opened = Self::assemble(cfg, index, header, lock, counters);
         opened.write_header().map_err(io)?;
         Ok((opened, exit))
     }
 
-    fn assemble(tier: &TierConfig, index: usize, header: TierHeader, lock: File, cfg: &StoreConfig) -> Self {
+    fn assemble(
+        cfg: &StoreConfig,
+        index: usize,
+        header: TierHeader,
+        lock: File,
+        counters: &Arc<Counters>,
+    ) -> Self {
+        let tier = &cfg.tiers[index];
         Self {
             index,
             name: tier.name.clone(),
@@ -127,6 +141,9 @@ impl Tier {
             header: Mutex::new(header),
             dirs_made: Mutex::new([false; FANOUT as usize]),
             evictor: Evictor::new(cfg.eviction, tier.quota.as_u64()),
+            counters: Arc::clone(counters),
+            filled: Mutex::new(Filled::default()),
+            open_files: AtomicUsize::new(0),
             store: OnceLock::new(),
             _lock: lock,
         }
@@ -149,11 +166,15 @@ impl Tier {
             .map_err(|e| StoreError::io(format!("raising the id mark of tier {}", self.name), e))
     }
 
+    /// Syncs everything on the tier's file system. Blocks.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(&self.dir)?)?)
+    }
+
     /// Syncs everything in the tier and leaves the mark that says so. Blocks.
     pub(crate) fn mark_clean(&self) -> Result<(), StoreError> {
         let io = |e| StoreError::io(format!("closing tier {}", self.name), e);
-        let dir = File::open(&self.dir).map_err(io)?;
-        rustix::fs::syncfs(&dir).map_err(|e| io(e.into()))?;
+        self.sync_all().map_err(io)?;
         self.header.lock().clean = true;
         self.write_header().map_err(io)
     }
@@ -231,6 +252,29 @@ impl Tier {
         }
         self.reserved.fetch_sub(len, Ordering::AcqRel);
         None
+    }
+
+    /// Pages of an extent were filled that no sync covered yet.
+    pub(crate) fn note_filled(&self, id: ExtentId) {
+        self.filled.lock().note(id);
+    }
+
+    /// Extents with pages filled longer than `delay` ago.
+    pub(crate) fn take_filled(&self, delay: Duration, max: usize) -> Vec<ExtentId> {
+        self.filled.lock().take_due(delay, max)
+    }
+
+    /// How many extent files are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.open_files.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn file_opened(&self) {
+        self.open_files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn file_closed(&self) {
+        self.open_files.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The error for a tier in which nothing can be evicted.

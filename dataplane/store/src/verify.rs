@@ -65,6 +65,7 @@ impl Extent {
 
     /// A page whose bytes are wrong: gone if it can be fetched again.
     pub(crate) async fn report_corrupt(self: &Arc<Self>, page: PageIndex) -> Result<(), StoreError> {
+        self.tier().counters.corrupt();
         if self.authority() == Authority::Here {
             tracing::error!(extent = %self.id(), page = page.0, "a page that is nowhere else failed its checksum");
             return Ok(());

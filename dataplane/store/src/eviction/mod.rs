@@ -18,6 +18,8 @@ mod queue;
 mod s3fifo;
 mod sieve;
 #[cfg(test)]
+mod textbook;
+#[cfg(test)]
 mod traces;
 
 use serde::{Deserialize, Serialize};

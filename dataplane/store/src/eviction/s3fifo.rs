@@ -140,11 +140,14 @@ impl Ghosts {
         self.number += 1;
         self.names.insert(unit, self.number);
         self.order.push_back((unit, self.number));
-        while self.names.len() > bound || self.order.len() > 2 * bound {
+        while self.names.len() > bound {
             let Some((oldest, number)) = self.order.pop_front() else { return };
             if self.names.get(&oldest) == Some(&number) {
                 self.names.remove(&oldest);
             }
+        }
+        if self.order.len() > 2 * bound {
+            self.order.retain(|(unit, number)| self.names.get(unit) == Some(number));
         }
     }
 

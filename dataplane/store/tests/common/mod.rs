@@ -1,5 +1,9 @@
 //! A real store in a real directory, driven on a real shard.
-#![allow(dead_code, reason = "each test binary uses its own part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub mod crash;
+pub mod disk;
 
 use forebay_shard::{Frame, Shards, ShardsConfig, arena};
 use forebay_store::{Extent, ExtentSpec, RecoveryReport, Store, StoreConfig, TierConfig, TierKind};
