@@ -1,1 +1,62 @@
 //! File-system semantics, the same for every front door.
+//!
+//! **Owns** what an open file is: handles, the one I/O mode an inode has while any handle of it is open, who is
+//! the authority for its size and times meanwhile, what an unlinked open file is, and the order of steps that
+//! makes `fsync` mean what it says.
+//!
+//! **Never does** I/O of its own on file bytes (that is `client`'s), never decides about names (that is
+//! `namespace`'s), never knows an errno, a FUSE structure or a URL.
+//!
+//! **In and out:** a front door calls a method of [`Vfs`] with the [`Caller`](forebay_types::Caller) and typed
+//! arguments, on a shard; it gets an [`FsResult`](forebay_types::FsResult). Names go to the name space's home,
+//! bytes to the client, and the two are brought together here and nowhere else.
+//!
+//! **Why this shape:** the two hard rules of the kernel (one mode per open inode; no look at passthrough writes)
+//! both concern *open inodes*, so there is exactly one place for them, [`opens`]. Every other module is a thin
+//! walk over name space and client.
+#![forbid(unsafe_code)]
+
+mod attrs;
+mod bytes;
+mod dirs;
+mod durability;
+mod handles;
+mod names;
+mod open_inode;
+mod opens;
+mod recovery;
+mod types;
+mod xattrs;
+
+pub use attrs::AttrOut;
+pub use opens::OpenCounts;
+pub use types::{
+    AllocateMode, DirEntryOut, Entry, IoMode, NewNode, OpenFlags, Opened, RenameFlags, SpaceUsage, VfsConfig,
+    Whence, XattrSetMode,
+};
+
+use forebay_client::Client;
+use forebay_namespace::Namespace;
+use std::sync::Arc;
+
+/// The file system of one node, shared by its front doors.
+pub struct Vfs {
+    pub(crate) names: Arc<Namespace>,
+    pub(crate) client: Arc<Client>,
+    pub(crate) config: VfsConfig,
+    pub(crate) opens: opens::OpenTable,
+    pub(crate) handles: handles::HandleTable,
+}
+
+impl Vfs {
+    /// Puts the name space and the data path together. [`Vfs::recover`] must run before the first operation.
+    pub fn new(names: Arc<Namespace>, client: Arc<Client>, config: VfsConfig) -> Arc<Self> {
+        let (opens, handles) = (opens::OpenTable::default(), handles::HandleTable::default());
+        Arc::new(Self { names, client, config, opens, handles })
+    }
+
+    /// Opens by mode since start, and what is open now.
+    pub fn open_counts(&self) -> OpenCounts {
+        self.opens.counts()
+    }
+}

@@ -1,0 +1,39 @@
+//! What `fsync` promises, step by step.
+//!
+//! The order is the promise: the extent's data first, then the record that says how long the file is, then the
+//! home's log, and only then the reply. A crash between two steps leaves the state before the call, never a name
+//! that points at bytes which are not there.
+
+use crate::Vfs;
+use crate::handles::FileHandle;
+use forebay_types::{FsResult, HandleId};
+
+impl Vfs {
+    /// Makes the file and its names durable.
+    ///
+    /// # Errors
+    /// `Io` if the tier or the log failed: then nothing is promised, and the same call may be repeated.
+    pub async fn fsync(&self, handle: HandleId) -> FsResult<()> {
+        let file = self.handles.files.get(handle)?;
+        self.sync_file(&file).await
+    }
+
+    pub(crate) async fn sync_file(&self, file: &FileHandle) -> FsResult<()> {
+        let location = file.inode.location()?;
+        if location.extent.is_some() {
+            self.client.sync(&location).await?;
+        }
+        let mut state = file.inode.lock(self.config.inode_wait_max).await?;
+        self.fold(&file.inode, &mut state).await?;
+        drop(state);
+        self.names.sync().await
+    }
+
+    /// Makes every name that was acknowledged durable (`fsync` of a directory, `syncfs`).
+    ///
+    /// # Errors
+    /// `Io` if the log failed.
+    pub async fn sync_names(&self) -> FsResult<()> {
+        self.names.sync().await
+    }
+}

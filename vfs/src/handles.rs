@@ -1,0 +1,76 @@
+//! Handles: what a front door holds while a file or directory is open.
+
+use crate::open_inode::OpenInode;
+use forebay_namespace::DirStream;
+use forebay_types::{FsErrorKind, FsResult, HandleId};
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// An open regular file.
+pub(crate) struct FileHandle {
+    pub(crate) inode: Arc<OpenInode>,
+    pub(crate) writer: bool,
+    /// Every write is durable when it returns.
+    pub(crate) sync: bool,
+}
+
+/// An open directory. One listing at a time reads from it.
+pub(crate) struct DirHandle {
+    pub(crate) stream: tokio::sync::Mutex<DirStream>,
+}
+
+/// Handles by number. Numbers are never reused, so a stale one finds nothing.
+pub(crate) struct Table<T>(RwLock<HashMap<HandleId, Arc<T>>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<T> Table<T> {
+    fn insert(&self, id: HandleId, value: T) {
+        self.0.write().insert(id, Arc::new(value));
+    }
+
+    /// The handle's entry.
+    ///
+    /// # Errors
+    /// `Stale` if there is no such handle.
+    pub(crate) fn get(&self, id: HandleId) -> FsResult<Arc<T>> {
+        self.0.read().get(&id).cloned().ok_or_else(|| FsErrorKind::Stale.into())
+    }
+
+    /// Takes the handle out.
+    pub(crate) fn remove(&self, id: HandleId) -> FsResult<Arc<T>> {
+        self.0.write().remove(&id).ok_or_else(|| FsErrorKind::Stale.into())
+    }
+}
+
+/// All open handles.
+#[derive(Default)]
+pub(crate) struct HandleTable {
+    last: AtomicU64,
+    pub(crate) files: Table<FileHandle>,
+    pub(crate) dirs: Table<DirHandle>,
+}
+
+impl HandleTable {
+    fn next(&self) -> HandleId {
+        HandleId(self.last.fetch_add(1, Relaxed) + 1)
+    }
+
+    pub(crate) fn add_file(&self, file: FileHandle) -> HandleId {
+        let id = self.next();
+        self.files.insert(id, file);
+        id
+    }
+
+    pub(crate) fn add_dir(&self, stream: DirStream) -> HandleId {
+        let id = self.next();
+        self.dirs.insert(id, DirHandle { stream: tokio::sync::Mutex::new(stream) });
+        id
+    }
+}
