@@ -1,0 +1,395 @@
+//! Listing a directory.
+//!
+//! **Order:** `.` and `..`; then what the UFS has, page by page as it comes, less the names that are ours;
+//! then our own names, sorted. A file that was clean when the listing began is shown among the UFS's entries
+//! whatever becomes of it meanwhile, and any other among ours, so that none is shown twice or missed because
+//! it was written or carried in between.
+//!
+//! **Offsets** stand for places, not for names: 1 and 2 after the dots, then one for each entry of the UFS,
+//! shown or not, then from [`OWN_BASE`] on one for each own name. A stream keeps one page of the UFS, the
+//! names it has shown last, and a sparse list of places to start again from: never all names.
+//!
+//! A page of the UFS that fails is an error of the call, which may be repeated.
+
+use crate::keys;
+use crate::namespace::{Entry, Namespace};
+use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::table::{Inode, OwnNames};
+use forebay_types::{
+    DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, PageToken, UfsKey,
+};
+use std::sync::Arc;
+
+/// Entries of a page that is asked of the UFS.
+const PAGE_LEN: usize = 1000;
+/// Own names that are read at a time.
+const OWN_LEN: usize = 256;
+/// The first offset of our own names; no directory of the UFS has 2^62 entries.
+const OWN_BASE: u64 = 1 << 62;
+/// The first offset of the UFS's entries: after the dots.
+const UFS_BASE: u64 = 2;
+/// The most places to start again from; then every second is dropped.
+const CHECKPOINTS_MAX: usize = 1024;
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// The inode.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: FileKind,
+    /// Where the listing goes on after this entry.
+    pub next_offset: u64,
+    /// Its attributes; `None` for the dots. Not counted as a lookup: [`Namespace::remember`] does that, until
+    /// the next [`DirStream::read`] at the latest.
+    pub entry: Option<Entry>,
+}
+
+/// A place to start again from.
+struct Checkpoint<T> {
+    index: u64,
+    at: T,
+}
+
+/// Places to start again from, thinned out as they become many.
+struct Checkpoints<T> {
+    kept: Vec<Checkpoint<T>>,
+    stride: u64,
+}
+
+impl<T: Clone> Checkpoints<T> {
+    fn new() -> Self {
+        Self { kept: Vec::new(), stride: 1 }
+    }
+
+    fn add(&mut self, index: u64, at: T) {
+        let last = self.kept.last().map_or(0, |last| last.index);
+        if index < last.saturating_add(self.stride) {
+            return;
+        }
+        self.kept.push(Checkpoint { index, at });
+        if self.kept.len() >= CHECKPOINTS_MAX {
+            let mut n = 0;
+            self.kept.retain(|_| {
+                n += 1;
+                n % 2 == 0
+            });
+            let span = self.kept.last().map_or(0, |last| last.index);
+            self.stride = (span / (CHECKPOINTS_MAX as u64 / 2)).max(self.stride);
+        }
+    }
+
+    /// The last place at or before `index`.
+    fn before(&self, index: u64) -> Option<(u64, T)> {
+        let count = self.kept.partition_point(|checkpoint| checkpoint.index <= index);
+        let found = self.kept.get(count.checked_sub(1)?)?;
+        Some((found.index, found.at.clone()))
+    }
+}
+
+/// A page of the UFS that is being shown.
+struct Page {
+    /// The index of its first entry among all of the UFS's.
+    first: u64,
+    entries: Vec<DirPageEntry>,
+    next: Option<PageToken>,
+}
+
+/// An open directory.
+pub struct DirStream {
+    names: Arc<Namespace>,
+    dir: Arc<Inode>,
+    mount: MountId,
+    /// The UFS's directory when the listing began; `None`: there is none, and our names are all.
+    ufs: Option<UfsKey>,
+    /// The log's number when the listing began.
+    began: u64,
+    page: Option<Page>,
+    tokens: Checkpoints<PageToken>,
+    /// Own names: the last ones shown with their indices, exactly, and older ones sparsely.
+    recent: Vec<(u64, Name)>,
+    own: Checkpoints<Name>,
+    /// The inodes shown last stay in the table until the next read, for who counts them then.
+    shown: Vec<Arc<Inode>>,
+}
+
+impl Namespace {
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// `NotADirectory`, `Stale`.
+    pub async fn open_dir(self: &Arc<Self>, ino: Ino) -> FsResult<DirStream> {
+        let dir = self.inode(ino).await?;
+        let record = dir.record();
+        if !record.is_dir() {
+            return Err(FsErrorKind::NotADirectory.into());
+        }
+        let mut stream = DirStream {
+            names: Arc::clone(self),
+            dir,
+            mount: record.mount,
+            ufs: None,
+            began: 0,
+            page: None,
+            tokens: Checkpoints::new(),
+            recent: Vec::new(),
+            own: Checkpoints::new(),
+            shown: Vec::new(),
+        };
+        stream.begin().await?;
+        Ok(stream)
+    }
+}
+
+/// An entry on its way out, its offset still to come.
+struct Shown {
+    name: Name,
+    inode: Arc<Inode>,
+}
+
+impl DirStream {
+    /// Starts from the beginning, with what is there now.
+    async fn begin(&mut self) -> FsResult<()> {
+        let record = self.dir.record();
+        self.ufs = if record.nlink == 0 { None } else { self.names.ufs_key(&record).await? };
+        self.began = self.names.committer.pushed();
+        self.page = None;
+        self.tokens = Checkpoints::new();
+        self.recent.clear();
+        self.own = Checkpoints::new();
+        Ok(())
+    }
+
+    /// Up to `limit` entries from `offset` on: 0, or the `next_offset` of an entry seen before. An empty
+    /// answer is the end.
+    ///
+    /// # Errors
+    /// What the UFS said, if a page of it could not be had: never a short listing.
+    pub async fn read(&mut self, offset: u64, limit: usize) -> FsResult<Vec<DirEntry>> {
+        self.shown.clear();
+        if offset == 0 {
+            self.begin().await?;
+        }
+        let mut out = Vec::new();
+        let mut offset = offset;
+        while out.len() < limit {
+            let before = offset;
+            offset = match offset {
+                0 | 1 => self.read_dot(offset, &mut out),
+                UFS_BASE..OWN_BASE if self.ufs.is_some() => self.read_ufs(offset, limit, &mut out).await?,
+                UFS_BASE..OWN_BASE => OWN_BASE,
+                _ => self.read_own(offset, limit, &mut out).await?,
+            };
+            if offset == before {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn read_dot(&self, offset: u64, out: &mut Vec<DirEntry>) -> u64 {
+        let up = self.dir.record().at.as_ref().map_or(self.dir.ino, |(parent, _)| *parent);
+        let (name, ino): (&[u8], Ino) = if offset == 0 { (b".", self.dir.ino) } else { (b"..", up) };
+        let (kind, next_offset) = (FileKind::Directory, offset + 1);
+        out.push(DirEntry { name: name.into(), ino, kind, next_offset, entry: None });
+        next_offset
+    }
+
+    /// Shows entries of the UFS's page that holds `offset`; yields where to go on.
+    async fn read_ufs(&mut self, offset: u64, limit: usize, out: &mut Vec<DirEntry>) -> FsResult<u64> {
+        let index = offset - UFS_BASE;
+        let Some(page) = self.page_at(index).await? else { return Ok(OWN_BASE) };
+        let skip = (index - page.first) as usize;
+        let room = limit - out.len();
+        let wanted: Vec<DirPageEntry> = page.entries[skip..].iter().take(room).cloned().collect();
+        let shown = self.ufs_entries(wanted.clone()).await?;
+        let count = wanted.len() as u64;
+        for (at, shown) in shown.into_iter().enumerate() {
+            if let Some(shown) = shown {
+                self.push(out, shown, offset + at as u64 + 1)?;
+            }
+        }
+        Ok(offset + count)
+    }
+
+    fn push(&mut self, out: &mut Vec<DirEntry>, shown: Shown, next_offset: u64) -> FsResult<()> {
+        let entry = self.names.entry(&shown.inode)?;
+        let name = shown.name.as_bytes().into();
+        out.push(DirEntry {
+            name,
+            ino: shown.inode.ino,
+            kind: entry.attr.kind,
+            next_offset,
+            entry: Some(entry),
+        });
+        self.shown.push(shown.inode);
+        Ok(())
+    }
+
+    /// The page with the entry `index`; `None` past the last entry.
+    async fn page_at(&mut self, index: u64) -> FsResult<Option<&Page>> {
+        let Some(dir) = self.ufs.clone() else { return Ok(None) };
+        if self.page.as_ref().is_none_or(|page| index < page.first) {
+            let (first, from) = match self.tokens.before(index) {
+                Some((first, token)) => (first, Some(token)),
+                None => (0, None),
+            };
+            self.page = Some(self.fetch(&dir, first, from).await?);
+        }
+        loop {
+            let Some(page) = &self.page else { return Ok(None) };
+            let end = page.first + page.entries.len() as u64;
+            if index < end {
+                break;
+            }
+            let Some(next) = page.next.clone() else { return Ok(None) };
+            self.tokens.add(end, next.clone());
+            self.page = Some(self.fetch(&dir, end, Some(next)).await?);
+        }
+        Ok(self.page.as_ref())
+    }
+
+    async fn fetch(&self, dir: &UfsKey, first: u64, from: Option<PageToken>) -> FsResult<Page> {
+        let page = self.names.flights.list(self.mount, dir, from, PAGE_LEN).await?;
+        Ok(Page { first, entries: page.entries, next: page.next })
+    }
+
+    /// What is shown for each entry of the UFS: nothing for those that are ours or hidden.
+    async fn ufs_entries(&self, entries: Vec<DirPageEntry>) -> FsResult<Vec<Option<Shown>>> {
+        let own = self.own_dentries(&entries).await?;
+        let mut shown = Vec::with_capacity(entries.len());
+        for (entry, own) in entries.into_iter().zip(own) {
+            shown.push(match own {
+                None => Some(self.clean_entry(entry).await?),
+                Some(dentry) => self.own_clean_entry(entry.name, &dentry).await?,
+            });
+        }
+        Ok(shown)
+    }
+
+    async fn own_dentries(&self, entries: &[DirPageEntry]) -> FsResult<Vec<Option<Dentry>>> {
+        if self.dir.own_names() == OwnNames::None {
+            return Ok(vec![None; entries.len()]);
+        }
+        let (shared, dir) = (Arc::clone(&self.names.shared), Arc::clone(&self.dir));
+        let names: Vec<Name> = entries.iter().map(|entry| entry.name.clone()).collect();
+        self.names
+            .readers
+            .read(move || {
+                if dir.own_names() == OwnNames::Unknown {
+                    let epoch = dir.names_epoch();
+                    let any = shared.view.has_names(dir.ino)?;
+                    dir.learn_own_names(any, epoch);
+                    if !any {
+                        return Ok(vec![None; names.len()]);
+                    }
+                }
+                names.iter().map(|name| shared.view.dentry(dir.ino, name)).collect()
+            })
+            .await
+    }
+
+    async fn clean_entry(&self, entry: DirPageEntry) -> FsResult<Shown> {
+        let Some(dir) = &self.ufs else { return Err(FsErrorKind::Stale.into()) };
+        let key = dir.child(&entry.name);
+        let at = (self.dir.ino, entry.name.clone());
+        let epoch = self.dir.names_epoch();
+        let inode = self.names.clean_inode(self.mount, &key, at, &entry.attr).await?;
+        self.names.learn_listed(&self.dir, epoch, &entry.name, inode.ino);
+        Ok(Shown { name: entry.name, inode })
+    }
+
+    async fn own_clean_entry(&self, name: Name, dentry: &Dentry) -> FsResult<Option<Shown>> {
+        let Some((ino, _)) = dentry.target else { return Ok(None) };
+        let inode = self.names.inode(ino).await?;
+        let among_ufs = self.is_among_ufs(ino, &inode.record(), dentry);
+        Ok(among_ufs.then_some(Shown { name, inode }))
+    }
+
+    /// Whether a name of ours was the UFS's when the listing began.
+    fn is_among_ufs(&self, ino: Ino, record: &InodeRecord, dentry: &Dentry) -> bool {
+        let owned = dentry.shadow.as_ref().is_some_and(|shadow| shadow.owner == ino);
+        let in_place = self.ufs.is_some() && owned && record.ufs_at == UfsAt::Inherit && !dentry.mount_point;
+        let was_clean = match record.state {
+            InodeState::Clean => record.turned_at <= self.began,
+            InodeState::Dirty | InodeState::Native => record.turned_at > self.began,
+        };
+        in_place && was_clean
+    }
+
+    /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
+    async fn read_own(&mut self, offset: u64, limit: usize, out: &mut Vec<DirEntry>) -> FsResult<u64> {
+        let index = offset - OWN_BASE;
+        let (mut at, mut from) = self.own_place(index);
+        loop {
+            let wanted = (limit - out.len()).min(OWN_LEN);
+            let names = self.own_names(from.take(), wanted).await?;
+            if names.is_empty() {
+                return Ok(offset);
+            }
+            let mut past = 0;
+            for (name, dentry) in names {
+                from = Some(name.clone());
+                let Some((ino, _)) = dentry.target else { continue };
+                let inode = self.names.inode(ino).await?;
+                if self.is_among_ufs(ino, &inode.record(), &dentry) {
+                    continue;
+                }
+                at += 1;
+                if at <= index {
+                    continue;
+                }
+                past = at;
+                self.remember_place(at, &name);
+                self.push(out, Shown { name, inode }, OWN_BASE + at)?;
+            }
+            if past > 0 {
+                return Ok(OWN_BASE + past);
+            }
+        }
+    }
+
+    /// How many own names lie before the place where the search for `index` begins, and the last of them.
+    fn own_place(&self, index: u64) -> (u64, Option<Name>) {
+        if index == 0 {
+            return (0, None);
+        }
+        if let Some((at, name)) = self.recent.iter().find(|(at, _)| *at == index) {
+            return (*at, Some(name.clone()));
+        }
+        match self.own.before(index) {
+            Some((at, name)) => (at, Some(name)),
+            None => (0, None),
+        }
+    }
+
+    fn remember_place(&mut self, at: u64, name: &Name) {
+        if self.recent.len() >= 2 * OWN_LEN {
+            self.recent.drain(..OWN_LEN);
+        }
+        self.recent.push((at, name.clone()));
+        self.own.add(at, name.clone());
+    }
+
+    /// Own names after `after`.
+    async fn own_names(&self, after: Option<Name>, limit: usize) -> FsResult<Vec<(Name, Dentry)>> {
+        if self.dir.own_names() == OwnNames::None {
+            return Ok(Vec::new());
+        }
+        let (shared, dir) = (Arc::clone(&self.names.shared), self.dir.ino);
+        let read = move || {
+            let (first, until) = keys::of(keys::DENTRY, dir);
+            let from = after.map_or(first, |name| [&keys::dentry(dir, &name)[..], &[0]].concat().into());
+            let mut names = Vec::new();
+            for (key, value) in shared.view.scan(&from, &until, limit)? {
+                if let Some((_, name)) = keys::slot(&key) {
+                    names.push((name, Dentry::decode(&value)?));
+                }
+            }
+            Ok(names)
+        };
+        self.names.readers.read(read).await
+    }
+}

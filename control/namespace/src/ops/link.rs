@@ -1,0 +1,67 @@
+//! Giving an inode a further name.
+
+use crate::keys;
+use crate::record::{Dentry, InodeRecord};
+use crate::txn::{OpResult, Txn};
+use forebay_types::limits::LINKS_MAX;
+use forebay_types::{FsErrorKind, Ino, InodeState, Name};
+
+pub(crate) fn link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &Name) -> OpResult<Ino> {
+    let dir = txn.dir(parent)?;
+    let mut record = InodeRecord::clone(&*txn.inode(ino)?);
+    if record.is_dir() {
+        return Err(FsErrorKind::NotPermitted.into());
+    }
+    if record.mount != dir.mount {
+        return Err(FsErrorKind::CrossesMounts.into());
+    }
+    if record.nlink == 0 {
+        return Err(FsErrorKind::NotFound.into());
+    }
+    if record.nlink >= LINKS_MAX {
+        return Err(FsErrorKind::TooManyLinks.into());
+    }
+    let found = txn.resolve(parent, &dir, name)?;
+    if found.target.is_some() {
+        return Err(FsErrorKind::Exists.into());
+    }
+    txn.keep(ino)?;
+    record.nlink += 1;
+    record.ctime = txn.now;
+    let queue = record.state != InodeState::Native;
+    txn.put_key(keys::link(ino, parent, name), Some([].into()));
+    txn.touch_dir(parent, 0)?;
+    txn.set_name(parent, name, Dentry::present(ino, record.kind, found.shadow), queue);
+    txn.put(ino, record);
+    Ok(ino)
+}
+
+/// Takes one name off an inode's list of names. The caller changes the dentry and the count.
+pub(crate) fn forget_name(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    record: &mut InodeRecord,
+    dir: Ino,
+    name: &Name,
+) -> OpResult<()> {
+    if !record.at.as_ref().is_some_and(|(of, known)| *of == dir && known == name) {
+        txn.put_key(keys::link(ino, dir, name), None);
+        return Ok(());
+    }
+    // The key of the first name says where the UFS has the content, so it is pinned down before it goes.
+    super::pin_ufs_key(txn, record)?;
+    record.at = if record.nlink > 1 { txn.further_names(ino, 1)?.pop() } else { None };
+    if let Some((next_dir, next_name)) = record.at.clone() {
+        txn.put_key(keys::link(ino, next_dir, &next_name), None);
+    }
+    Ok(())
+}
+
+/// Puts one name on an inode's list of names.
+pub(crate) fn add_name(txn: &mut Txn<'_>, ino: Ino, record: &mut InodeRecord, dir: Ino, name: &Name) {
+    if record.at.is_none() {
+        record.at = Some((dir, name.clone()));
+    } else {
+        txn.put_key(keys::link(ino, dir, name), Some([].into()));
+    }
+}

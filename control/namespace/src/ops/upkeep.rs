@@ -1,0 +1,154 @@
+//! What the name space does to its own records: mounts, orphans, and following the UFS.
+
+use crate::keys;
+use crate::mounts::{Mount, MountSpec};
+use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::txn::{OpResult, Txn};
+use forebay_types::{
+    FileKind, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
+};
+
+/// The record of a mount's root directory.
+pub(crate) fn mount_root(
+    txn: &Txn<'_>,
+    mount: MountId,
+    spec: &MountSpec,
+    at: Option<(Ino, Name)>,
+) -> InodeRecord {
+    let has_ufs = !spec.source.is_empty();
+    InodeRecord {
+        kind: FileKind::Directory,
+        mode: 0o755,
+        nlink: 2,
+        uid: txn.shared.owner.0,
+        gid: txn.shared.owner.1,
+        rdev: 0,
+        size: 0,
+        blocks_512: 0,
+        atime: txn.now,
+        mtime: txn.now,
+        ctime: txn.now,
+        state: if has_ufs { InodeState::Clean } else { InodeState::Native },
+        mount,
+        at,
+        ufs_at: if has_ufs { UfsAt::At(UfsKey::root()) } else { UfsAt::Nowhere },
+        version: None,
+        extent: None,
+        link_target: None,
+        generation: Generation(0),
+        write_open: false,
+        attrs_ours: false,
+        xattrs: Vec::new(),
+        turned_at: 0,
+        unpersistable: None,
+    }
+}
+
+/// Puts a mount at a name; what the UFS of the mount around it has there is hidden.
+pub(crate) fn add_mount(txn: &mut Txn<'_>, parent: Ino, name: &Name, spec: MountSpec) -> OpResult<Mount> {
+    let dir = txn.dir(parent)?;
+    let found = txn.resolve(parent, &dir, name)?;
+    if found.mount_point {
+        return Err(FsErrorKind::Exists.into());
+    }
+    if let Some((ino, record)) = &found.target {
+        if !record.is_dir() {
+            return Err(FsErrorKind::NotADirectory.into());
+        }
+        // A directory with names of its own would be lost from sight with what is dirty in it.
+        if txn.has_own_names(*ino)? || !record.is_settled() {
+            return Err(FsErrorKind::NotEmpty.into());
+        }
+    }
+    let next = txn.counter(keys::NEXT_MOUNT)?.unwrap_or(1);
+    let id = MountId(u32::try_from(next).map_err(|_| FsErrorKind::Overloaded)?);
+    txn.put_key(keys::NEXT_MOUNT.into(), Some((next + 1).to_be_bytes().as_slice().into()));
+    let root = txn.new_ino();
+    let record = mount_root(txn, id, &spec, Some((parent, name.clone())));
+    txn.touch_dir(parent, 1)?;
+    let dentry = Dentry { mount_point: true, ..Dentry::present(root, FileKind::Directory, found.shadow) };
+    txn.set_name(parent, name, dentry, false);
+    txn.put(root, record);
+    let mount = Mount { id, root, spec };
+    txn.put_key(keys::mount(id), Some(mount.encode()?.into()));
+    Ok(mount)
+}
+
+/// Takes a mount's name and record away. The caller has seen to it that nothing in it is still needed.
+pub(crate) fn remove_mount(txn: &mut Txn<'_>, mount: &Mount) -> OpResult<()> {
+    let record = InodeRecord::clone(&*txn.inode(mount.root)?);
+    let Some((parent, name)) = record.at.clone() else { return Err(FsErrorKind::Busy.into()) };
+    if txn.has_own_names(mount.root)? {
+        return Err(FsErrorKind::Busy.into());
+    }
+    // What was hidden comes to sight again.
+    txn.drop_name(parent, &name);
+    txn.touch_dir(parent, -1)?;
+    txn.drop_inode(mount.root, InodeRecord { at: None, nlink: 0, ..record });
+    txn.put_key(keys::mount(mount.id), None);
+    Ok(())
+}
+
+/// Lets an orphan's record go.
+pub(crate) fn release_orphan(txn: &mut Txn<'_>, ino: Ino) -> OpResult<()> {
+    let Ok(record) = txn.inode(ino) else { return Ok(()) };
+    if record.nlink > 0 || !txn.is_stored(ino)? || record.is_dir() {
+        return Ok(());
+    }
+    txn.put_key(keys::orphan(ino), None);
+    txn.put_key(keys::write_open(ino), None);
+    txn.drop_inode(ino, InodeRecord::clone(&record));
+    Ok(())
+}
+
+/// The UFS no longer has what a stored clean name was: the name is the UFS's again. Yields whether it was
+/// still so.
+pub(crate) fn drop_stale(txn: &mut Txn<'_>, dir: Ino, name: &Name, expected: &Dentry) -> OpResult<bool> {
+    let Some((ino, _)) = expected.target else { return Ok(false) };
+    if txn.dentry(dir, name)?.as_ref() != Some(expected) {
+        return Ok(false);
+    }
+    let mut record = InodeRecord::clone(&*txn.inode(ino)?);
+    if !record.is_settled() {
+        return Ok(false);
+    }
+    if record.is_dir() && txn.has_own_names(ino)? {
+        // What is in it is ours and needs a directory: it is made anew.
+        record.ufs_at = UfsAt::Nowhere;
+        record.state = InodeState::Dirty;
+        record.turned_at = txn.seq;
+        txn.set_name(dir, name, Dentry::present(ino, record.kind, None), true);
+        txn.put(ino, record);
+        return Ok(true);
+    }
+    super::link::forget_name(txn, ino, &mut record, dir, name)?;
+    txn.drop_name(dir, name);
+    record.nlink = if record.is_dir() { 0 } else { record.nlink - 1 };
+    if record.nlink == 0 {
+        txn.drop_inode(ino, record);
+    } else {
+        txn.put(ino, record);
+    }
+    Ok(true)
+}
+
+/// Takes over what the UFS says of a stored directory that was not changed here.
+pub(crate) fn refresh_dir(txn: &mut Txn<'_>, ino: Ino, ufs: &UfsAttr) -> OpResult<()> {
+    let mut record = InodeRecord::clone(&*txn.inode(ino)?);
+    if !record.is_dir() || record.state != InodeState::Clean || record.attrs_ours {
+        return Ok(());
+    }
+    record.mode = ufs.mode.unwrap_or(record.mode);
+    (record.uid, record.gid) = ufs.owner.unwrap_or((record.uid, record.gid));
+    record.mtime = record.mtime.max(ufs.mtime);
+    if *txn.inode(ino)? != record {
+        txn.put(ino, record);
+    }
+    Ok(())
+}
+
+/// Replaces a mount's source and policies.
+pub(crate) fn set_mount(txn: &mut Txn<'_>, mount: &Mount) -> FsResult<()> {
+    txn.put_key(keys::mount(mount.id), Some(mount.encode()?.into()));
+    Ok(())
+}

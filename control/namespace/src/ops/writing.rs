@@ -1,0 +1,70 @@
+//! Opening a file for write, what is learnt of it meanwhile, and its last close.
+
+use crate::keys;
+use crate::record::InodeRecord;
+use crate::txn::{OpResult, Txn};
+use forebay_types::{ContentLocation, ExtentId, FileKind, FileTimes, FsErrorKind, Ino, InodeState, TimeSpec};
+
+pub(crate) fn write_opened(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    extent: Option<ExtentId>,
+) -> OpResult<ContentLocation> {
+    let mut record = regular(txn, ino)?;
+    txn.writable(&record)?;
+    if record.nlink > 0 {
+        txn.keep(ino)?;
+    }
+    record.write_open = true;
+    record.extent = extent.or(record.extent);
+    if record.nlink > 0 || txn.is_stored(ino)? {
+        txn.put_key(keys::write_open(ino), Some([].into()));
+    }
+    let content = super::content(txn, ino, &record)?;
+    txn.update(ino, record)?;
+    Ok(content)
+}
+
+pub(crate) fn update_written(txn: &mut Txn<'_>, ino: Ino, times: FileTimes) -> OpResult<()> {
+    let mut record = regular(txn, ino)?;
+    take_times(&mut record, times);
+    txn.update(ino, record)?;
+    Ok(())
+}
+
+pub(crate) fn write_closed(txn: &mut Txn<'_>, ino: Ino, times: FileTimes, changed: bool) -> OpResult<()> {
+    let mut record = regular(txn, ino)?;
+    record.write_open = false;
+    txn.put_key(keys::write_open(ino), None);
+    if changed {
+        take_times(&mut record, times);
+        record.generation = record.generation.next();
+        record.unpersistable = None;
+        super::turn_dirty(txn, &mut record)?;
+    } else if record.state == InodeState::Clean {
+        // What the UFS has is still what we have, and is found by its key.
+        record.extent = None;
+    }
+    if record.nlink > 0 && (changed || record.state == InodeState::Dirty) {
+        txn.queue_names(ino, &record)?;
+    }
+    txn.update(ino, record)?;
+    Ok(())
+}
+
+fn regular(txn: &Txn<'_>, ino: Ino) -> OpResult<InodeRecord> {
+    let record = InodeRecord::clone(&*txn.inode(ino)?);
+    match record.kind {
+        FileKind::Regular => Ok(record),
+        FileKind::Directory => Err(FsErrorKind::IsADirectory.into()),
+        _ => Err(FsErrorKind::Invalid.into()),
+    }
+}
+
+fn take_times(record: &mut InodeRecord, times: FileTimes) {
+    record.size = times.len;
+    record.blocks_512 = times.blocks_512;
+    record.mtime = times.mtime;
+    // A rename or chmod while it was open may be newer than the last write.
+    record.ctime = TimeSpec::max(record.ctime, times.ctime);
+}

@@ -1,0 +1,293 @@
+//! From a name to an inode.
+//!
+//! **The order of who is asked:** the cache of names; then what is ours (the overlay and the engine: a name,
+//! a whiteout, a mount point); then the UFS, unless it has no such directory, in which case what is ours is
+//! all there is. What the UFS says is believed for the mount's `metadata_ttl`; it is asked once for all who
+//! wait. An answer that was overtaken by a mutation is thrown away.
+
+use crate::keys;
+use crate::names::{Answer, Cached};
+use crate::namespace::Namespace;
+use crate::ops;
+use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::table::{CleanId, Inode, Offered, OwnNames};
+use forebay_types::{
+    DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, MountId, Name, UfsAttr, UfsKey,
+};
+use std::sync::Arc;
+
+/// How often a question is asked again because a mutation overtook it.
+const TRIES: usize = 16;
+/// How many numbers are tried for a clean inode whose number another one has.
+const NUMBER_TRIES: u32 = 16;
+/// Entries of one page when a directory is looked at for being empty.
+const EMPTY_PAGE: usize = 1000;
+
+impl Namespace {
+    /// What `name` in `dir` is; `None` if it is nothing.
+    pub(crate) async fn resolve(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Arc<Inode>>> {
+        if let Some(known) = self.resolve_cached(dir, name)? {
+            return Ok(known);
+        }
+        self.resolve_anew(dir, name).await
+    }
+
+    /// What the cache of names says, if it may be believed.
+    fn resolve_cached(&self, dir: &Inode, name: &Name) -> FsResult<Option<Option<Arc<Inode>>>> {
+        let record = dir.record();
+        if !record.is_dir() {
+            return Err(FsErrorKind::NotADirectory.into());
+        }
+        let ttl = self.shared.mount(record.mount)?.metadata_ttl_ms();
+        let cached = self.shared.names.get(dir.ino, name);
+        let Some(cached) = cached.filter(|cached| cached.is_fresh(self.shared.now_ms(), ttl)) else {
+            return Ok(None);
+        };
+        match cached.answer {
+            Answer::Absent => Ok(Some(None)),
+            Answer::Present(ino) => Ok(self.shared.table.get(ino).map(Some)),
+        }
+    }
+
+    /// The same without the cache; what is found goes into it.
+    pub(crate) async fn resolve_anew(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Arc<Inode>>> {
+        for _ in 0..TRIES {
+            let epoch = dir.names_epoch();
+            let record = dir.record();
+            if !record.is_dir() {
+                return Err(FsErrorKind::NotADirectory.into());
+            }
+            if record.nlink == 0 {
+                return Ok(None);
+            }
+            let found = match self.own_name(dir, name).await? {
+                Some(dentry) => match self.resolve_own(dir, &record, name, dentry).await? {
+                    Some(found) => found,
+                    None => continue,
+                },
+                None => self.resolve_ufs(dir, &record, name).await?,
+            };
+            if dir.names_epoch() != epoch {
+                continue;
+            }
+            let (cached, inode) = found;
+            self.shared.names.learn(dir, epoch, name, cached);
+            return Ok(inode);
+        }
+        Err(FsError::new(
+            FsErrorKind::Overloaded,
+            format!("{name} changed faster than it could be looked up"),
+        ))
+    }
+
+    /// The dentry of a name, if we have one.
+    async fn own_name(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Dentry>> {
+        if dir.own_names() == OwnNames::None {
+            return Ok(None);
+        }
+        let key = keys::dentry(dir.ino, name);
+        if let Some(changed) = self.shared.view.overlay.get(&key) {
+            return changed.map(|bytes| Dentry::decode(&bytes)).transpose();
+        }
+        let (shared, dir, name) = (Arc::clone(&self.shared), Arc::clone(dir), name.clone());
+        self.readers
+            .read(move || {
+                if dir.own_names() == OwnNames::Unknown {
+                    let epoch = dir.names_epoch();
+                    dir.learn_own_names(shared.view.has_names(dir.ino)?, epoch);
+                }
+                shared.view.dentry(dir.ino, &name)
+            })
+            .await
+    }
+
+    /// Follows a dentry of ours. `None`: it was out of date and is gone, and the question begins anew.
+    async fn resolve_own(
+        &self,
+        dir: &Arc<Inode>,
+        dir_record: &InodeRecord,
+        name: &Name,
+        dentry: Dentry,
+    ) -> FsResult<Option<(Cached, Option<Arc<Inode>>)>> {
+        let Some((ino, _)) = dentry.target else {
+            return Ok(Some((Cached { answer: Answer::Absent, asked_ms: None }, None)));
+        };
+        let inode = self.inode(ino).await?;
+        let present =
+            |asked_ms| Some((Cached { answer: Answer::Present(ino), asked_ms }, Some(Arc::clone(&inode))));
+        if !inode.record().is_settled() || dentry.mount_point {
+            return Ok(present(None));
+        }
+        let ttl = self.shared.mount(dir_record.mount)?.metadata_ttl_ms();
+        let now = self.shared.now_ms();
+        let fresh =
+            Cached { answer: Answer::Absent, asked_ms: Some(inode.validated_ms()) }.is_fresh(now, ttl);
+        if fresh || self.is_unchanged(&inode, dir_record, name, &dentry).await? {
+            inode.set_validated(now);
+            return Ok(present(Some(now)));
+        }
+        let (dir, name) = (dir.ino, name.clone());
+        self.mutate_own(move |txn| ops::upkeep::drop_stale(txn, dir, &name, &dentry)).await?;
+        Ok(None)
+    }
+
+    /// Whether the UFS still has what a clean name of ours stands for.
+    async fn is_unchanged(
+        &self,
+        inode: &Inode,
+        dir: &InodeRecord,
+        name: &Name,
+        dentry: &Dentry,
+    ) -> FsResult<bool> {
+        let Some(dir_key) = self.ufs_key(dir).await? else { return Ok(false) };
+        let Some(ufs) = self.flights.stat(dir.mount, dir_key.child(name)).await? else { return Ok(false) };
+        if ufs.kind == FileKind::Directory && inode.kind() == FileKind::Directory {
+            self.take_over_dir(inode, &ufs).await?;
+            return Ok(true);
+        }
+        let shadow = dentry.shadow.as_ref();
+        Ok(shadow
+            .is_some_and(|shadow| shadow.kind == ufs.kind && shadow.version.as_ref() == Some(&ufs.version)))
+    }
+
+    /// Brings a stored directory up to date with what the UFS says of it.
+    async fn take_over_dir(&self, inode: &Inode, ufs: &UfsAttr) -> FsResult<()> {
+        let record = inode.record();
+        let newer = ufs.mtime > record.mtime || ufs.mode.is_some_and(|mode| mode != record.mode);
+        if newer && !record.attrs_ours {
+            let (ino, ufs) = (inode.ino, ufs.clone());
+            self.mutate_own(move |txn| ops::upkeep::refresh_dir(txn, ino, &ufs)).await?;
+        }
+        Ok(())
+    }
+
+    /// A mount's root has no directory above it by which it would be looked up and refreshed.
+    pub(crate) async fn refresh_root(&self, inode: &Inode) -> FsResult<()> {
+        let record = inode.record();
+        if record.ufs_at != UfsAt::At(UfsKey::root()) || !record.is_dir() {
+            return Ok(());
+        }
+        let now = self.shared.now_ms();
+        let asked_ms = Some(inode.validated_ms());
+        let ttl = self.shared.mount(record.mount)?.metadata_ttl_ms();
+        if (Cached { answer: Answer::Absent, asked_ms }).is_fresh(now, ttl) {
+            return Ok(());
+        }
+        inode.set_validated(now);
+        // A root that the UFS cannot tell of just now keeps the attributes it had.
+        if let Ok(Some(ufs)) = self.flights.stat(record.mount, UfsKey::root()).await {
+            self.take_over_dir(inode, &ufs).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the UFS, if it has the directory.
+    async fn resolve_ufs(
+        &self,
+        dir: &Arc<Inode>,
+        record: &InodeRecord,
+        name: &Name,
+    ) -> FsResult<(Cached, Option<Arc<Inode>>)> {
+        let Some(dir_key) = self.ufs_key(record).await? else {
+            return Ok((Cached { answer: Answer::Absent, asked_ms: None }, None));
+        };
+        let key = dir_key.child(name);
+        let asked_ms = Some(self.shared.now_ms());
+        match self.flights.stat(record.mount, key.clone()).await? {
+            None => Ok((Cached { answer: Answer::Absent, asked_ms }, None)),
+            Some(ufs) => {
+                let inode = self.clean_inode(record.mount, &key, (dir.ino, name.clone()), &ufs).await?;
+                Ok((Cached { answer: Answer::Present(inode.ino), asked_ms }, Some(inode)))
+            }
+        }
+    }
+
+    /// The inode of something the UFS has.
+    pub(crate) async fn clean_inode(
+        &self,
+        mount: MountId,
+        key: &UfsKey,
+        at: (Ino, Name),
+        ufs: &UfsAttr,
+    ) -> FsResult<Arc<Inode>> {
+        let version = (ufs.kind != FileKind::Directory).then_some(&ufs.version);
+        let id = CleanId { mount, key, kind: ufs.kind, version };
+        let record = self.shared.clean_record(mount, at, ufs);
+        let now = self.shared.now_ms();
+        for attempt in 0..NUMBER_TRIES {
+            let ino = id.number(attempt);
+            self.load_if_stored(ino).await?;
+            if let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), now) {
+                return Ok(inode);
+            }
+        }
+        Err(FsError::new(FsErrorKind::Overloaded, format!("no free inode number for {key}")))
+    }
+
+    /// A derived number may belong to an inode that is stored and not in memory.
+    async fn load_if_stored(&self, ino: Ino) -> FsResult<()> {
+        if !self.shared.table.any_stored_derived() || self.shared.table.get(ino).is_some() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Some(record) = self.readers.read(move || shared.view.inode(ino)).await? {
+            self.shared.table.load(ino, record);
+        }
+        Ok(())
+    }
+
+    /// Whether the UFS shows anything in a directory that has no names of ours; remembered for the home.
+    pub(crate) async fn check_empty(&self, dir: &Arc<Inode>) -> FsResult<()> {
+        let epoch = dir.names_epoch();
+        let record = dir.record();
+        let now = self.shared.now_ms();
+        let mut from = None;
+        if let Some(key) = self.ufs_key(&record).await? {
+            loop {
+                let page = self.flights.list(record.mount, &key, from, EMPTY_PAGE).await?;
+                if !self.all_hidden(dir, page.entries).await? {
+                    return Err(FsErrorKind::NotEmpty.into());
+                }
+                from = match page.next {
+                    Some(next) => Some(next),
+                    None => break,
+                };
+            }
+        }
+        dir.prove_empty(now, epoch);
+        Ok(())
+    }
+
+    /// Whether every entry has a whiteout.
+    async fn all_hidden(&self, dir: &Arc<Inode>, entries: Vec<DirPageEntry>) -> FsResult<bool> {
+        let (shared, dir) = (Arc::clone(&self.shared), dir.ino);
+        self.readers
+            .read(move || {
+                for entry in entries {
+                    let hidden =
+                        shared.view.dentry(dir, &entry.name)?.is_some_and(|own| own.target.is_none());
+                    if !hidden {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    /// A listing has just shown what this name is.
+    pub(crate) fn learn_listed(&self, dir: &Inode, epoch: u64, name: &Name, ino: Ino) {
+        let cached = Cached { answer: Answer::Present(ino), asked_ms: Some(self.shared.now_ms()) };
+        self.shared.names.learn(dir, epoch, name, cached);
+    }
+
+    /// Forgets what the UFS said of a key and all that lies below it, so that it is asked again, whatever the
+    /// mount's `metadata_ttl`. Costs a walk over all answers.
+    pub fn invalidate(&self, mount: MountId, key: &UfsKey) {
+        let Some(mount) = self.shared.mounts.get(mount) else { return };
+        // Names tell their directories by number, so which of them lie below the key is not known: all go.
+        tracing::debug!(mount = %mount.id, %key, "answers of the UFS are forgotten");
+        self.shared.names.forget_all();
+        self.shared.table.forget_validations(mount.id);
+    }
+}

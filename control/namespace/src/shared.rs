@@ -1,0 +1,81 @@
+//! What the home, the readers and every caller share: the state of the partition in memory.
+
+use crate::mounts::{Mount, Mounts};
+use crate::names::Names;
+use crate::record::{InodeRecord, UfsAt};
+use crate::table::Table;
+use crate::view::View;
+use forebay_types::{
+    Clock, FileKind, FsError, FsErrorKind, FsResult, Generation, InodeState, MountId, NodeId, TimeSpec,
+    UfsAttr,
+};
+use std::sync::Arc;
+
+/// Permission bits of a directory or file whose UFS holds none.
+const DIR_MODE_DEFAULT: u16 = 0o755;
+const FILE_MODE_DEFAULT: u16 = 0o644;
+
+/// The partition in memory.
+pub(crate) struct Shared {
+    pub(crate) view: View,
+    pub(crate) table: Table,
+    pub(crate) names: Names,
+    pub(crate) mounts: Mounts,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Owner and group of what the UFS gives none.
+    pub(crate) owner: (u32, u32),
+    #[expect(dead_code, reason = "names the copy of a conflict")]
+    pub(crate) node: NodeId,
+}
+
+/// A time in milliseconds, for ages. Times before 1970 count as 0.
+pub(crate) fn millis(time: TimeSpec) -> u64 {
+    u64::try_from(time.secs)
+        .unwrap_or(0)
+        .saturating_mul(1000)
+        .saturating_add(u64::from(time.nanos / 1_000_000))
+}
+
+impl Shared {
+    pub(crate) fn now_ms(&self) -> u64 {
+        millis(self.clock.now())
+    }
+
+    pub(crate) fn mount(&self, id: MountId) -> FsResult<Arc<Mount>> {
+        let gone = || FsError::new(FsErrorKind::Stale, format!("mount {id} was removed"));
+        self.mounts.get(id).ok_or_else(gone)
+    }
+
+    /// The record of something the UFS has and nobody changed here.
+    pub(crate) fn clean_record(&self, mount: MountId, at: crate::record::Slot, ufs: &UfsAttr) -> InodeRecord {
+        let is_dir = ufs.kind == FileKind::Directory;
+        let (uid, gid) = ufs.owner.unwrap_or(self.owner);
+        InodeRecord {
+            kind: ufs.kind,
+            mode: ufs.mode.unwrap_or(if is_dir { DIR_MODE_DEFAULT } else { FILE_MODE_DEFAULT }),
+            // Counting a directory's subdirectories would need a listing.
+            nlink: if is_dir { 2 } else { 1 },
+            uid,
+            gid,
+            rdev: 0,
+            size: ufs.size,
+            blocks_512: ufs.size.div_ceil(512),
+            atime: ufs.mtime,
+            mtime: ufs.mtime,
+            ctime: ufs.mtime,
+            state: InodeState::Clean,
+            mount,
+            at: Some(at),
+            ufs_at: UfsAt::Inherit,
+            version: (!is_dir).then(|| ufs.version.clone()),
+            extent: None,
+            link_target: ufs.link_target.clone(),
+            generation: Generation(0),
+            write_open: false,
+            attrs_ours: false,
+            xattrs: Vec::new(),
+            turned_at: 0,
+            unpersistable: None,
+        }
+    }
+}

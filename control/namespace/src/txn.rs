@@ -1,0 +1,420 @@
+//! One mutation, as the home executes it.
+//!
+//! **Owns** what the mutation has changed so far. It reads through three layers (its own changes, those of the
+//! mutations before it in the same batch, the shared state) and writes to the first only: a mutation that is
+//! refused halfway leaves nothing behind, and a batch that cannot be logged neither.
+//!
+//! **Never does** I/O except reads of the engine, and never waits for the UFS: a name that nobody has resolved
+//! is [`Refusal::Unresolved`], the caller resolves it and asks again.
+
+use crate::keys::{self, Key};
+use crate::names::Answer;
+use crate::overlay::Value;
+use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
+use crate::shared::{Shared, millis};
+use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, Name, TimeSpec, UfsKey};
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many inode numbers are reserved with one durable step of the counter.
+const INO_STEP: u64 = 4096;
+/// How long after it was asked for an answer of the UFS serves a mutation, whatever the mount's
+/// `metadata_ttl`: the caller has just resolved the name.
+pub(crate) const RESOLVED_MS: u64 = 2000;
+
+/// Why a mutation was not executed.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It cannot be.
+    Fs(FsError),
+    /// The UFS has to be asked for this name first.
+    Unresolved(Ino, Name),
+    /// The UFS has to be asked first whether this directory is empty.
+    EmptinessUnknown(Ino),
+}
+
+impl From<FsError> for Refusal {
+    fn from(error: FsError) -> Self {
+        Self::Fs(error)
+    }
+}
+
+impl From<FsErrorKind> for Refusal {
+    fn from(kind: FsErrorKind) -> Self {
+        Self::Fs(kind.into())
+    }
+}
+
+/// What a mutation yields.
+pub(crate) type OpResult<T> = Result<T, Refusal>;
+
+/// What becomes of an inode's record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// The engine has it.
+    Stored,
+    /// The engine lets it go; who still refers to the inode sees its last state.
+    Gone,
+}
+
+/// Changed inodes, names and other keys.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) inodes: HashMap<Ino, (Arc<InodeRecord>, Fate)>,
+    pub(crate) dentries: BTreeMap<Slot, Option<Dentry>>,
+    pub(crate) keys: BTreeMap<Key, Value>,
+}
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.dentries.is_empty() && self.keys.is_empty()
+    }
+
+    /// All of it as keys and values, for the log and the engine.
+    pub(crate) fn encoded(&self) -> Vec<(Key, Value)> {
+        let inodes = self.inodes.iter().map(|(ino, (record, fate))| {
+            (keys::inode(*ino), (*fate == Fate::Stored).then(|| Arc::from(record.encode())))
+        });
+        let dentries = self.dentries.iter().map(|((dir, name), dentry)| {
+            (keys::dentry(*dir, name), dentry.as_ref().map(|dentry| Arc::from(dentry.encode())))
+        });
+        let others = self.keys.iter().map(|(key, value)| (key.clone(), value.clone()));
+        inodes.chain(dentries).chain(others).collect()
+    }
+
+    fn merge(&mut self, later: Self) {
+        self.inodes.extend(later.inodes);
+        self.dentries.extend(later.dentries);
+        self.keys.extend(later.keys);
+    }
+}
+
+/// Inode numbers reserved by the durable counter and not handed out yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InoRange {
+    pub(crate) next: u64,
+    pub(crate) end: u64,
+}
+
+/// What a name is, to a mutation.
+pub(crate) struct Found {
+    pub(crate) target: Option<(Ino, Arc<InodeRecord>)>,
+    /// What the UFS has at the name's key.
+    pub(crate) shadow: Option<Shadow>,
+    pub(crate) mount_point: bool,
+}
+
+impl Found {
+    /// The inode of a name that must be there.
+    pub(crate) fn present(&self) -> FsResult<(Ino, Arc<InodeRecord>)> {
+        self.target.clone().ok_or_else(|| FsErrorKind::NotFound.into())
+    }
+}
+
+/// The mutations of one batch that were executed so far.
+pub(crate) struct Staged {
+    pub(crate) changes: Changes,
+    pub(crate) inos: InoRange,
+}
+
+/// A mutation under way.
+pub(crate) struct Txn<'a> {
+    pub(crate) shared: &'a Shared,
+    staged: &'a Staged,
+    own: Changes,
+    inos: InoRange,
+    /// The time of the mutation.
+    pub(crate) now: TimeSpec,
+    /// The number its log record will have.
+    pub(crate) seq: u64,
+}
+
+impl<'a> Txn<'a> {
+    pub(crate) fn new(shared: &'a Shared, staged: &'a Staged, seq: u64) -> Self {
+        let now = shared.clock.now();
+        Self { shared, staged, own: Changes::default(), inos: staged.inos, now, seq }
+    }
+
+    /// What was changed, and the numbers that are left.
+    pub(crate) fn finish(self) -> (Changes, InoRange) {
+        (self.own, self.inos)
+    }
+
+    /// The next number for an inode born here.
+    pub(crate) fn new_ino(&mut self) -> Ino {
+        if self.inos.next == self.inos.end {
+            self.inos.end += INO_STEP;
+            assert!(self.inos.end < Ino::DERIVED_BIT, "2^63 inodes were made");
+            self.put_key(keys::NEXT_INO.into(), Some(self.inos.end.to_be_bytes().as_slice().into()));
+        }
+        let ino = Ino(self.inos.next);
+        self.inos.next += 1;
+        ino
+    }
+
+    pub(crate) fn put_key(&mut self, key: Key, value: Value) {
+        self.own.keys.insert(key, value);
+    }
+
+    /// The value of a counter.
+    pub(crate) fn counter(&self, key: &[u8]) -> FsResult<Option<u64>> {
+        let changed = self.own.keys.get(key).or_else(|| self.staged.changes.keys.get(key));
+        let value = match changed {
+            Some(value) => value.clone(),
+            None => self.shared.view.get(key)?,
+        };
+        Ok(value.and_then(|bytes| Some(u64::from_be_bytes(bytes[..].try_into().ok()?))))
+    }
+
+    /// The record of an inode, stored or only in memory.
+    pub(crate) fn inode(&self, ino: Ino) -> FsResult<Arc<InodeRecord>> {
+        let changed = self.own.inodes.get(&ino).or_else(|| self.staged.changes.inodes.get(&ino));
+        if let Some((record, _)) = changed {
+            return Ok(Arc::clone(record));
+        }
+        if let Some(inode) = self.shared.table.get(ino) {
+            return Ok(inode.record());
+        }
+        let stored = self.shared.view.inode(ino)?;
+        stored.map(Arc::new).ok_or_else(|| FsErrorKind::Stale.into())
+    }
+
+    pub(crate) fn is_stored(&self, ino: Ino) -> FsResult<bool> {
+        let changed = self.own.inodes.get(&ino).or_else(|| self.staged.changes.inodes.get(&ino));
+        if let Some((_, fate)) = changed {
+            return Ok(*fate == Fate::Stored);
+        }
+        match self.shared.table.get(ino) {
+            Some(inode) => Ok(inode.is_stored()),
+            None => Ok(self.shared.view.inode(ino)?.is_some()),
+        }
+    }
+
+    /// The record of a directory that still has a name, on a mount that may be changed.
+    pub(crate) fn dir(&self, ino: Ino) -> FsResult<Arc<InodeRecord>> {
+        let record = self.inode(ino)?;
+        if !record.is_dir() {
+            return Err(FsErrorKind::NotADirectory.into());
+        }
+        if record.nlink == 0 {
+            return Err(FsErrorKind::NotFound.into());
+        }
+        self.writable(&record)?;
+        Ok(record)
+    }
+
+    /// Refuses what lies on a read-only mount.
+    pub(crate) fn writable(&self, record: &InodeRecord) -> FsResult<()> {
+        let mount = self.shared.mount(record.mount)?;
+        if mount.spec.policy.read_only { Err(FsErrorKind::ReadOnly.into()) } else { Ok(()) }
+    }
+
+    pub(crate) fn is_transient(&self, record: &InodeRecord) -> FsResult<bool> {
+        Ok(self.shared.mount(record.mount)?.is_transient())
+    }
+
+    /// Stores a record.
+    pub(crate) fn put(&mut self, ino: Ino, record: InodeRecord) {
+        self.own.inodes.insert(ino, (Arc::new(record), Fate::Stored));
+    }
+
+    /// Stores a record that was changed, unless it has lost its last name and the engine has let it go: then
+    /// only those who still refer to the inode see the change.
+    pub(crate) fn update(&mut self, ino: Ino, record: InodeRecord) -> FsResult<()> {
+        let fate = if record.nlink == 0 && !self.is_stored(ino)? { Fate::Gone } else { Fate::Stored };
+        self.own.inodes.insert(ino, (Arc::new(record), fate));
+        Ok(())
+    }
+
+    /// Lets a record go.
+    pub(crate) fn drop_inode(&mut self, ino: Ino, record: InodeRecord) {
+        self.own.inodes.insert(ino, (Arc::new(record), Fate::Gone));
+    }
+
+    /// The dentry of a name, as the log has it.
+    pub(crate) fn dentry(&self, dir: Ino, name: &Name) -> FsResult<Option<Dentry>> {
+        let slot = (dir, name.clone());
+        let changed = self.own.dentries.get(&slot).or_else(|| self.staged.changes.dentries.get(&slot));
+        match changed {
+            Some(dentry) => Ok(dentry.clone()),
+            None => self.shared.view.dentry(dir, name),
+        }
+    }
+
+    /// Writes a name: what it is to be and what the UFS has there. If neither is anything, nothing is kept.
+    /// On mounts that are carried to the UFS the name is queued.
+    pub(crate) fn set_name(&mut self, dir: Ino, name: &Name, dentry: Dentry, queue: bool) {
+        let nothing = dentry.target.is_none() && dentry.shadow.is_none();
+        let queued = queue && !nothing;
+        self.own.dentries.insert((dir, name.clone()), (!nothing).then_some(dentry));
+        self.put_key(keys::queue(dir, name), queued.then(|| [].into()));
+    }
+
+    /// Takes a name out of the engine: the UFS answers for it again.
+    pub(crate) fn drop_name(&mut self, dir: Ino, name: &Name) {
+        self.own.dentries.insert((dir, name.clone()), None);
+        self.put_key(keys::queue(dir, name), None);
+    }
+
+    /// What `name` in the directory `dir` is.
+    pub(crate) fn resolve(&self, dir: Ino, record: &InodeRecord, name: &Name) -> OpResult<Found> {
+        if let Some(dentry) = self.dentry(dir, name)? {
+            let target =
+                dentry.target.map(|(ino, _)| self.inode(ino).map(|record| (ino, record))).transpose()?;
+            return Ok(Found { target, shadow: dentry.shadow, mount_point: dentry.mount_point });
+        }
+        let absent = Found { target: None, shadow: None, mount_point: false };
+        if self.ufs_key(record)?.is_none() {
+            return Ok(absent);
+        }
+        self.resolve_cached(dir, record, name)?.ok_or_else(|| Refusal::Unresolved(dir, name.clone()))
+    }
+
+    /// What the cache of names knows, if it is fresh enough.
+    fn resolve_cached(&self, dir: Ino, record: &InodeRecord, name: &Name) -> FsResult<Option<Found>> {
+        let ttl = self.shared.mount(record.mount)?.metadata_ttl_ms().max(RESOLVED_MS);
+        let cached = self.shared.names.get(dir, name).filter(|cached| cached.is_fresh(millis(self.now), ttl));
+        let Some(cached) = cached else { return Ok(None) };
+        let Answer::Present(ino) = cached.answer else {
+            return Ok(Some(Found { target: None, shadow: None, mount_point: false }));
+        };
+        let Some(inode) = self.shared.table.get(ino) else { return Ok(None) };
+        let record = inode.record();
+        let shadow = Shadow { kind: record.kind, version: record.version.clone(), owner: ino };
+        Ok(Some(Found { target: Some((ino, record)), shadow: Some(shadow), mount_point: false }))
+    }
+
+    /// Where the UFS has an inode; `None` if it does not.
+    pub(crate) fn ufs_key(&self, record: &InodeRecord) -> FsResult<Option<UfsKey>> {
+        let mut names = Vec::new();
+        let mut record = record.clone();
+        loop {
+            match (&record.ufs_at, &record.at) {
+                (UfsAt::At(key), _) => {
+                    return Ok(Some(names.iter().rev().fold(key.clone(), |key, name| key.child(name))));
+                }
+                (UfsAt::Inherit, Some((parent, name))) => {
+                    names.push(name.clone());
+                    record = InodeRecord::clone(&*self.inode(*parent)?);
+                }
+                (UfsAt::Nowhere, _) | (UfsAt::Inherit, None) => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether the UFS has, or may have, anything in this directory.
+    pub(crate) fn is_in_ufs(&self, record: &InodeRecord) -> FsResult<bool> {
+        Ok(self.ufs_key(record)?.is_some())
+    }
+
+    /// Sees to it that an inode that is only in memory is stored, with its name and all directories above: a
+    /// record must be found again by its path, whatever becomes of the UFS. Yields the record.
+    pub(crate) fn keep(&mut self, ino: Ino) -> OpResult<Arc<InodeRecord>> {
+        let record = self.inode(ino)?;
+        if self.is_stored(ino)? {
+            return Ok(record);
+        }
+        let Some((dir, name)) = record.at.clone() else { return Err(FsErrorKind::Stale.into()) };
+        if record.nlink == 0 || self.dentry(dir, &name)?.is_some() {
+            // The name has gone to another inode.
+            return Err(FsErrorKind::Stale.into());
+        }
+        if let Some(cached) = self.shared.names.get(dir, &name)
+            && cached.answer != Answer::Present(ino)
+        {
+            return Err(FsErrorKind::Stale.into());
+        }
+        self.keep(dir)?;
+        let shadow = Shadow { kind: record.kind, version: record.version.clone(), owner: ino };
+        self.own.inodes.insert(ino, (Arc::clone(&record), Fate::Stored));
+        self.own.dentries.insert((dir, name), Some(Dentry::present(ino, record.kind, Some(shadow))));
+        Ok(record)
+    }
+
+    /// A name in this directory has changed: its times say so. `subdirs` is how many directories came or went.
+    pub(crate) fn touch_dir(&mut self, dir: Ino, subdirs: i32) -> OpResult<()> {
+        let mut record = InodeRecord::clone(&*self.keep(dir)?);
+        record.mtime = self.now;
+        record.ctime = self.now;
+        // Where the UFS has directories that were never counted, the count cannot go below an empty one's.
+        record.nlink = record.nlink.saturating_add_signed(subdirs).max(2);
+        self.put(dir, record);
+        Ok(())
+    }
+
+    /// Queues a name, or every name of an inode, to be looked at by the persist queue.
+    pub(crate) fn queue_names(&mut self, ino: Ino, record: &InodeRecord) -> FsResult<()> {
+        if record.state == InodeState::Native || self.is_transient(record)? {
+            return Ok(());
+        }
+        for (dir, name) in self.names_of(ino, record)? {
+            self.put_key(keys::queue(dir, &name), Some([].into()));
+        }
+        Ok(())
+    }
+
+    /// All names of an inode, the first one first.
+    pub(crate) fn names_of(&self, ino: Ino, record: &InodeRecord) -> FsResult<Vec<Slot>> {
+        let mut names: Vec<Slot> = record.at.iter().cloned().collect();
+        if record.nlink > 1 && record.kind != FileKind::Directory {
+            names.extend(self.further_names(ino, usize::MAX)?);
+        }
+        Ok(names)
+    }
+
+    /// Up to `limit` of the further names of an inode.
+    pub(crate) fn further_names(&self, ino: Ino, limit: usize) -> FsResult<Vec<Slot>> {
+        let (from, until) = keys::of(keys::LINK, ino);
+        let stored =
+            self.shared.view.scan(&from, &until, limit.saturating_add(self.changed_links(&from, &until)))?;
+        let mut merged: BTreeMap<Key, bool> = stored.into_iter().map(|(key, _)| (key, true)).collect();
+        for layer in [&self.staged.changes.keys, &self.own.keys] {
+            merged.extend(
+                layer.range(from.clone()..until.clone()).map(|(key, value)| (key.clone(), value.is_some())),
+            );
+        }
+        let present = merged.into_iter().filter(|(_, present)| *present);
+        Ok(present.filter_map(|(key, _)| keys::link_slot(&key)).take(limit).collect())
+    }
+
+    fn changed_links(&self, from: &Key, until: &Key) -> usize {
+        let in_range = |layer: &BTreeMap<Key, Value>| layer.range(from.clone()..until.clone()).count();
+        in_range(&self.staged.changes.keys) + in_range(&self.own.keys)
+    }
+
+    /// Whether a directory has any name of its own, whiteouts aside.
+    pub(crate) fn has_own_names(&self, dir: Ino) -> FsResult<bool> {
+        let (mut from, until) = keys::of(keys::DENTRY, dir);
+        let mut changed: BTreeMap<Slot, bool> = BTreeMap::new();
+        for layer in [&self.staged.changes.dentries, &self.own.dentries] {
+            let of_dir = layer.iter().filter(|((of, _), _)| *of == dir);
+            let present = |dentry: &Option<Dentry>| dentry.as_ref().is_some_and(|d| d.target.is_some());
+            changed.extend(of_dir.map(|(slot, dentry)| (slot.clone(), present(dentry))));
+        }
+        if changed.values().any(|present| *present) {
+            return Ok(true);
+        }
+        loop {
+            let page = self.shared.view.scan(&from, &until, 256)?;
+            for (key, value) in &page {
+                let unchanged = keys::slot(key).is_some_and(|slot| !changed.contains_key(&slot));
+                if unchanged && Dentry::decode(value)?.target.is_some() {
+                    return Ok(true);
+                }
+            }
+            match page.last() {
+                Some((last, _)) => from = [&last[..], &[0]].concat().into(),
+                None => return Ok(false),
+            }
+        }
+    }
+}
+
+impl Staged {
+    /// Takes in what a mutation has changed.
+    pub(crate) fn take_in(&mut self, changes: Changes, inos: InoRange) {
+        self.changes.merge(changes);
+        self.inos = inos;
+    }
+}

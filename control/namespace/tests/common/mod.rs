@@ -1,0 +1,275 @@
+//! A name space over a real directory, and short words for the tests.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use forebay_meta::{LmdbOptions, LmdbStore};
+use forebay_namespace::{
+    Entry, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Unlinked,
+};
+use forebay_types::{
+    BoxFuture, Caller, DirPage, DirPageEntry, FileKind, FsErrorKind, FsResult, HumanDuration, Ino,
+    ManualClock, MountId, Name, NodeId, PageToken, TimeSpec, UfsAttr, UfsKey, UfsMeta, UfsVersion,
+};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub const ROOT_CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+
+/// A directory of this machine as an under file system: what stands in it can be asked and listed.
+#[derive(Default)]
+pub struct DirUfs {
+    mounts: Mutex<HashMap<MountId, PathBuf>>,
+    pub stats: AtomicU64,
+    pub lists: AtomicU64,
+    /// Every question fails.
+    pub down: AtomicBool,
+    /// The n-th next listing fails; 0: none.
+    pub fail_list: AtomicU64,
+}
+
+impl DirUfs {
+    pub fn new(root: &Path) -> Arc<Self> {
+        let ufs = Self::default();
+        ufs.mounts.lock().unwrap().insert(MountId::ROOT, root.into());
+        Arc::new(ufs)
+    }
+
+    pub fn mount(&self, id: MountId, root: &Path) {
+        self.mounts.lock().unwrap().insert(id, root.into());
+    }
+
+    pub fn path(&self, mount: MountId, key: &UfsKey) -> PathBuf {
+        self.mounts.lock().unwrap()[&mount].join(OsStr::from_bytes(key.as_bytes()))
+    }
+
+    fn check(&self) -> FsResult<()> {
+        if self.down.load(SeqCst) { Err(FsErrorKind::Unavailable.into()) } else { Ok(()) }
+    }
+
+    fn list_now(
+        &self,
+        mount: MountId,
+        key: &UfsKey,
+        from: Option<PageToken>,
+        limit: usize,
+    ) -> FsResult<DirPage> {
+        self.check()?;
+        self.lists.fetch_add(1, SeqCst);
+        let due = self.fail_list.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        if due == Ok(1) {
+            return Err(FsErrorKind::Unavailable.into());
+        }
+        let mut names: Vec<Vec<u8>> = std::fs::read_dir(self.path(mount, key))?
+            .map(|entry| entry.map(|entry| entry.file_name().into_vec()))
+            .collect::<Result<_, _>>()?;
+        names.sort();
+        let after = from.map(|token| token.0);
+        let mut left =
+            names.into_iter().filter(|name| after.as_ref().is_none_or(|after| name[..] > after[..]));
+        let page: Vec<Vec<u8>> = left.by_ref().take(limit).collect();
+        let next = left.next().and(page.last().map(|last| PageToken(last.clone().into())));
+        let mut entries = Vec::new();
+        for name in page {
+            let name = Name::new(name).unwrap();
+            if let Some(attr) = attr_of(&self.path(mount, &key.child(&name)))? {
+                entries.push(DirPageEntry { name, attr });
+            }
+        }
+        Ok(DirPage { entries, next })
+    }
+}
+
+pub fn attr_of(path: &Path) -> FsResult<Option<UfsAttr>> {
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let kind = match meta.file_type() {
+        t if t.is_dir() => FileKind::Directory,
+        t if t.is_symlink() => FileKind::Symlink,
+        _ => FileKind::Regular,
+    };
+    let link_target = (kind == FileKind::Symlink)
+        .then(|| std::fs::read_link(path).map(|target| target.into_os_string().into_vec().into()));
+    let version = format!(
+        "{}.{}.{}.{}.{}",
+        meta.ino(),
+        meta.size(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime_nsec()
+    );
+    Ok(Some(UfsAttr {
+        kind,
+        size: if kind == FileKind::Directory { 0 } else { meta.size() },
+        mtime: TimeSpec { secs: meta.mtime(), nanos: meta.mtime_nsec() as u32 },
+        version: UfsVersion::new(if kind == FileKind::Directory { String::new() } else { version }),
+        mode: Some((meta.mode() & 0o7777) as u16),
+        owner: Some((meta.uid(), meta.gid())),
+        link_target: link_target.transpose()?,
+    }))
+}
+
+impl UfsMeta for DirUfs {
+    fn stat<'a>(&'a self, mount: MountId, key: &'a UfsKey) -> BoxFuture<'a, FsResult<Option<UfsAttr>>> {
+        Box::pin(async move {
+            self.check()?;
+            self.stats.fetch_add(1, SeqCst);
+            attr_of(&self.path(mount, key))
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        mount: MountId,
+        key: &'a UfsKey,
+        from: Option<PageToken>,
+        limit: usize,
+    ) -> BoxFuture<'a, FsResult<DirPage>> {
+        Box::pin(async move { self.list_now(mount, key, from, limit) })
+    }
+}
+
+/// A name space with all it stands on.
+pub struct World {
+    pub ufs_dir: tempfile::TempDir,
+    pub state_dir: tempfile::TempDir,
+    pub ufs: Arc<DirUfs>,
+    pub clock: Arc<ManualClock>,
+    pub config: NamespaceConfig,
+    pub names: Option<Arc<Namespace>>,
+}
+
+pub fn root_spec(ttl: Duration) -> MountSpec {
+    let mut spec = MountSpec::new("/", "file:///ufs");
+    spec.policy.metadata_ttl = HumanDuration(ttl);
+    spec
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut NamespaceConfig)) -> Self {
+        let (ufs_dir, state_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ufs = DirUfs::new(ufs_dir.path());
+        let clock = Arc::new(ManualClock::default());
+        clock.advance(Duration::from_secs(1_000_000));
+        let node = NodeId::new("node-a").unwrap();
+        let spec = root_spec(Duration::from_secs(60));
+        let mut config = NamespaceConfig::new(state_dir.path().join("log"), node, spec);
+        config.clock = Arc::clone(&clock) as _;
+        change(&mut config);
+        let mut world = Self { ufs_dir, state_dir, ufs, clock, config, names: None };
+        world.open();
+        world
+    }
+
+    pub fn open(&mut self) -> Recovery {
+        let engine = LmdbStore::open(&self.state_dir.path().join("meta"), &LmdbOptions::default()).unwrap();
+        let opened = Namespace::open(self.config.clone(), Arc::new(engine), Arc::clone(&self.ufs) as _);
+        let (names, recovery) = opened.unwrap();
+        self.names = Some(names);
+        recovery
+    }
+
+    /// Ends it as a crash does, as far as the name space can tell, and opens it again.
+    pub fn crash(&mut self) -> Recovery {
+        self.names = None;
+        self.open()
+    }
+
+    pub fn names(&self) -> &Arc<Namespace> {
+        self.names.as_ref().unwrap()
+    }
+
+    pub fn ufs_path(&self, path: &str) -> PathBuf {
+        self.ufs_dir.path().join(path)
+    }
+
+    pub fn put_ufs(&self, path: &str, bytes: &[u8]) {
+        let path = self.ufs_path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    pub fn expire(&self) {
+        self.clock.advance(Duration::from_secs(3600));
+    }
+
+    /// Walks a path from the root.
+    pub async fn walk(&self, path: &str) -> FsResult<Entry> {
+        let mut ino = Ino::ROOT;
+        let mut entry = None;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            let found = self.names().lookup(ino, &name(part)).await?;
+            ino = found.attr.ino;
+            entry = Some(found);
+        }
+        match entry {
+            Some(entry) => Ok(entry),
+            None => {
+                let (attr, ttl) = self.names().attr(Ino::ROOT).await?;
+                Ok(Entry { attr, entry_ttl: ttl, attr_ttl: ttl, generation: 0 })
+            }
+        }
+    }
+
+    pub async fn make(&self, parent: Ino, called: &str, kind: FileKind) -> FsResult<Ino> {
+        let mut new = NewInode::of(kind, if kind == FileKind::Directory { 0o755 } else { 0o644 });
+        if kind == FileKind::Symlink {
+            new.link_target = Some((*b"target").into());
+        }
+        Ok(self.names().create(&ROOT_CALLER, parent, &name(called), new).await?.attr.ino)
+    }
+
+    pub async fn rename(
+        &self,
+        from: (Ino, &str),
+        to: (Ino, &str),
+        mode: RenameMode,
+    ) -> FsResult<Option<Unlinked>> {
+        let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
+        self.names().rename(&ROOT_CALLER, (from.0, &from.1), (to.0, &to.1), mode).await
+    }
+
+    pub async fn list(&self, ino: Ino) -> FsResult<Vec<String>> {
+        self.list_by(ino, 1000).await
+    }
+
+    pub async fn list_by(&self, ino: Ino, limit: usize) -> FsResult<Vec<String>> {
+        let mut stream = self.names().open_dir(ino).await?;
+        let (mut names, mut offset) = (Vec::new(), 0);
+        loop {
+            let entries = stream.read(offset, limit).await?;
+            let Some(last) = entries.last() else { break };
+            offset = last.next_offset;
+            names.extend(entries.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()));
+        }
+        names.retain(|name| name != "." && name != "..");
+        Ok(names)
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+#[track_caller]
+pub fn refused<T: std::fmt::Debug>(result: FsResult<T>) -> FsErrorKind {
+    result.expect_err("it should be refused").kind()
+}
