@@ -106,7 +106,7 @@ impl<'a> Worker<'a> {
             ledger,
             expect,
             chooser,
-            hands: Hands::new(&args.dir),
+            hands: Hands::new(&args.dir, args.pretend_sync),
             tally: Tally::default(),
         })
     }
