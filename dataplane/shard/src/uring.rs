@@ -71,24 +71,29 @@ impl Uring {
     }
 
     fn enqueue(&mut self, entry: squeue::Entry) {
-        self.backlog.push_back(entry.into());
+        let entry = squeue::Entry128::from(entry);
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// Puts an entry into the submission ring, if there is room in it and in the kernel.
+    fn try_push(&mut self, entry: &squeue::Entry128) -> bool {
+        // SAFETY: the memory and descriptors named in the entry stay valid until its completion: by the
+        // contract of `start` for operations; the bell's descriptor belongs to `inbox`; a cancellation and a
+        // message name no memory.
+        let pushed =
+            self.in_kernel < self.in_kernel_max && unsafe { self.ring.submission().push(entry) }.is_ok();
+        self.in_kernel += usize::from(pushed);
+        pushed
     }
 
     /// Moves what waits here into the submission ring, as far as there is room.
     fn fill(&mut self) {
-        if self.backlog.is_empty() {
-            return;
-        }
-        let mut queue = self.ring.submission();
-        while self.in_kernel < self.in_kernel_max
-            && !queue.is_full()
-            && let Some(entry) = self.backlog.pop_front()
-        {
-            self.in_kernel += 1;
-            // SAFETY: the memory and descriptors named in the entry stay valid until its completion: by the
-            // contract of `start` for operations; the bell's descriptor belongs to `inbox`; a cancellation
-            // and a message name no memory.
-            unsafe { queue.push(&entry) }.expect("the queue has room");
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.try_push(&entry) {
+                return self.backlog.push_front(entry);
+            }
         }
     }
 
