@@ -34,7 +34,7 @@ pub use name::{InvalidName, Name};
 pub use policy::{Admission, PersistOrder, Placement, ReadMode, WriteMode};
 pub use ports::{
     BoxFuture, ContentLocation, DirPage, DirPageEntry, PageToken, PersistLog, PersistOutcome, PersistTask,
-    UfsAttr, UfsMeta,
+    PersistWork, Settled, UfsAttr, UfsMeta,
 };
 pub use units::{ByteSize, HumanDuration, InvalidUnit, PageIndex, PageSize};
 pub use version::{ContentKey, UfsVersion};
