@@ -7,3 +7,4 @@ mod executor;
 mod files;
 mod forbidden;
 mod sim;
+mod sim_model;
