@@ -1,1 +1,39 @@
-//! Kernel channels and the dispatch of FUSE requests.
+//! The front door of programs: FUSE.
+//!
+//! **Owns** mounting and unmounting, the channels to the kernel, the translation of requests into calls of
+//! [`Vfs`](forebay_vfs::Vfs), errno, and what the kernel is told about how to do I/O. **Never does** decide about
+//! files: which mode an open gets, who is the authority for a length, what `fsync` means are the `Vfs`'s.
+//!
+//! **In and out:** [`FuseMount::start`] puts a `Vfs` under a mount point. From there requests go
+//! `channel` (reads) -> `front` (hands to a shard) -> `dispatch` (serves) -> `channel` (writes), as
+//! [`Request`](op::Request) with [`Op`](op::Op) and [`Reply`](reply::Reply).
+//!
+//! **Why this shape:** the channel by fuser is the first of three. What is ours (dispatch, errno, backing ids,
+//! mounting) stands apart from it, so that another channel is an addition. Letting fuser's trait be the interface was
+//! refused: it would have to be imitated by channels that have nothing to do with fuser.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "ioctls of /dev/fuse, and backing ids given to fuser")]
+mod channel;
+mod dispatch;
+mod error;
+mod front;
+mod mount;
+mod mounting;
+mod notify;
+mod park;
+mod probe;
+mod stats;
+
+pub mod op;
+mod options;
+pub mod reply;
+
+pub use channel::BackingId;
+pub use error::{Holder, Holders, MountError};
+pub use mount::{FuseMount, SessionEnd};
+pub use mounting::{MountSpec, remount};
+pub use notify::{Notice, Notifier};
+pub use options::{MountOptions, OptionError};
+pub use probe::{NoPassthrough, probe_passthrough};
+pub use stats::{BUCKETS, OpStats, StatsSnapshot, bucket_end_us};

@@ -1,0 +1,150 @@
+//! From a request to calls of the file system, and from their results to a reply.
+//!
+//! **Owns** the translation, and what belongs to the kernel's protocol rather than to the file system: how long the
+//! kernel may keep what it is told, which backing id an open inode has, which errno a failure is. **Never does** any
+//! I/O, keeps no file-system state, and knows no channel.
+//!
+//! **In and out:** [`Dispatch::serve`] runs on a shard with one [`Request`]; it calls the `Vfs` and gives the answer
+//! to the responder that came with the request.
+//!
+//! **Why this shape:** one `match`, a short function for each request, grouped by what they act on. A trait with a
+//! method for each request would be the same with more words.
+
+pub(crate) mod backing;
+mod dirs;
+pub(crate) mod errno;
+mod files;
+mod killpriv;
+mod names;
+pub(crate) mod valid;
+mod xattrs;
+
+use crate::channel::Device;
+use crate::front::Answer;
+use crate::op::{Op, OpKind, Request};
+use crate::options::MountOptions;
+use crate::reply::{Reply, Responder};
+use crate::stats::{Stats, StatsSnapshot};
+use backing::OpenFiles;
+use forebay_types::{Caller, FsError, FsErrorKind, FsResult, HandleId};
+use forebay_vfs::Vfs;
+use killpriv::PrivilegeEpoch;
+use std::sync::Arc;
+use valid::Timeouts;
+
+/// Serves the requests of one mount.
+pub(crate) struct Dispatch {
+    vfs: Arc<Vfs>,
+    timeouts: Timeouts,
+    open_files: OpenFiles,
+    privileges: PrivilegeEpoch,
+    stats: Stats,
+}
+
+impl Dispatch {
+    /// Serves `vfs` to the kernel behind `device`, counting for so many shards.
+    pub(crate) fn new(vfs: Arc<Vfs>, device: Arc<Device>, options: &MountOptions, shards: usize) -> Self {
+        let timeouts = Timeouts::of(options);
+        let (open_files, privileges) = (OpenFiles::new(device), PrivilegeEpoch::default());
+        Self { vfs, timeouts, open_files, privileges, stats: Stats::new(shards) }
+    }
+
+    /// Serves one request.
+    pub(crate) async fn serve<R: Responder>(&self, shard: usize, request: Request, mut answer: Answer<R>) {
+        let Request { unique, caller, arrived, op } = request;
+        let kind = op.kind();
+        let responder = answer.begin();
+        let reply = match Box::pin(self.reply_to(&caller, op, responder)).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.log(kind, unique.0, &caller, &error);
+                Reply::Error(errno_for(kind, error.kind()))
+            }
+        };
+        self.stats.record(shard, kind, arrived.elapsed(), matches!(reply, Reply::Error(_)));
+        answer.send(reply);
+    }
+
+    async fn reply_to<R: Responder>(&self, caller: &Caller, op: Op, to: &mut R) -> FsResult<Reply> {
+        match op {
+            Op::Lookup(at) => self.lookup(&at).await,
+            Op::Forget(inodes) => Ok(self.forget(&inodes)),
+            Op::GetAttr { ino, .. } => self.getattr(ino).await,
+            Op::SetAttr { ino, set, .. } => self.setattr(caller, ino, set).await,
+            Op::ReadLink(ino) => Ok(Reply::Bytes(self.vfs.readlink(ino).await?)),
+            Op::MkNod { at, node } => self.mknod(caller, &at, node).await,
+            Op::MkDir { at, mode } => self.mkdir(caller, &at, mode).await,
+            Op::SymLink { at, target } => self.symlink(caller, &at, &target).await,
+            Op::Link { ino, to } => self.link(caller, ino, &to).await,
+            Op::Unlink(at) => done(self.vfs.unlink(caller, at.parent, &at.name).await),
+            Op::RmDir(at) => done(self.vfs.rmdir(caller, at.parent, &at.name).await),
+            Op::Rename { from, to, flags } => self.rename(caller, &from, &to, flags).await,
+            Op::Open { ino, flags } => self.open(caller, ino, flags).await,
+            Op::Create { at, mode, flags } => self.create(caller, &at, mode, flags).await,
+            Op::Read { handle, offset, len } => Ok(Reply::Data(self.vfs.read(handle, offset, len).await?)),
+            Op::Write { handle, offset, data, clear_privileges } => {
+                if clear_privileges {
+                    self.clear_at_write(caller, handle).await?;
+                }
+                self.write(handle, offset, data).await
+            }
+            Op::Flush(handle) => done(self.vfs.flush(handle).await),
+            Op::Release { handle, .. } => self.release(handle).await,
+            Op::FSync { handle, .. } => done(self.vfs.fsync(handle).await),
+            Op::FAllocate { handle, mode, offset, len } => {
+                done(self.vfs.fallocate(handle, mode, offset, len).await)
+            }
+            Op::LSeek { handle, offset, whence } => self.lseek(handle, offset, whence).await,
+            Op::CopyFileRange { from, to, len } => self.copy_file_range(from, to, len).await,
+            Op::OpenDir(ino) => Ok(Reply::OpenedDir(self.vfs.opendir(ino).await?)),
+            Op::ReadDir { handle, offset, plus } => self.readdir(handle, offset, plus, to).await,
+            Op::ReleaseDir(handle) => done(self.vfs.releasedir(handle)),
+            Op::FSyncDir(_) => done(self.vfs.sync_names().await),
+            Op::StatFs(_) => Ok(Reply::Space(self.vfs.statfs())),
+            Op::SetXattr { ino, name, value, mode } => self.setxattr(ino, &name, &value, mode).await,
+            Op::GetXattr { ino, name, room } => self.getxattr(ino, &name, room).await,
+            Op::ListXattr { ino, room } => self.listxattr(ino, room).await,
+            Op::RemoveXattr { ino, name } => self.removexattr(ino, &name).await,
+        }
+    }
+
+    /// The counts of this mount.
+    pub(crate) fn stats(&self) -> StatsSnapshot {
+        self.stats.snapshot()
+    }
+
+    /// Open files that the kernel no longer can release, because its end of the session is gone. Runs on a shard.
+    pub(crate) async fn release_all(&self) {
+        for handle in self.open_files.all() {
+            if let Err(error) = self.release(handle).await {
+                tracing::warn!(%handle, %error, "a file left open at the unmount could not be closed");
+            }
+        }
+    }
+
+    /// Handles of files that are open now.
+    pub(crate) fn open_handles(&self) -> Vec<HandleId> {
+        self.open_files.all()
+    }
+
+    fn log(&self, kind: OpKind, unique: u64, caller: &Caller, error: &FsError) {
+        let (op, pid) = (kind.name(), caller.pid);
+        if errno::is_alarming(error.kind()) {
+            tracing::warn!(op, pid, unique, %error, "a request failed");
+        } else {
+            tracing::debug!(op, pid, unique, %error, "a request was refused");
+        }
+    }
+}
+
+/// The errno of a failed request. A search past the end of a file has one of its own (lseek(2)).
+fn errno_for(kind: OpKind, error: FsErrorKind) -> rustix::io::Errno {
+    match (kind, error) {
+        (OpKind::LSeek, FsErrorKind::OutOfRange) => rustix::io::Errno::NXIO,
+        _ => errno::errno_of(error),
+    }
+}
+
+fn done(result: FsResult<()>) -> FsResult<Reply> {
+    result.map(|()| Reply::Done)
+}

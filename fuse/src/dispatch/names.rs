@@ -1,0 +1,74 @@
+//! Requests on names and attributes.
+
+use super::{Dispatch, done};
+use crate::op::Place;
+use crate::reply::{EntryReply, Reply};
+use forebay_types::{Caller, FsErrorKind, FsResult, Ino, SetAttr};
+use forebay_vfs::{Entry, NewNode, RenameFlags};
+
+impl Dispatch {
+    pub(super) async fn lookup(&self, at: &Place) -> FsResult<Reply> {
+        match self.vfs.lookup(at.parent, &at.name).await {
+            Ok(entry) => Ok(Reply::Entry(self.entry_reply(&entry))),
+            Err(error) if error.kind() == FsErrorKind::NotFound => match self.timeouts.negative() {
+                Some(ttl) => Ok(Reply::NoEntry(ttl)),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn entry_reply(&self, entry: &Entry) -> EntryReply {
+        EntryReply { attr: entry.attr, generation: entry.generation, valid: self.timeouts.entry(entry) }
+    }
+
+    pub(super) fn forget(&self, inodes: &[(Ino, u64)]) -> Reply {
+        for (ino, count) in inodes {
+            self.vfs.forget(*ino, *count);
+        }
+        Reply::Done
+    }
+
+    pub(super) async fn getattr(&self, ino: Ino) -> FsResult<Reply> {
+        let found = self.vfs.getattr(ino).await?;
+        Ok(Reply::Attr(found.attr, self.timeouts.attr(found.ttl)))
+    }
+
+    pub(super) async fn setattr(&self, caller: &Caller, ino: Ino, mut set: SetAttr) -> FsResult<Reply> {
+        self.entail_mode(caller, ino, &mut set).await?;
+        let changed = self.vfs.setattr(caller, ino, set).await?;
+        Ok(Reply::Attr(changed.attr, self.timeouts.attr(changed.ttl)))
+    }
+
+    pub(super) async fn mknod(&self, caller: &Caller, at: &Place, node: NewNode) -> FsResult<Reply> {
+        let entry = self.vfs.mknod(caller, at.parent, &at.name, node).await?;
+        self.privileges.note(Some(node.mode));
+        Ok(Reply::Entry(self.entry_reply(&entry)))
+    }
+
+    pub(super) async fn mkdir(&self, caller: &Caller, at: &Place, mode: u16) -> FsResult<Reply> {
+        let entry = self.vfs.mkdir(caller, at.parent, &at.name, mode).await?;
+        Ok(Reply::Entry(self.entry_reply(&entry)))
+    }
+
+    pub(super) async fn symlink(&self, caller: &Caller, at: &Place, target: &[u8]) -> FsResult<Reply> {
+        let entry = self.vfs.symlink(caller, at.parent, &at.name, target).await?;
+        Ok(Reply::Entry(self.entry_reply(&entry)))
+    }
+
+    pub(super) async fn link(&self, caller: &Caller, ino: Ino, to: &Place) -> FsResult<Reply> {
+        let entry = self.vfs.link(caller, ino, to.parent, &to.name).await?;
+        Ok(Reply::Entry(self.entry_reply(&entry)))
+    }
+
+    pub(super) async fn rename(
+        &self,
+        caller: &Caller,
+        from: &Place,
+        to: &Place,
+        flags: RenameFlags,
+    ) -> FsResult<Reply> {
+        let (from, to) = ((from.parent, &from.name), (to.parent, &to.name));
+        done(self.vfs.rename(caller, from, to, flags).await)
+    }
+}
