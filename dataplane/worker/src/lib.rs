@@ -24,6 +24,7 @@ mod fetch;
 mod flight;
 mod local;
 mod meta;
+mod persist;
 mod place;
 mod plan;
 mod ranges;
@@ -36,6 +37,7 @@ mod write;
 
 pub use config::WorkerConfig;
 pub use counters::WorkerCounters;
+pub use persist::{PersistConfig, PersistCounters, Persister};
 pub use ufs_table::UfsTable;
 
 use forebay_store::Store;
@@ -54,6 +56,8 @@ pub struct Worker {
     fetch: Arc<fetch::Fetcher>,
     admit: admit::Admit,
     sessions: sessions::Sessions,
+    /// Taken by whoever changes who is the authority for an extent.
+    authority_turns: Box<[tokio::sync::Mutex<()>]>,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
     counters: Arc<counters::Counters>,
@@ -72,6 +76,7 @@ impl Worker {
             fetch,
             admit: admit::Admit::default(),
             sessions: sessions::Sessions::default(),
+            authority_turns: (0..write::AUTHORITY_TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             verifying: Arc::default(),
             counters,
         })

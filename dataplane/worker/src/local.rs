@@ -29,13 +29,14 @@ impl Local for Worker {
 
     fn end_write(&self, id: ExtentId, changed: bool) {
         let Some(session) = self.sessions.end(id) else { return };
-        if changed || session.keys.is_empty() {
+        let keys = session.keys();
+        if changed || keys.is_empty() {
             return;
         }
         let store = Arc::clone(&self.store);
         forebay_shard::spawn(async move {
-            for key in &session.keys {
-                if let Err(error) = store.bind(id, *key).await {
+            for key in keys {
+                if let Err(error) = store.bind(id, key).await {
                     tracing::warn!(extent = %id, %error, "an unchanged file is fetched again when it is next read");
                 }
             }

@@ -16,7 +16,7 @@ const _: () = assert!(SLICES.is_power_of_two());
 /// One extent that is open for write.
 pub(crate) struct Session {
     /// What it was found by before; empty if it was dirty already.
-    pub(crate) keys: Vec<ContentKey>,
+    keys: Mutex<Vec<ContentKey>>,
     /// Its last change, if the worker keeps that itself.
     changed_at: Option<Mutex<TimeSpec>>,
 }
@@ -24,7 +24,17 @@ pub(crate) struct Session {
 impl Session {
     /// A session of an extent that had `keys`. `kept_since` is its last change if the worker is to keep its times.
     pub(crate) fn new(keys: Vec<ContentKey>, kept_since: Option<TimeSpec>) -> Self {
-        Self { keys, changed_at: kept_since.map(Mutex::new) }
+        Self { keys: Mutex::new(keys), changed_at: kept_since.map(Mutex::new) }
+    }
+
+    /// What the extent is found by if nothing was changed.
+    pub(crate) fn keys(&self) -> Vec<ContentKey> {
+        self.keys.lock().clone()
+    }
+
+    /// The bytes that the session began with were carried to the under file system, where they have this key.
+    pub(crate) fn add_key(&self, key: ContentKey) {
+        self.keys.lock().push(key);
     }
 
     /// Whether the extent file's times are not to be believed, and the kernel may not write to it.

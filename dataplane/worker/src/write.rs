@@ -12,10 +12,15 @@ use crate::place::content_of;
 use crate::sessions::Session;
 use forebay_shard::{Allocate, Frame};
 use forebay_store::{Authority, Extent, ExtentSpec, StoreError};
-use forebay_types::{ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, PageIndex};
+use forebay_types::{
+    ContentKey, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, PageChecksum, PageIndex,
+};
 use forebay_wire::AllocateMode;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Spreads the turns of extents over as many locks.
+pub(crate) const AUTHORITY_TURNS: usize = 64;
 
 impl Worker {
     /// An empty extent for a new file.
@@ -31,6 +36,7 @@ impl Worker {
             Some(extent) => extent,
             None => self.extent_to_write(at).await?,
         };
+        let _turn = self.authority_turn(extent.id()).await?;
         let keys = extent.keys();
         if extent.authority() == Authority::Origin {
             self.store.unbind_all(extent.id()).await?;
@@ -38,6 +44,29 @@ impl Worker {
         let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
         self.sessions.begin(extent.id(), Session::new(keys, kept_since));
         Ok(extent.id())
+    }
+
+    /// One at a time decides who is the authority for an extent: a writer who opens it, or the persist engine
+    /// which has just carried it.
+    async fn authority_turn(&self, extent: ExtentId) -> FsResult<tokio::sync::MutexGuard<'_, ()>> {
+        let turn = &self.authority_turns[extent.0 as usize % AUTHORITY_TURNS];
+        let turn = forebay_shard::timeout(self.config.turn_within, turn.lock()).await;
+        turn.map_err(|_| FsError::new(FsErrorKind::Overloaded, "an extent is being bound for too long"))
+    }
+
+    /// The bytes of an extent are those of `content` now: it is clean by that, unless a writer has it open.
+    pub(crate) async fn settle(
+        &self,
+        id: ExtentId,
+        content: ContentKey,
+        checksums: &[PageChecksum],
+    ) -> FsResult<()> {
+        let _turn = self.authority_turn(id).await?;
+        if let Some(session) = self.sessions.get(id) {
+            session.add_key(content);
+            return Ok(());
+        }
+        Ok(self.store.settle(id, content, checksums).await?)
     }
 
     /// A new extent for a file that has none: as long as the file, and nothing of it here.

@@ -1,0 +1,215 @@
+//! Carrying what is dirty to the under file systems, behind the scenes.
+//!
+//! **Owns** the execution of persist tasks: how many run at one time, the memory their parts take, their deadlines,
+//! and how a run ends. What is to be carried, in which order, and when to try again, is the name space's
+//! ([`PersistLog`]).
+//!
+//! **Never does** remember a task: a run that is cut short leaves nothing but what the name space knows, which
+//! hands the task out again. Every step may therefore have been done before, and finds that out.
+//!
+//! **In and out:** [`Persister::start`] takes tasks from the log on the control runtime; bytes are read on the
+//! shards, as a front door would read them, and go up in parts; the outcome goes back to the log, and a file that
+//! is clean by it is bound to its new content key, so that it is never fetched again.
+//!
+//! **Why this shape:** one task carries one name from its first byte to the answer of the log, alone; only the
+//! bounds are shared. A pipeline of stages would keep more parts in memory and could stop half-way in more ways.
+
+mod carry;
+mod conflict;
+mod moves;
+mod put;
+mod source;
+
+use crate::Worker;
+use crate::body::Budget;
+use crate::counters::add;
+use forebay_shard::ShardHandle;
+use forebay_types::{ByteSize, NodeId, PersistLog};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// Bounds of the persist engine.
+#[derive(Clone, Debug)]
+pub struct PersistConfig {
+    /// This node, for the names of conflict copies.
+    pub node: NodeId,
+    /// Tasks carried at one time.
+    pub tasks_at_once: usize,
+    /// Parts of one file under way at one time.
+    pub parts_at_once: usize,
+    /// Memory for parts under way. One part may be larger: it then goes alone.
+    pub memory: ByteSize,
+    /// How long one part may take, the retries of the under file system's own layers included.
+    pub part_within: Duration,
+    /// How long any other call to an under file system may take.
+    pub call_within: Duration,
+}
+
+impl PersistConfig {
+    /// The defaults for a node of that name.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            tasks_at_once: 16,
+            parts_at_once: 4,
+            memory: ByteSize::mib(128),
+            part_within: Duration::from_secs(300),
+            call_within: Duration::from_secs(60),
+        }
+    }
+}
+
+macro_rules! persist_counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: AtomicU64),* }
+
+        /// What the persist engine did since it was started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct PersistCounters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Tasks under way now.
+            pub in_flight: u64,
+        }
+
+        impl Counters {
+            fn snapshot(&self, in_flight: u64) -> PersistCounters {
+                PersistCounters { $($name: self.$name.load(Relaxed),)* in_flight }
+            }
+        }
+    };
+}
+
+persist_counters! {
+    /// Files put.
+    puts,
+    /// Bytes of files put.
+    put_bytes,
+    /// Parts sent.
+    parts,
+    /// Directories, links and pipes made; names moved; attributes set.
+    changes,
+    /// Names taken away.
+    removals,
+    /// Uploads thrown away because the file changed while it was read.
+    changed,
+    /// Files whose name had been changed in the under file system: ours stand beside theirs.
+    conflicts,
+    /// Tasks whose result the under file system cannot hold.
+    unpersistable,
+    /// Tasks that failed and are tried again.
+    failed,
+}
+
+/// What every task uses.
+pub(crate) struct Engine {
+    pub(crate) config: PersistConfig,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) control: Handle,
+    pub(crate) memory: Budget,
+    pub(crate) counters: Counters,
+    log: Arc<dyn PersistLog>,
+    shards: Vec<ShardHandle>,
+    next_shard: AtomicUsize,
+    turns: Arc<Semaphore>,
+    in_flight: AtomicUsize,
+}
+
+/// The running persist engine.
+pub struct Persister {
+    engine: Arc<Engine>,
+    stop: watch::Sender<bool>,
+    taker: JoinHandle<()>,
+}
+
+impl Persister {
+    /// Begins to carry what `log` hands out. Files are read on `shards`, in turn.
+    ///
+    /// # Panics
+    /// If there are no shards.
+    pub fn start(
+        config: PersistConfig,
+        worker: Arc<Worker>,
+        log: Arc<dyn PersistLog>,
+        shards: Vec<ShardHandle>,
+    ) -> Self {
+        assert!(!shards.is_empty(), "files are read on shards");
+        let control = worker.control.clone();
+        let engine = Arc::new(Engine {
+            memory: Budget::new(config.memory),
+            counters: Counters::default(),
+            turns: Arc::new(Semaphore::new(config.tasks_at_once.max(1))),
+            next_shard: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            control: control.clone(),
+            config,
+            worker,
+            log,
+            shards,
+        });
+        let (stop, stopping) = watch::channel(false);
+        let taker = control.spawn(take_tasks(Arc::clone(&engine), stopping));
+        Self { engine, stop, taker }
+    }
+
+    /// What it did since it was started.
+    pub fn counters(&self) -> PersistCounters {
+        self.engine.counters.snapshot(self.engine.in_flight.load(Relaxed) as u64)
+    }
+
+    /// Takes no more tasks and waits for those under way, at most for `grace`; the rest are dropped, which aborts
+    /// their uploads. They stay in the log. Returns how many were dropped.
+    pub async fn stop(self, grace: Duration) -> usize {
+        // Nobody listens any more if the taker is gone already.
+        let _ = self.stop.send(true);
+        let all = self.engine.config.tasks_at_once.max(1);
+        let idle = self.engine.turns.acquire_many(all as u32);
+        if forebay_shard::timeout(grace, idle).await.is_ok() {
+            return 0;
+        }
+        let left = self.engine.in_flight.load(Relaxed);
+        self.taker.abort();
+        left
+    }
+}
+
+/// Hands tasks to their own futures until it is told to stop. Those futures belong to this one and end with it.
+async fn take_tasks(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        while tasks.try_join_next().is_some() {}
+        let task = async {
+            // A turn first: a task that was handed out is one that the log thinks is being carried.
+            let turn = Arc::clone(&engine.turns).acquire_owned().await;
+            (engine.log.next().await, turn)
+        };
+        let (task, turn) = tokio::select! {
+            next = task => next,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        let Ok(turn) = turn else { break };
+        let engine = Arc::clone(&engine);
+        engine.in_flight.fetch_add(1, Relaxed);
+        tasks.spawn(async move {
+            engine.settle(&task).await;
+            engine.in_flight.fetch_sub(1, Relaxed);
+            drop(turn);
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+impl Engine {
+    /// The shard on which the next file is read.
+    pub(crate) fn shard(&self) -> &ShardHandle {
+        &self.shards[self.next_shard.fetch_add(1, Relaxed) % self.shards.len()]
+    }
+
+    pub(crate) fn count(&self, counter: &AtomicU64) {
+        add(counter, 1);
+    }
+}

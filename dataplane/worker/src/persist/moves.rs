@@ -1,0 +1,199 @@
+//! Names: a further one for a file, and another one for a file or a directory.
+//!
+//! Where the store renames, one call does it. Where it does not, a file is copied and then taken away, and a
+//! directory entry by entry, all copies first: cut short, it leaves nothing missing, and is begun anew.
+
+use super::Engine;
+use super::carry::{Carried, Stop, removed_or_gone};
+use crate::meta::in_time;
+use forebay_types::{ContentLocation, FileKind, Generation, Ino, MountId, UfsAttr, UfsKey, UfsVersion};
+use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError};
+use std::sync::Arc;
+
+/// Entries asked for at a time while a directory is copied.
+const LIST_LEN: usize = 1000;
+
+impl Engine {
+    /// Gives the file at `existing` the further name `to`; a copy where the store has no hard links.
+    pub(super) async fn link(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        existing: &UfsKey,
+        to: &UfsKey,
+        expect: &Option<UfsVersion>,
+    ) -> Result<Carried, Stop> {
+        let source = self.stat(ufs, existing).await?;
+        let source = source.ok_or_else(|| Stop::Failed(format!("{existing} is not there to be linked")))?;
+        let there = self.stat(ufs, to).await?;
+        if there.as_ref().is_some_and(|there| there.version == source.version) {
+            return Ok(Carried::as_is(source));
+        }
+        if !ufs.capabilities().hard_links {
+            let copy = self.copy(ufs, mount, (existing, &source), to, Expect::from(expect.clone())).await?;
+            return Ok(Carried::as_is(copy));
+        }
+        if there.is_some() {
+            let (store, at, expect) = (Arc::clone(ufs), to.clone(), Expect::from(expect.clone()));
+            self.ask(async move { store.delete(&at, &expect).await }).await?;
+        }
+        let (store, from, at) = (Arc::clone(ufs), existing.clone(), to.clone());
+        let version = self.ask(async move { store.hard_link(&from, &at).await }).await?;
+        let was = Some(source.version.clone());
+        self.bind_also(mount, (existing, &was), (existing, &version)).await;
+        self.bind_also(mount, (existing, &was), (to, &version)).await;
+        Ok(Carried::as_is(UfsAttr { version, ..source }))
+    }
+
+    /// Brings a file or directory from one key to another.
+    pub(super) async fn move_name(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        from: (&UfsKey, &Option<UfsVersion>),
+        to: (&UfsKey, &Option<UfsVersion>),
+        kind: FileKind,
+    ) -> Result<Carried, Stop> {
+        if self.stat(ufs, from.0).await?.is_none() {
+            // Moved before, by us: we died before we said so.
+            let there = self.stat(ufs, to.0).await?.filter(|there| there.kind == kind);
+            return there.map(Carried::as_is).ok_or(Stop::Theirs);
+        }
+        if ufs.capabilities().rename {
+            return self.rename(ufs, mount, from, to).await;
+        }
+        if kind == FileKind::Directory {
+            self.copy_tree(ufs, mount, from.0, to.0).await?;
+            self.remove_tree(ufs, from.0).await?;
+            return Ok(Carried::as_is(self.stat_made(ufs, to.0).await?));
+        }
+        let source = self.stat_made(ufs, from.0).await?;
+        if from.1.as_ref().is_some_and(|version| *version != source.version) {
+            return Err(Stop::Theirs);
+        }
+        let copy = self.copy(ufs, mount, (from.0, &source), to.0, Expect::from(to.1.clone())).await?;
+        self.delete(ufs, from.0, Expect::Version(source.version)).await?;
+        Ok(Carried::as_is(copy))
+    }
+
+    async fn rename(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        from: (&UfsKey, &Option<UfsVersion>),
+        to: (&UfsKey, &Option<UfsVersion>),
+    ) -> Result<Carried, Stop> {
+        let (store, old, new) = (Arc::clone(ufs), from.0.clone(), to.0.clone());
+        let from_expect = from.1.clone().map_or(Expect::Any, Expect::Version);
+        let to_expect = Expect::from(to.1.clone());
+        let renamed = self.ask(async move { store.rename((&old, &from_expect), (&new, &to_expect)).await });
+        let version = renamed.await?;
+        self.bind_also(mount, from, (to.0, &version)).await;
+        let now = self.stat_made(ufs, to.0).await?;
+        Ok(Carried::as_is(UfsAttr { version, ..now }))
+    }
+
+    /// Copies a version of a file within the store, by the store itself if it can, else through us.
+    async fn copy(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        from: (&UfsKey, &UfsAttr),
+        to: &UfsKey,
+        expect: Expect,
+    ) -> Result<UfsAttr, Stop> {
+        let version = if ufs.capabilities().copy {
+            let (store, key, version) = (Arc::clone(ufs), from.0.clone(), from.1.version.clone());
+            let at = to.clone();
+            self.ask(async move { store.copy((&key, &version), (&at, &expect)).await }).await?
+        } else {
+            let content = ContentLocation {
+                ino: Ino(0),
+                mount,
+                ufs: Some((from.0.clone(), from.1.version.clone())),
+                extent: None,
+                size: from.1.size,
+                generation: Generation(0),
+            };
+            self.upload(ufs, &content, to, expect, from.1).await?.version
+        };
+        self.bind_also(mount, (from.0, &Some(from.1.version.clone())), (to, &version)).await;
+        Ok(UfsAttr { version, ..from.1.clone() })
+    }
+
+    async fn copy_tree(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        from: &UfsKey,
+        to: &UfsKey,
+    ) -> Result<(), Stop> {
+        let mut dirs = vec![(from.clone(), to.clone())];
+        while let Some((from, to)) = dirs.pop() {
+            let (store, dir) = (Arc::clone(ufs), to.clone());
+            match self.ask(async move { store.mkdir(&dir, &PutAttrs::default()).await }).await {
+                // There from an earlier try.
+                Ok(()) | Err(Stop::Theirs) => {}
+                Err(stop) => return Err(stop),
+            }
+            for (name, attr) in self.list_all(ufs, &from).await? {
+                let (old, new) = (from.child(&name), to.child(&name));
+                match attr.kind {
+                    FileKind::Directory => dirs.push((old, new)),
+                    _ => drop(self.copy(ufs, mount, (&old, &attr), &new, Expect::Any).await?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a directory away with all that is in it; what changed since it was listed stays.
+    async fn remove_tree(&self, ufs: &Arc<dyn Ufs>, dir: &UfsKey) -> Result<(), Stop> {
+        let mut dirs = vec![dir.clone()];
+        let mut emptied = Vec::new();
+        while let Some(dir) = dirs.pop() {
+            for (name, attr) in self.list_all(ufs, &dir).await? {
+                match attr.kind {
+                    FileKind::Directory => dirs.push(dir.child(&name)),
+                    _ => self.delete(ufs, &dir.child(&name), Expect::Version(attr.version)).await?,
+                }
+            }
+            emptied.push(dir);
+        }
+        // Parents were listed before their children, so the other way round each is empty when its turn comes.
+        for dir in emptied.into_iter().rev() {
+            let store = Arc::clone(ufs);
+            let removed =
+                in_time(&self.control, self.config.call_within, async move { store.rmdir(&dir).await });
+            removed_or_gone(removed.await)?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, ufs: &Arc<dyn Ufs>, key: &UfsKey, expect: Expect) -> Result<(), Stop> {
+        let (store, at) = (Arc::clone(ufs), key.clone());
+        let deleted =
+            in_time(&self.control, self.config.call_within, async move { store.delete(&at, &expect).await });
+        match deleted.await? {
+            Ok(()) | Err(UfsError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn list_all(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        dir: &UfsKey,
+    ) -> Result<Vec<(forebay_types::Name, UfsAttr)>, Stop> {
+        let (mut entries, mut from) = (Vec::new(), None);
+        loop {
+            let (store, key) = (Arc::clone(ufs), dir.clone());
+            let page = self.ask(async move { store.list(&key, from.as_ref(), LIST_LEN).await }).await?;
+            entries.extend(page.entries.into_iter().map(|entry| (entry.name, entry.attr)));
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(entries),
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Putting a file: up in parts, in page order, thrown away if it changed meanwhile.
+
+use super::Engine;
+use super::carry::{Carried, Stop};
+use super::source::{Source, is_same};
+use crate::counters::add;
+use bytes::Bytes;
+use forebay_store::{Extent, FileStat};
+use forebay_types::{ContentLocation, FsErrorKind, PageChecksum, UfsAttr, UfsKey, UfsVersion};
+use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsResult, Upload};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// A put that reached the store.
+pub(super) struct Put {
+    pub(super) version: UfsVersion,
+    pub(super) checksums: Vec<PageChecksum>,
+}
+
+impl Engine {
+    pub(super) async fn put(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        content: &ContentLocation,
+        to: &UfsKey,
+        expect: &Option<UfsVersion>,
+        attr: &UfsAttr,
+    ) -> Result<Carried, Stop> {
+        match self.upload(ufs, content, to, Expect::from(expect.clone()), attr).await {
+            Ok(put) => self.carried(ufs, content, to, attr, put).await,
+            Err(Stop::Theirs) => match self.is_there_already(ufs, content, to).await? {
+                Some((there, checksums)) => {
+                    let extent = content.extent.map(|id| (id, checksums));
+                    Ok(Carried { attr: Some(there), extent })
+                }
+                None => Err(Stop::Theirs),
+            },
+            Err(stop) => Err(stop),
+        }
+    }
+
+    async fn carried(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        content: &ContentLocation,
+        to: &UfsKey,
+        attr: &UfsAttr,
+        put: Put,
+    ) -> Result<Carried, Stop> {
+        let held = ufs.capabilities();
+        let whole = held.modes && held.owners && held.times;
+        // What the store holds of the attributes it shows; what it does not hold only a look can tell.
+        let shown = if whole { None } else { self.stat(ufs, to).await? };
+        let now = shown.filter(|shown| shown.version == put.version).unwrap_or_else(|| attr.clone());
+        let now = UfsAttr { version: put.version, size: content.size, ..now };
+        Ok(Carried { attr: Some(now), extent: content.extent.map(|id| (id, put.checksums)) })
+    }
+
+    /// Puts the bytes of `content` at `to`.
+    pub(super) async fn upload(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        content: &ContentLocation,
+        to: &UfsKey,
+        expect: Expect,
+        attr: &UfsAttr,
+    ) -> Result<Put, Stop> {
+        let (source, before) = self.open_source(content).await?;
+        let spec = PutSpec { len: source.len(), attrs: PutAttrs::from(attr), expect };
+        let (store, key) = (Arc::clone(ufs), to.clone());
+        let mut upload = self.ask(async move { store.begin_put(&key, &spec).await }).await?;
+        let sent = self.send_parts(upload.as_ref(), source).await;
+        let source = match sent.and_then(|source| still_same(before.as_ref()).map(|()| source)) {
+            Ok(source) => source,
+            Err(stop) => {
+                self.throw_away(upload).await;
+                return Err(stop);
+            }
+        };
+        let finished = timeout(self.config.part_within, self.finish(upload.as_mut())).await;
+        match finished {
+            Ok(Ok(version)) => Ok(Put { version, checksums: source.into_checksums() }),
+            Ok(Err(error)) => {
+                self.throw_away(upload).await;
+                Err(error.into())
+            }
+            Err(_) => Err(Stop::Failed(format!("{to}: the upload did not finish in time"))),
+        }
+    }
+
+    /// The file to read, wholly here if it can be: what is absent of it moves the extent file's times when it is
+    /// fetched, which must not look like a change.
+    pub(super) async fn open_source(
+        &self,
+        content: &ContentLocation,
+    ) -> Result<(Source, Option<(Arc<Extent>, FileStat)>), Stop> {
+        let (worker, content) = (Arc::clone(&self.worker), content.clone());
+        let opened = self.shard().call(move || async move {
+            let extent = worker.find_extent(&content)?;
+            let Some(extent) = extent.filter(|_| content.extent.is_some()) else {
+                let page_size = worker.store.config().page_size;
+                let len = content.size;
+                return Ok((Source::new(worker, content, page_size, len), None));
+            };
+            if !extent.is_complete() {
+                match worker.complete(&content, 0..extent.len()).await {
+                    // A full tier passes bytes on: they can be read all the same.
+                    Err(error) if error.kind() != FsErrorKind::NoSpace => return Err(error),
+                    _ => {}
+                }
+            }
+            let before = extent.stat()?;
+            let source = Source::new(worker, content, extent.page_size(), before.len);
+            Ok((source, Some((extent, before))))
+        });
+        let (source, before) =
+            opened.await.map_err(|e| Stop::Failed(e.to_string()))?.map_err(gone_is_changed)?;
+        Ok((source, before))
+    }
+
+    async fn send_parts(&self, upload: &dyn Upload, mut source: Source) -> Result<Source, Stop> {
+        let part_len = upload.part_len();
+        let mut under_way = FuturesUnordered::new();
+        for index in 0..source.len().div_ceil(part_len) {
+            while under_way.len() >= self.config.parts_at_once.max(1) {
+                under_way.next().await.unwrap_or(Ok(()))?;
+            }
+            let len = part_len.min(source.len() - index * part_len) as usize;
+            let room = self.memory.take(len, self.config.part_within);
+            let room = tokio::select! {
+                room = room => room?,
+                // A part that ends gives its memory back; one that fails ends it all.
+                Some(done) = under_way.next(), if !under_way.is_empty() => {
+                    done?;
+                    self.memory.take(len, self.config.part_within).await?
+                }
+            };
+            let bytes;
+            (source, bytes) = self.read_part(source, len).await?;
+            under_way.push(async move {
+                let sent = timeout(self.config.part_within, upload.part(index, bytes)).await;
+                drop(room);
+                add(&self.counters.parts, 1);
+                sent.map_err(|_| Stop::Failed(format!("part {index} was not taken in time")))?
+                    .map_err(Stop::from)
+            });
+        }
+        while let Some(sent) = under_way.next().await {
+            sent?;
+        }
+        Ok(source)
+    }
+
+    /// Reads on a shard. The source travels there and back.
+    pub(super) async fn read_part(&self, mut source: Source, len: usize) -> Result<(Source, Bytes), Stop> {
+        let read = self.shard().call(move || async move {
+            let part = source.next_part(len).await;
+            part.map(|part| (source, part))
+        });
+        let read = read.await.map_err(|e| Stop::Failed(e.to_string()))?;
+        read.map(|(source, part)| (source, Bytes::from(part))).map_err(gone_is_changed)
+    }
+
+    /// A finish that may pass is repeated: the store finds out by itself whether the first one took effect.
+    async fn finish(&self, upload: &mut dyn Upload) -> UfsResult<UfsVersion> {
+        let mut tries = 0;
+        loop {
+            match upload.finish().await {
+                Err(error) if error.is_transient() && tries < FINISH_RETRIES => tries += 1,
+                other => return other,
+            }
+            tokio::time::sleep(FINISH_PAUSE * tries).await;
+        }
+    }
+
+    /// An upload that cannot be taken back lingers until the store's own clean-up; dropping it tries once more.
+    async fn throw_away(&self, mut upload: Box<dyn Upload>) {
+        match timeout(self.config.call_within, upload.abort()).await {
+            Ok(Ok(())) | Ok(Err(UfsError::NotFound(_))) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "an upload was not taken back"),
+            Err(_) => tracing::warn!("an upload was not taken back in time"),
+        }
+    }
+}
+
+/// Times a finish is repeated, and the pause that grows with each.
+const FINISH_RETRIES: u32 = 3;
+const FINISH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A file that is gone, or shorter, was changed: the log knows by what.
+fn gone_is_changed(error: forebay_types::FsError) -> Stop {
+    if error.kind() == FsErrorKind::Stale { Stop::Changed } else { error.into() }
+}
+
+fn still_same(before: Option<&(Arc<Extent>, FileStat)>) -> Result<(), Stop> {
+    let Some((extent, before)) = before else { return Ok(()) };
+    let after = extent.stat().map_err(|e| Stop::Failed(e.to_string()))?;
+    if is_same(before, &after) { Ok(()) } else { Err(Stop::Changed) }
+}

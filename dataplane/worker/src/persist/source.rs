@@ -1,0 +1,74 @@
+//! The bytes of a file that is carried, in order, with the checksum of each page on the way.
+
+use crate::Worker;
+use forebay_shard::Frame;
+use forebay_store::FileStat;
+use forebay_types::{ContentLocation, FsErrorKind, FsResult, PageChecksum, PageSize};
+use forebay_wire::ReadPolicy;
+use std::sync::Arc;
+
+/// Reads a file from its first byte to its last. Polled on a shard; may move between shards from call to call.
+pub(super) struct Source {
+    worker: Arc<Worker>,
+    content: ContentLocation,
+    page_size: PageSize,
+    len: u64,
+    next_page: u64,
+    /// A page of which a part was already given out.
+    rest: Option<(Frame, usize)>,
+    checksums: Vec<PageChecksum>,
+}
+
+impl Source {
+    /// The bytes of `content`, of which there are `len`.
+    pub(super) fn new(worker: Arc<Worker>, content: ContentLocation, page_size: PageSize, len: u64) -> Self {
+        Self { worker, content, page_size, len, next_page: 0, rest: None, checksums: Vec::new() }
+    }
+
+    /// How many bytes there are.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The checksums of the pages given out.
+    pub(super) fn into_checksums(self) -> Vec<PageChecksum> {
+        self.checksums
+    }
+
+    /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// `Stale` if the file is shorter by now, or gone; those of a read.
+    pub(super) async fn next_part(&mut self, len: usize) -> FsResult<Vec<u8>> {
+        let mut part = Vec::with_capacity(len);
+        while part.len() < len {
+            let (page, used) = match self.rest.take() {
+                Some(rest) => rest,
+                None => (self.next_page().await?, 0),
+            };
+            let take = (page.len() - used).min(len - part.len());
+            part.extend_from_slice(&page[used..used + take]);
+            if used + take < page.len() {
+                self.rest = Some((page, used + take));
+            }
+        }
+        Ok(part)
+    }
+
+    async fn next_page(&mut self) -> FsResult<Frame> {
+        let offset = self.next_page * self.page_size.bytes();
+        let wanted = self.page_size.bytes().min(self.len.saturating_sub(offset)) as usize;
+        let page = self.worker.read(&self.content, offset, wanted.max(1), ReadPolicy::default()).await?;
+        if wanted == 0 || page.len() != wanted {
+            return Err(FsErrorKind::Stale.into());
+        }
+        self.checksums.push(PageChecksum::of(&page));
+        self.next_page += 1;
+        Ok(page)
+    }
+}
+
+/// Whether an extent file was changed between two looks.
+pub(super) fn is_same(before: &FileStat, after: &FileStat) -> bool {
+    (before.len, before.mtime, before.ctime) == (after.len, after.mtime, after.ctime)
+}

@@ -1,0 +1,402 @@
+//! Carrying what is dirty to a real directory, with a log that the test fills.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{MIB, MOUNT, Node, PAGE, Rules, Setup, node, pattern};
+use forebay_types::{
+    BoxFuture, ByteSize, ContentKey, ContentLocation, FileKind, FsResult, Generation, Ino, NodeId,
+    PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, TimeSpec, UfsAttr, UfsKey, UfsVersion,
+};
+use forebay_worker::{PersistConfig, Persister};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+
+/// Hands out what the test gives it, and keeps what came of it.
+struct TestLog {
+    tasks: Mutex<mpsc::Receiver<PersistTask>>,
+    done: mpsc::Sender<PersistOutcome>,
+    answer: Settled,
+}
+
+impl PersistLog for TestLog {
+    fn next(&self) -> BoxFuture<'_, PersistTask> {
+        Box::pin(async move {
+            let next = self.tasks.lock().await.recv().await;
+            match next {
+                Some(task) => task,
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn finish<'a>(&'a self, _: &'a PersistTask, outcome: PersistOutcome) -> BoxFuture<'a, FsResult<Settled>> {
+        Box::pin(async move {
+            self.done.send(outcome).await.unwrap();
+            Ok(self.answer)
+        })
+    }
+}
+
+struct Persisting {
+    node: Node,
+    tasks: mpsc::Sender<PersistTask>,
+    done: mpsc::Receiver<PersistOutcome>,
+    persister: Option<Persister>,
+}
+
+impl Persisting {
+    fn start(node: Node, config: PersistConfig) -> Self {
+        let (tasks, handed) = mpsc::channel(100);
+        let (said, done) = mpsc::channel(100);
+        let log = TestLog { tasks: Mutex::new(handed), done: said, answer: Settled::Clean };
+        let shards = vec![node.shard(0), node.shard(1)];
+        let persister = Persister::start(config, Arc::clone(&node.worker), Arc::new(log), shards);
+        Self { node, tasks, done, persister: Some(persister) }
+    }
+
+    fn hand(&self, work: PersistWork) {
+        let task = PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), work };
+        self.tasks.blocking_send(task).unwrap();
+    }
+
+    fn outcome(&mut self) -> PersistOutcome {
+        let outcome = self
+            .node
+            .control
+            .block_on(async { tokio::time::timeout(Duration::from_secs(20), self.done.recv()).await });
+        outcome.expect("the engine answers in time").unwrap()
+    }
+
+    fn run(&mut self, work: PersistWork) -> PersistOutcome {
+        self.hand(work);
+        self.outcome()
+    }
+
+    fn under(&self, name: &str) -> std::path::PathBuf {
+        self.node.ufs_dir.join(name)
+    }
+
+    fn stop(&mut self, grace: Duration) -> usize {
+        let persister = self.persister.take().unwrap();
+        self.node.control.block_on(persister.stop(grace))
+    }
+}
+
+fn config() -> PersistConfig {
+    let mut config = PersistConfig::new(NodeId::new("n1").unwrap());
+    config.memory = ByteSize::mib(16);
+    config
+}
+
+fn persisting() -> Persisting {
+    Persisting::start(node(), config())
+}
+
+fn key(name: &str) -> UfsKey {
+    UfsKey::new(name.as_bytes()).unwrap()
+}
+
+fn attr(kind: FileKind, size: u64) -> UfsAttr {
+    UfsAttr {
+        kind,
+        size,
+        mtime: TimeSpec { secs: 1_700_000_000, nanos: 5 },
+        version: UfsVersion::new(b""),
+        mode: Some(0o640),
+        owner: None,
+        link_target: None,
+    }
+}
+
+/// A file that was written here and closed.
+fn dirty(node: &Node, bytes: &[u8]) -> ContentLocation {
+    let at = open_dirty(node, bytes);
+    let extent = at.extent.unwrap();
+    node.on_shard(move |client| async move { client.end_write(extent, true) });
+    at
+}
+
+/// A file that was written here and is still open.
+fn open_dirty(node: &Node, bytes: &[u8]) -> ContentLocation {
+    let at = node.born();
+    for (i, piece) in bytes.chunks(MIB as usize).enumerate() {
+        node.write(&at, i as u64 * MIB, piece).unwrap();
+    }
+    ContentLocation { size: bytes.len() as u64, ..at }
+}
+
+fn put(content: &ContentLocation, to: &str, expect: Option<UfsVersion>) -> PersistWork {
+    let attr = attr(FileKind::Regular, content.size);
+    PersistWork::Put { content: content.clone(), to: key(to), expect, attr }
+}
+
+fn done_version(outcome: PersistOutcome) -> UfsVersion {
+    match outcome {
+        PersistOutcome::Done(Some(attr)) => attr.version,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn clean(name: &str, version: UfsVersion, size: u64) -> ContentLocation {
+    ContentLocation {
+        ino: Ino(7),
+        mount: MOUNT,
+        ufs: Some((key(name), version)),
+        extent: None,
+        size,
+        generation: Generation(1),
+    }
+}
+
+/// Waits until the extent was bound: that happens after the log has answered.
+fn bound(node: &Node, at: &ContentLocation) -> bool {
+    let (ufs_key, version) = at.ufs.clone().unwrap();
+    let content = ContentKey::of(MOUNT, &ufs_key, &version);
+    (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        node.store.find(&content).is_some()
+    })
+}
+
+#[test]
+fn a_file_is_carried_whole_and_is_clean_from_then_on() {
+    let mut p = persisting();
+    for len in [0, 1, PAGE - 1, PAGE, 3 * PAGE + 5, 20 * MIB + 17] {
+        let bytes = pattern(len, len);
+        let name = format!("file-{len}");
+        let at = dirty(&p.node, &bytes);
+        let outcome = p.run(put(&at, &name, None));
+        let PersistOutcome::Done(Some(now)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(now.size, len);
+        assert!(std::fs::read(p.under(&name)).unwrap() == bytes);
+        let mode = std::fs::metadata(p.under(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        assert_eq!(p.node.locate(&name).ufs.unwrap().1, now.version, "the next stat agrees");
+        let clean = clean(&name, now.version, len);
+        assert!(bound(&p.node, &clean));
+        assert!(p.node.read_all(&clean).unwrap() == bytes);
+        assert!(p.node.client.backing(&clean).is_some());
+    }
+    assert_eq!(p.node.ufs.reads(), 0, "what was persisted is not fetched again");
+    let counters = p.persister.as_ref().unwrap().counters();
+    assert_eq!((counters.puts, counters.failed), (6, 0));
+}
+
+#[test]
+fn checksums_are_taken_on_the_way() {
+    let mut p = persisting();
+    let at = dirty(&p.node, &pattern(3 * PAGE, 1));
+    let clean = clean("a", done_version(p.run(put(&at, "a", None))), 3 * PAGE);
+    assert!(bound(&p.node, &clean));
+    let extent = p.node.store.get(at.extent.unwrap()).unwrap();
+    let page = forebay_types::PageIndex(1);
+    let expected = &pattern(3 * PAGE, 1)[PAGE as usize..2 * PAGE as usize];
+    assert_eq!(extent.checksum(page), Some(forebay_types::PageChecksum::of(expected)));
+}
+
+#[test]
+fn overwriting_expects_the_version_that_was_there() {
+    let mut p = persisting();
+    let (first, second) = (dirty(&p.node, b"first"), dirty(&p.node, b"second"));
+    let version = done_version(p.run(put(&first, "a", None)));
+    done_version(p.run(put(&second, "a", Some(version))));
+    assert_eq!(std::fs::read(p.under("a")).unwrap(), b"second");
+}
+
+#[test]
+fn theirs_keeps_the_name_and_ours_stands_beside_it() {
+    let mut p = persisting();
+    std::fs::write(p.under("a"), b"theirs").unwrap();
+    let ours = dirty(&p.node, b"ours, longer");
+    let PersistOutcome::Conflict(Some(beside)) = p.run(put(&ours, "a", None)) else { panic!("no conflict") };
+    assert!(beside.to_string().starts_with("a.conflict-n1-20"), "{beside}");
+    assert_eq!(std::fs::read(p.under("a")).unwrap(), b"theirs");
+    assert_eq!(std::fs::read(p.under(&beside.to_string())).unwrap(), b"ours, longer");
+    let PersistOutcome::Conflict(Some(second)) = p.run(put(&ours, "a", None)) else { panic!("no conflict") };
+    assert_ne!(second, beside, "a second copy in the same second gets a name of its own");
+}
+
+#[test]
+fn a_put_that_took_effect_before_is_no_conflict() {
+    let mut p = persisting();
+    let bytes = pattern(2 * PAGE, 3);
+    let at = dirty(&p.node, &bytes);
+    let first = done_version(p.run(put(&at, "a", None)));
+    // As after a death between the store's answer and the log's record.
+    let again = dirty(&p.node, &bytes);
+    assert_eq!(done_version(p.run(put(&again, "a", None))), first);
+    let mut other = bytes.clone();
+    other[PAGE as usize] ^= 1;
+    let other = dirty(&p.node, &other);
+    assert!(matches!(p.run(put(&other, "a", None)), PersistOutcome::Conflict(Some(_))));
+}
+
+#[test]
+fn what_changes_while_it_is_read_is_thrown_away() {
+    let mut p = persisting();
+    let at = dirty(&p.node, &pattern(4 * MIB, 4));
+    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(300), ..Rules::default() });
+    p.hand(put(&at, "a", None));
+    std::thread::sleep(Duration::from_millis(100));
+    let file = p.node.store.get(at.extent.unwrap()).unwrap().file().unwrap();
+    file.std().write_all_at(b"behind our back", 0).unwrap();
+    assert_eq!(p.outcome(), PersistOutcome::Changed);
+    assert!(!p.under("a").exists());
+    assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "nothing of the upload is left");
+}
+
+#[test]
+fn a_deleted_file_is_not_carried() {
+    let mut p = persisting();
+    let at = dirty(&p.node, b"gone soon");
+    let extent = at.extent.unwrap();
+    p.node.on_shard(move |client| async move { client.discard(extent).await.unwrap() });
+    assert_eq!(p.run(put(&at, "a", None)), PersistOutcome::Changed);
+    assert!(!p.under("a").exists());
+}
+
+#[test]
+fn a_failed_part_fails_the_task_and_leaves_nothing() {
+    let mut p = persisting();
+    let at = dirty(&p.node, &pattern(2 * MIB, 5));
+    p.node.ufs.rule(Rules { parts_to_fail: 1, ..Rules::default() });
+    assert!(matches!(p.run(put(&at, "a", None)), PersistOutcome::Failed(_)));
+    assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0);
+    done_version(p.run(put(&at, "a", None)));
+}
+
+#[test]
+fn a_partly_fetched_file_is_carried_with_what_was_absent() {
+    let mut p = persisting();
+    let mut bytes = pattern(6 * PAGE, 6);
+    let before = p.node.put("a", &bytes);
+    let at = p.node.begin_write(&before);
+    p.node.write(&at, 2 * PAGE + 3, b"changed").unwrap();
+    bytes[2 * PAGE as usize + 3..2 * PAGE as usize + 10].copy_from_slice(b"changed");
+    let extent = at.extent.unwrap();
+    p.node.on_shard(move |client| async move { client.end_write(extent, true) });
+    let expect = before.ufs.unwrap().1;
+    done_version(p.run(put(&at, "a", Some(expect))));
+    assert!(std::fs::read(p.under("a")).unwrap() == bytes);
+}
+
+#[test]
+fn a_writer_who_comes_meanwhile_keeps_the_extent() {
+    let mut p = persisting();
+    let at = open_dirty(&p.node, b"carried");
+    let version = done_version(p.run(put(&at, "a", None)));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(p.node.store.find(&ContentKey::of(MOUNT, &key("a"), &version)).is_none());
+    p.node.write(&at, 0, b"CARRIED").unwrap();
+    let again = open_dirty(&p.node, b"carried");
+    let id = again.extent.unwrap();
+    let version = done_version(p.run(put(&again, "b", None)));
+    std::thread::sleep(Duration::from_millis(200));
+    p.node.on_shard(move |client| async move { client.end_write(id, false) });
+    assert!(bound(&p.node, &clean("b", version, 7)), "nothing was changed: it is clean when the writer goes");
+    assert_eq!(p.node.read(&at, 0, 7).unwrap(), b"CARRIED");
+}
+
+#[test]
+fn directories_links_and_removals() {
+    let mut p = persisting();
+    let dir = || PersistWork::MakeDir { key: key("d"), attr: attr(FileKind::Directory, 0) };
+    assert!(matches!(p.run(dir()), PersistOutcome::Done(Some(_))));
+    assert!(matches!(p.run(dir()), PersistOutcome::Done(Some(_))), "one that is there will do");
+    let target = Some(b"../elsewhere".to_vec().into_boxed_slice());
+    let link = UfsAttr { link_target: target, ..attr(FileKind::Symlink, 12) };
+    let special = |attr: UfsAttr| PersistWork::MakeSpecial { key: key("d/l"), expect: None, attr };
+    assert!(matches!(p.run(special(link.clone())), PersistOutcome::Done(Some(_))));
+    assert!(matches!(p.run(special(link)), PersistOutcome::Done(Some(_))));
+    assert_eq!(std::fs::read_link(p.under("d/l")).unwrap().to_str(), Some("../elsewhere"));
+    let fifo = p.run(special(attr(FileKind::Fifo, 0)));
+    assert!(matches!(fifo, PersistOutcome::Unpersistable(_)), "{fifo:?}");
+    let file = dirty(&p.node, b"x");
+    let version = done_version(p.run(put(&file, "d/f", None)));
+    let linked = PersistWork::Link { existing: key("d/f"), to: key("d/g"), expect: None };
+    let version_linked = done_version(p.run(linked.clone()));
+    assert_eq!(done_version(p.run(linked)), version_linked);
+    assert_ne!(version_linked, version, "the directory counts links in its times");
+    let remove = |name: &str, kind, expect| PersistWork::Remove { key: key(name), kind, expect };
+    let changed = p.run(remove("d/f", FileKind::Regular, Some(version)));
+    assert_eq!(changed, PersistOutcome::Conflict(None), "another version stays");
+    assert_eq!(p.run(remove("d", FileKind::Directory, None)), PersistOutcome::Conflict(None));
+    for name in ["d/f", "d/g", "d/l", "d/f"] {
+        assert_eq!(p.run(remove(name, FileKind::Regular, None)), PersistOutcome::Done(None));
+    }
+    assert_eq!(p.run(remove("d", FileKind::Directory, None)), PersistOutcome::Done(None));
+    assert!(!p.under("d").exists());
+}
+
+#[test]
+fn a_moved_file_is_found_under_its_new_name() {
+    let mut p = persisting();
+    let bytes = pattern(2 * PAGE, 7);
+    let at = p.node.put("a", &bytes);
+    p.node.read_all(&at).unwrap();
+    let fetched = p.node.ufs.reads();
+    let version = at.ufs.unwrap().1;
+    let work = PersistWork::Move {
+        from: key("a"),
+        to: key("b"),
+        kind: FileKind::Regular,
+        version: Some(version),
+        replaces: None,
+    };
+    let moved = done_version(p.run(work.clone()));
+    assert_eq!(done_version(p.run(work)), moved, "it may have been done before");
+    assert_eq!(p.node.read_all(&clean("b", moved, 2 * PAGE)).unwrap(), bytes);
+    assert_eq!(p.node.ufs.reads(), fetched);
+    let set = UfsAttr { mode: Some(0o600), ..p.node.control.block_on(stat(&p.node, "b")) };
+    let version =
+        done_version(p.run(PersistWork::SetAttr { key: key("b"), kind: FileKind::Regular, attr: set }));
+    assert_eq!(p.node.read_all(&clean("b", version, 2 * PAGE)).unwrap(), bytes);
+    assert_eq!(p.node.ufs.reads(), fetched, "another mode is another version of the same bytes");
+}
+
+async fn stat(node: &Node, name: &str) -> UfsAttr {
+    forebay_types::UfsMeta::stat(&*node.worker, MOUNT, &key(name)).await.unwrap().unwrap()
+}
+
+#[test]
+fn memory_is_bounded_and_parts_go_side_by_side() {
+    let mut setup = config();
+    setup.memory = ByteSize::mib(20);
+    let mut p = Persisting::start(Node::start(Setup::default()), setup);
+    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(50), ..Rules::default() });
+    let files: Vec<_> = (0..4).map(|i| dirty(&p.node, &pattern(24 * MIB, i))).collect();
+    for (i, at) in files.iter().enumerate() {
+        p.hand(put(at, &format!("f{i}"), None));
+    }
+    for _ in &files {
+        done_version(p.outcome());
+    }
+    assert!(p.node.ufs.parts.load(SeqCst) >= 4);
+    for i in 0..4 {
+        assert!(std::fs::read(p.under(&format!("f{i}"))).unwrap() == pattern(24 * MIB, i));
+    }
+}
+
+#[test]
+fn stopping_waits_for_what_is_under_way_and_drops_the_rest() {
+    let mut p = persisting();
+    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(200), ..Rules::default() });
+    let at = dirty(&p.node, &pattern(MIB, 8));
+    p.hand(put(&at, "a", None));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(p.stop(Duration::from_secs(10)), 0);
+    done_version(p.outcome());
+    let mut p = persisting();
+    p.node.ufs.rule(Rules { part_takes: Duration::from_secs(3600), ..Rules::default() });
+    let at = dirty(&p.node, &pattern(MIB, 9));
+    p.hand(put(&at, "a", None));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(p.stop(Duration::from_millis(50)), 1);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "its upload was aborted");
+}
