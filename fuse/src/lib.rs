@@ -32,7 +32,7 @@ pub mod reply;
 pub use channel::BackingId;
 pub use error::{Holder, Holders, MountError};
 pub use mount::{FuseMount, SessionEnd};
-pub use mounting::{MountSpec, remount};
+pub use mounting::{MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, remount};
 pub use notify::{Notice, Notifier};
 pub use options::{MountOptions, OptionError};
 pub use probe::{NoPassthrough, probe_passthrough};

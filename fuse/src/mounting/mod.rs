@@ -18,7 +18,8 @@ mod mountinfo;
 mod point;
 
 pub(crate) use kernel::detached_session;
-pub use point::remount;
+pub use mountinfo::{MountEntry, mount_of};
+pub use point::{check_mount_point, clear_dead, remount};
 
 use crate::error::MountError;
 use crate::options::MountOptions;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 /// The type that `mount` and `findmnt` show: `fuse.` and this.
 const SUBTYPE: &str = "forebay";
+const FS_TYPE: &str = "fuse.forebay";
 
 /// What to mount where.
 #[derive(Debug, Clone)]
@@ -64,7 +66,7 @@ pub(crate) struct Attached {
 
 /// Makes a session for `spec`, not yet visible where the kernel lets us.
 pub(crate) fn prepare(spec: &MountSpec) -> Result<Prepared, MountError> {
-    let dir = point::check(&spec.dir)?;
+    let dir = point::check_mount_point(&spec.dir)?;
     match kernel::mount(&spec.source, &dir, &spec.options)? {
         Some((device, mount)) => Ok(Prepared { device, dir, mount: Unattached::Kernel(mount) }),
         None => {

@@ -21,31 +21,45 @@ impl fmt::Display for DeviceNumber {
     }
 }
 
-/// One line of the table.
+/// A mounted file system, as the kernel's table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct MountEntry {
     pub(crate) device: DeviceNumber,
-    pub(crate) dir: PathBuf,
-    pub(crate) fs_type: String,
-    pub(crate) source: String,
+    /// The mount point.
+    pub dir: PathBuf,
+    /// Its type, such as `ext4` or `fuse.forebay`.
+    pub fs_type: String,
+    /// What is mounted, as whoever mounted it named it.
+    pub source: String,
 }
 
 /// The topmost mount at exactly this place, if there is one.
-pub(crate) fn at(dir: &Path) -> Option<Entry> {
+pub(crate) fn at(dir: &Path) -> Option<MountEntry> {
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    topmost(&table, dir)
+}
+
+/// The mount that an absolute path without links lies on. Asks no file system anything, so it answers for a dead
+/// mount too.
+pub fn mount_of(path: &Path) -> Option<MountEntry> {
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    path.ancestors().find_map(|dir| topmost(&table, dir))
+}
+
+fn topmost(table: &[u8], dir: &Path) -> Option<MountEntry> {
     // Later mounts on the same place cover earlier ones and come later in the table.
     table.split(|byte| *byte == b'\n').rev().filter_map(parse).find(|entry| entry.dir == dir)
 }
 
 /// Reads `36 35 98:0 /root /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
-fn parse(line: &[u8]) -> Option<Entry> {
+fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut words = line.split(|byte| *byte == b' ');
     let (device, dir) = (words.nth(2)?, words.nth(1)?);
     // Optional fields end at a lone hyphen.
     words.find(|word| *word == b"-")?;
     let (fs_type, source) = (words.next()?, words.next()?);
     let (major, minor) = str::from_utf8(device).ok()?.split_once(':')?;
-    Some(Entry {
+    Some(MountEntry {
         device: DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? },
         dir: PathBuf::from(OsString::from_vec(unescape(dir))),
         fs_type: String::from_utf8_lossy(&unescape(fs_type)).into_owned(),
@@ -89,7 +103,11 @@ mod tests {
     #[test]
     fn the_root_is_a_mount_and_a_fresh_directory_is_not() {
         assert!(at(Path::new("/")).is_some());
-        assert!(at(tempfile::tempdir().unwrap().path()).is_none());
+        let fresh = tempfile::tempdir().unwrap();
+        assert!(at(fresh.path()).is_none());
+        let below = mount_of(&std::fs::canonicalize(fresh.path()).unwrap()).unwrap();
+        assert!(fresh.path().starts_with(&below.dir), "{below:?}");
+        assert_eq!(mount_of(Path::new("/proc/self/status")).unwrap().fs_type, "proc");
     }
 
     proptest! {

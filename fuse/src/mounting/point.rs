@@ -1,6 +1,6 @@
 //! Checks and changes of a mount point.
 
-use super::{Attached, fusermount, holders, mountinfo};
+use super::{Attached, FS_TYPE, fusermount, holders, mountinfo};
 use crate::error::MountError;
 use crate::options::MountOptions;
 use rustix::io::Errno;
@@ -13,13 +13,51 @@ use std::time::{Duration, Instant};
 const UNMOUNT_RETRY: Duration = Duration::from_millis(100);
 
 /// Whether a file system can be mounted at `dir`; gives the path without links, as the kernel will name it.
-pub(super) fn check(dir: &Path) -> Result<PathBuf, MountError> {
+///
+/// # Errors
+/// What is in the way, and what to do about it.
+pub fn check_mount_point(dir: &Path) -> Result<PathBuf, MountError> {
     let path = std::fs::canonicalize(dir).map_err(|error| unusable(dir, error))?;
     if let Some(entry) = mountinfo::at(&path) {
         return Err(MountError::InUse { dir: path, source_name: entry.source, fs_type: entry.fs_type });
     }
     let found = std::fs::metadata(&path).map_err(|error| unusable(dir, error))?;
     if found.is_dir() { Ok(path) } else { Err(MountError::NotADirectory(path)) }
+}
+
+/// Takes away the mount of a daemon that is gone, if there is one at `dir` and it is of the same source; says whether
+/// it did. So a restarted service comes up by itself.
+///
+/// A process that still writes through a passthrough file of the dead mount is not cut off from its name: then the
+/// mount stays. One that only stands in a directory of it gets an error for its next call, as it did before.
+///
+/// # Errors
+/// [`MountError::Busy`] names the writers.
+pub fn clear_dead(dir: &Path, source: &str) -> Result<bool, MountError> {
+    let Some(dir) = absolute(dir) else { return Ok(false) };
+    let is_ours = |entry: &mountinfo::MountEntry| entry.fs_type == FS_TYPE && entry.source == source;
+    if !mountinfo::at(&dir).is_some_and(|entry| is_ours(&entry)) || !is_dead(&dir) {
+        return Ok(false);
+    }
+    let writers = holders::writers_of(&dir);
+    if !writers.0.is_empty() {
+        return Err(MountError::Busy { dir, waited: Duration::ZERO, holders: writers });
+    }
+    match unmount(&dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
+        Ok(()) => Ok(true),
+        Err(errno) => Err(MountError::Unmount { dir, source: errno.into() }),
+    }
+}
+
+/// The path as the table of mounts has it; its last part may be dead and is not looked at.
+fn absolute(dir: &Path) -> Option<PathBuf> {
+    let dir = std::path::absolute(dir).ok()?;
+    let parent = std::fs::canonicalize(dir.parent()?).ok()?;
+    Some(parent.join(dir.file_name()?))
+}
+
+fn is_dead(dir: &Path) -> bool {
+    std::fs::symlink_metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
 }
 
 fn unusable(dir: &Path, error: io::Error) -> MountError {
@@ -101,19 +139,19 @@ mod tests {
     #[test]
     fn a_directory_will_do_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(check(dir.path()).unwrap(), std::fs::canonicalize(dir.path()).unwrap());
+        assert_eq!(check_mount_point(dir.path()).unwrap(), std::fs::canonicalize(dir.path()).unwrap());
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
-        assert!(matches!(check(&file), Err(MountError::NotADirectory(_))));
-        let below = check(&file.join("x")).unwrap_err().to_string();
+        assert!(matches!(check_mount_point(&file), Err(MountError::NotADirectory(_))));
+        let below = check_mount_point(&file.join("x")).unwrap_err().to_string();
         assert!(below.contains("not a directory"), "{below}");
-        let missing = check(&dir.path().join("none")).unwrap_err().to_string();
+        let missing = check_mount_point(&dir.path().join("none")).unwrap_err().to_string();
         assert!(missing.contains("mkdir -p"), "{missing}");
     }
 
     #[test]
     fn a_place_where_something_is_mounted_is_in_use() {
-        let error = check(Path::new("/proc")).unwrap_err().to_string();
+        let error = check_mount_point(Path::new("/proc")).unwrap_err().to_string();
         assert!(error.contains("is in use: proc") && error.contains("unmount"), "{error}");
     }
 
