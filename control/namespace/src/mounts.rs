@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// What applies to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// What a write promises, and where its bytes end.
     pub write_mode: WriteMode,
@@ -70,7 +70,7 @@ impl Default for Policy {
 
 /// What a prefix of a mount changes of the mount's policy; what is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "each field is the one of the same name in Policy")]
 pub struct PolicyChange {
     #[serde(skip_serializing_if = "Option::is_none")]
