@@ -195,6 +195,24 @@ impl Client {
         Ok(())
     }
 
+    /// How many bytes of a file are here.
+    ///
+    /// # Errors
+    /// `Stale` as for [`Client::read`].
+    pub async fn resident_bytes(&self, at: &ContentLocation) -> FsResult<u64> {
+        let reply = self.call(Op::Resident { at }, self.config.io_within).await?;
+        expect_reply!(reply, Reply::Len(len) => len)
+    }
+
+    /// Evicts a file. Returns how many bytes that frees: 0 for one that is dirty, or not here.
+    ///
+    /// # Errors
+    /// `Busy` if it is open, pinned or being filled.
+    pub async fn evict(&self, at: &ContentLocation) -> FsResult<u64> {
+        let reply = self.call(Op::Evict { at }, self.config.io_within).await?;
+        expect_reply!(reply, Reply::Len(len) => len)
+    }
+
     /// Frees an extent that no file refers to any more.
     ///
     /// # Errors

@@ -135,8 +135,6 @@ impl Fetcher {
         let (read, mut frame) = request.await.map_err(|e| FsError::new(FsErrorKind::Io, e))?;
         let result = match read {
             Ok(Ok(n)) if n == wanted => Ok(n),
-            // A content that is written to here may have been cut; the extent knows how much it still wants.
-            Ok(Ok(n)) if target.is_written_here() && n > 0 => Ok(n),
             Ok(Ok(n)) => Err(FsError::new(FsErrorKind::Stale, format!("it ends {} bytes early", wanted - n))),
             Ok(Err(error)) => Err(read_error(error)),
             Err(_) => Err(FsError::new(FsErrorKind::TimedOut, format!("no answer within {within:?}"))),

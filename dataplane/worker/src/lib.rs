@@ -55,9 +55,7 @@ pub struct Worker {
     control: Handle,
     fetch: Arc<fetch::Fetcher>,
     admit: admit::Admit,
-    sessions: sessions::Sessions,
-    /// Taken by whoever changes who is the authority for an extent.
-    authority_turns: Box<[tokio::sync::Mutex<()>]>,
+    sessions: Arc<sessions::Sessions>,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
     counters: Arc<counters::Counters>,
@@ -75,8 +73,7 @@ impl Worker {
             control,
             fetch,
             admit: admit::Admit::default(),
-            sessions: sessions::Sessions::default(),
-            authority_turns: (0..write::AUTHORITY_TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            sessions: Arc::default(),
             verifying: Arc::default(),
             counters,
         })

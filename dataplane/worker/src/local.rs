@@ -1,10 +1,12 @@
 //! What only this process gets: open files for passthrough, the end of a write, space.
 
 use crate::Worker;
+use crate::sessions::Sessions;
 use forebay_net::{Backing, Local, Space};
-use forebay_store::{Extent, Hold, StoreError, TierKind};
-use forebay_types::{ContentLocation, ExtentId, FsResult};
+use forebay_store::{Extent, Hold, Store, StoreError, TierKind};
+use forebay_types::{ContentKey, ContentLocation, ExtentId, FsResult};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Local for Worker {
     fn backing(&self, at: &ContentLocation) -> Option<Backing> {
@@ -33,12 +35,11 @@ impl Local for Worker {
         if changed || keys.is_empty() {
             return;
         }
-        let store = Arc::clone(&self.store);
+        let (store, sessions, within) =
+            (Arc::clone(&self.store), Arc::clone(&self.sessions), self.config.turn_within);
         forebay_shard::spawn(async move {
-            for key in keys {
-                if let Err(error) = store.bind(id, key).await {
-                    tracing::warn!(extent = %id, %error, "an unchanged file is fetched again when it is next read");
-                }
+            if let Err(error) = give_back(&store, &sessions, id, &keys, within).await {
+                tracing::warn!(extent = %id, %error, "an unchanged file is fetched again when it is next read");
             }
         });
     }
@@ -51,6 +52,22 @@ impl Local for Worker {
             available: sum.available + tier.quota.saturating_sub(tier.used + tier.reserved),
         })
     }
+}
+
+/// Has an extent found by its keys again, or leaves them to the next writer who has it open by now.
+async fn give_back(
+    store: &Arc<Store>,
+    sessions: &Sessions,
+    id: ExtentId,
+    keys: &[ContentKey],
+    within: Duration,
+) -> FsResult<()> {
+    let _turn = sessions.turn(id, within).await?;
+    match sessions.get(id) {
+        Some(next) => keys.iter().for_each(|key| next.add_key(*key)),
+        None => store.rebind(id, keys).await?,
+    }
+    Ok(())
 }
 
 impl Worker {
@@ -70,10 +87,16 @@ impl Worker {
     }
 
     /// Bytes of a location that are here.
-    ///
-    /// # Errors
-    /// `Stale` as for a read.
-    pub fn resident_bytes(&self, at: &ContentLocation) -> FsResult<u64> {
+    pub(crate) fn resident_bytes(&self, at: &ContentLocation) -> FsResult<u64> {
         Ok(self.find_extent(at)?.map_or(0, |extent| extent.resident_bytes()))
+    }
+
+    /// Evicts what is clean of a location and in nobody's use.
+    pub(crate) fn evict(&self, at: &ContentLocation) -> FsResult<u64> {
+        let Some(extent) = self.find_extent(at)? else { return Ok(0) };
+        match self.store.evict_now(extent.id()) {
+            Err(StoreError::Gone(_)) => Ok(0),
+            freed => Ok(freed?),
+        }
     }
 }

@@ -71,7 +71,10 @@ impl Worker {
             (found, _) => found,
         };
         let page_size = extent.as_ref().map_or(self.store.config().page_size, |extent| extent.page_size());
-        let len = Self::length(at, extent.as_ref());
+        let len = match (&extent, at.extent) {
+            (Some(extent), Some(_)) => extent.origin_len(),
+            _ => at.size,
+        };
         let ufs = self.ufs.get(at.mount)?;
         let origin = Arc::new(Origin { ufs, key: key.clone(), version: version.clone(), content });
         Ok(Some(Target { origin, extent, page_size, len }))

@@ -36,6 +36,8 @@ impl Worker {
                 self.copy_range((from, from_offset), (to, to_offset), len).await.map(Reply::Len)
             }
             Op::Adopt { extent } => self.adopt(extent).map(Reply::Times),
+            Op::Resident { at } => self.resident_bytes(at).map(Reply::Len),
+            Op::Evict { at } => self.evict(at).map(Reply::Len),
             Op::Discard { extent } => done(self.discard(extent).await),
         }
     }

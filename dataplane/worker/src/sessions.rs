@@ -4,10 +4,15 @@
 //! for an extent that is not wholly here, its times. The extent file cannot tell those: fetching an absent page
 //! into it moves them too. Such a file is never given to the kernel, so the worker sees every write to it.
 
-use forebay_types::{Clock, ContentKey, ExtentId, FileTimes, SystemClock, TimeSpec};
+use forebay_store::Held;
+use forebay_types::{
+    Clock, ContentKey, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, SystemClock, TimeSpec,
+};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::MutexGuard;
 
 /// Spreads the locks; a power of two above the number of cores.
 const SLICES: usize = 64;
@@ -19,12 +24,14 @@ pub(crate) struct Session {
     keys: Mutex<Vec<ContentKey>>,
     /// Its last change, if the worker keeps that itself.
     changed_at: Option<Mutex<TimeSpec>>,
+    /// Keeps the extent where it is: a writer has its file open.
+    _held: Held,
 }
 
 impl Session {
     /// A session of an extent that had `keys`. `kept_since` is its last change if the worker is to keep its times.
-    pub(crate) fn new(keys: Vec<ContentKey>, kept_since: Option<TimeSpec>) -> Self {
-        Self { keys: Mutex::new(keys), changed_at: kept_since.map(Mutex::new) }
+    pub(crate) fn new(held: Held, keys: Vec<ContentKey>, kept_since: Option<TimeSpec>) -> Self {
+        Self { keys: Mutex::new(keys), changed_at: kept_since.map(Mutex::new), _held: held }
     }
 
     /// What the extent is found by if nothing was changed.
@@ -60,20 +67,30 @@ impl Session {
 
 type Slice = Mutex<HashMap<ExtentId, Arc<Session>>>;
 
-/// All sessions.
+/// All sessions, and the turns in which they begin and end.
 pub(crate) struct Sessions {
     slices: Box<[Slice]>,
+    turns: Box<[tokio::sync::Mutex<()>]>,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { slices: (0..SLICES).map(|_| Mutex::default()).collect() }
+        let slices = (0..SLICES).map(|_| Mutex::default()).collect();
+        Self { slices, turns: (0..SLICES).map(|_| tokio::sync::Mutex::default()).collect() }
     }
 }
 
 impl Sessions {
     fn slice(&self, extent: ExtentId) -> &Slice {
         &self.slices[extent.0 as usize & (SLICES - 1)]
+    }
+
+    /// One at a time decides who is the authority for an extent: a writer who opens or closes it, or the persist
+    /// engine which has just carried it.
+    pub(crate) async fn turn(&self, extent: ExtentId, within: Duration) -> FsResult<MutexGuard<'_, ()>> {
+        let turn = &self.turns[extent.0 as usize & (SLICES - 1)];
+        let turn = forebay_shard::timeout(within, turn.lock()).await;
+        turn.map_err(|_| FsError::new(FsErrorKind::Overloaded, "an extent is being bound for too long"))
     }
 
     /// The session of an extent, if there is one.

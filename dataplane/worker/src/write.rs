@@ -11,47 +11,62 @@ use crate::counters::add;
 use crate::place::content_of;
 use crate::sessions::Session;
 use forebay_shard::{Allocate, Frame};
-use forebay_store::{Authority, Extent, ExtentSpec, StoreError};
+use forebay_store::{Authority, Extent, ExtentSpec, Hold, StoreError};
 use forebay_types::{
     ContentKey, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, PageChecksum, PageIndex,
 };
 use forebay_wire::AllocateMode;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Spreads the turns of extents over as many locks.
-pub(crate) const AUTHORITY_TURNS: usize = 64;
+/// How often an extent that is being moved or evicted is looked at again, and how long apart.
+const ATTEMPTS: usize = 200;
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl Worker {
     /// An empty extent for a new file.
     pub(crate) async fn create(&self) -> FsResult<ExtentId> {
         let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
-        self.sessions.begin(extent.id(), Session::new(Vec::new(), None));
+        self.sessions.begin(extent.id(), Session::new(extent.hold(Hold::Dirty)?, Vec::new(), None));
         Ok(extent.id())
     }
 
     /// Gives a file a writable extent. When this returns, its bytes are found by the extent's id only.
     pub(crate) async fn begin_write(&self, at: &ContentLocation) -> FsResult<ExtentId> {
-        let extent = match self.find_extent(at)? {
-            Some(extent) => extent,
-            None => self.extent_to_write(at).await?,
-        };
-        let _turn = self.authority_turn(extent.id()).await?;
-        let keys = extent.keys();
-        if extent.authority() == Authority::Origin {
-            self.store.unbind_all(extent.id()).await?;
+        for _ in 0..ATTEMPTS {
+            match self.try_begin_write(at).await {
+                // It is being moved or evicted in this moment; it, or what takes its place, is ours the next.
+                Err(StoreError::Busy { .. } | StoreError::Gone(_)) => forebay_shard::sleep(PAUSE).await,
+                other => return other?,
+            }
         }
-        let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
-        self.sessions.begin(extent.id(), Session::new(keys, kept_since));
-        Ok(extent.id())
+        Err(FsError::new(FsErrorKind::Busy, "the file's extent was in use for too long"))
     }
 
-    /// One at a time decides who is the authority for an extent: a writer who opens it, or the persist engine
-    /// which has just carried it.
-    async fn authority_turn(&self, extent: ExtentId) -> FsResult<tokio::sync::MutexGuard<'_, ()>> {
-        let turn = &self.authority_turns[extent.0 as usize % AUTHORITY_TURNS];
-        let turn = forebay_shard::timeout(self.config.turn_within, turn.lock()).await;
-        turn.map_err(|_| FsError::new(FsErrorKind::Overloaded, "an extent is being bound for too long"))
+    /// The outer errors are those of the store that may pass; the inner are for the caller.
+    async fn try_begin_write(&self, at: &ContentLocation) -> Result<FsResult<ExtentId>, StoreError> {
+        let extent = match self.find_extent(at) {
+            Ok(Some(extent)) => extent,
+            Ok(None) => self.extent_to_write(at).await?,
+            Err(error) => return Ok(Err(error)),
+        };
+        let id = extent.id();
+        let _turn = match self.sessions.turn(id, self.config.turn_within).await {
+            Ok(turn) => turn,
+            Err(error) => return Ok(Err(error)),
+        };
+        if self.sessions.get(id).is_some() {
+            return Ok(Ok(id));
+        }
+        let held = extent.hold(Hold::Dirty)?;
+        let keys = extent.keys();
+        if extent.authority() == Authority::Origin {
+            self.store.unbind_all(id).await?;
+        }
+        let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
+        self.sessions.begin(id, Session::new(held, keys, kept_since));
+        Ok(Ok(id))
     }
 
     /// The bytes of an extent are those of `content` now: it is clean by that, unless a writer has it open.
@@ -61,7 +76,7 @@ impl Worker {
         content: ContentKey,
         checksums: &[PageChecksum],
     ) -> FsResult<()> {
-        let _turn = self.authority_turn(id).await?;
+        let _turn = self.sessions.turn(id, self.config.turn_within).await?;
         if let Some(session) = self.sessions.get(id) {
             session.add_key(content);
             return Ok(());
@@ -70,9 +85,9 @@ impl Worker {
     }
 
     /// A new extent for a file that has none: as long as the file, and nothing of it here.
-    async fn extent_to_write(&self, at: &ContentLocation) -> FsResult<Arc<Extent>> {
+    async fn extent_to_write(&self, at: &ContentLocation) -> Result<Arc<Extent>, StoreError> {
         if let Some(content) = content_of(at) {
-            return Ok(self.store.create(ExtentSpec::fetched(content, at.size)).await?);
+            return self.store.create(ExtentSpec::fetched(content, at.size)).await;
         }
         let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
         if at.size > 0 {
@@ -197,7 +212,7 @@ fn absent_edges(extent: &Arc<Extent>, range: &Range<u64>) -> Vec<PageIndex> {
     edges.dedup();
     edges.retain(|page| {
         let start = size.start_of(*page);
-        let end = start + size.len_of(*page, extent.len());
+        let end = start + size.len_of(*page, extent.origin_len());
         let in_part = range.start > start || range.end < end;
         in_part && !extent.is_resident(start..start + 1)
     });

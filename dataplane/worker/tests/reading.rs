@@ -204,7 +204,9 @@ fn load_fetches_what_is_absent_and_counts() {
     assert_eq!(progress.fetched(), at.size - PAGE);
     assert!(node.ufs.reads() - before < 40, "{} requests", node.ufs.reads() - before);
     assert!(node.ufs.reading_max() > 2);
-    assert_eq!(node.worker.resident_bytes(&at).unwrap(), at.size);
+    let whole = at.clone();
+    let here = node.on_shard(move |client| async move { client.resident_bytes(&whole).await.unwrap() });
+    assert_eq!(here, at.size);
     assert!(node.read_all(&at).unwrap() == bytes);
     assert_eq!(node.ufs.read_bytes(), at.size);
 }
@@ -217,4 +219,28 @@ fn memory_for_fetched_bytes_is_given_back() {
     std::thread::sleep(Duration::from_millis(100));
     let (taken, total) = node.worker.fetch_memory();
     assert_eq!((taken, total), (0, 16 * MIB));
+}
+
+#[test]
+fn a_file_is_freed_when_asked_unless_it_is_in_use() {
+    let node = node();
+    let at = Arc::new(node.put("a", &pattern(4 * PAGE, 16)));
+    node.read_all(&at).unwrap();
+    let evict = || {
+        let at = Arc::clone(&at);
+        node.on_shard(move |client| async move { client.evict(&at).await })
+    };
+    let backing = node.client.backing(&at).unwrap();
+    assert_eq!(evict().unwrap_err().kind(), FsErrorKind::Busy);
+    drop(backing);
+    assert_eq!(evict().unwrap(), 4 * PAGE);
+    assert_eq!(evict().unwrap(), 0);
+    let fetched = node.ufs.read_bytes();
+    node.read_all(&at).unwrap();
+    assert_eq!(node.ufs.read_bytes(), 2 * fetched);
+    let born = node.born();
+    node.write(&born, 0, b"nowhere else").unwrap();
+    let there = born.clone();
+    assert_eq!(node.on_shard(move |client| async move { client.evict(&there).await }).unwrap(), 0);
+    assert_eq!(node.read(&born, 0, 7).unwrap(), b"nowhere");
 }

@@ -170,6 +170,16 @@ pub enum Op<'a> {
         /// The extent.
         extent: ExtentId,
     },
+    /// How many bytes of a file are here; [`Reply::Len`].
+    Resident {
+        /// The file.
+        at: &'a ContentLocation,
+    },
+    /// Evicts a file: what is dirty, pinned, open or being filled stays. [`Reply::Len`]: bytes freed.
+    Evict {
+        /// The file.
+        at: &'a ContentLocation,
+    },
     /// Frees an extent that no file refers to any more; [`Reply::Done`].
     Discard {
         /// The extent.
@@ -193,7 +203,7 @@ pub enum Reply {
     Fetched(u64),
     /// An extent that may be written.
     Extent(ExtentId),
-    /// Bytes taken.
+    /// A number of bytes; each operation says of what.
     Len(u64),
     /// Where it was found.
     Offset(u64),
