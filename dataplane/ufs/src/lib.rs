@@ -25,6 +25,8 @@ mod blocking;
 pub mod conformance;
 mod error;
 pub mod layers;
+#[cfg(feature = "objects")]
+mod objects;
 mod open;
 mod options;
 mod parts;

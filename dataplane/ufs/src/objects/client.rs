@@ -1,0 +1,119 @@
+//! The narrow interface to a store of keys that [`super::tree`] stands on.
+//!
+//! Keys are text, complete with the mount's prefix, and mean exactly their characters. No call here knows what
+//! a directory is.
+
+use super::fault::Fault;
+use super::meta::Meta;
+use crate::ufs::{ConditionalPut, Expect};
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_types::{TimeSpec, UfsVersion};
+use std::fmt;
+
+/// The outcome of a call to a store of keys.
+pub(crate) type ClientResult<T> = Result<T, Fault>;
+
+/// What a store says about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Object {
+    pub(crate) size: u64,
+    /// When it was put.
+    pub(crate) put_at: TimeSpec,
+    pub(crate) version: UfsVersion,
+    /// Its user metadata; a listing tells none.
+    pub(crate) meta: Meta,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct KeyPage {
+    /// Objects, in the order of their keys.
+    pub(crate) objects: Vec<(String, Object)>,
+    /// Prefixes that end with a slash and have keys below, in order.
+    pub(crate) prefixes: Vec<String>,
+    /// Where to go on; `None` at the end.
+    pub(crate) next: Option<String>,
+}
+
+/// What a listing is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListQuery<'a> {
+    /// Only keys that begin so.
+    pub(crate) prefix: &'a str,
+    /// Whether keys with a slash after the prefix are folded into [`KeyPage::prefixes`].
+    pub(crate) fold: bool,
+    pub(crate) token: Option<&'a str>,
+    pub(crate) max: usize,
+}
+
+/// What a store of keys can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The longest object in bytes.
+    pub(crate) object_len_max: u64,
+    /// The shortest part of a multipart upload, the last one excepted.
+    pub(crate) part_len_min: u64,
+    /// The most objects of one page of a listing.
+    pub(crate) page_len_max: usize,
+    /// The longest object that one request copies.
+    pub(crate) copy_len_max: u64,
+    /// How puts are kept from replacing what they should not.
+    pub(crate) conditional_put: ConditionalPut,
+    /// Whether a delete can name the version it takes away.
+    pub(crate) conditional_delete: bool,
+}
+
+/// A part that arrived: what the store wants to hear about it when the upload is completed.
+pub(crate) type PartTag = String;
+
+/// A store of keys.
+#[async_trait]
+pub(crate) trait ObjectClient: Send + Sync + fmt::Debug + 'static {
+    fn limits(&self) -> Limits;
+
+    /// What is at the key; `None` if nothing.
+    async fn head(&self, key: &str) -> ClientResult<Option<Object>>;
+
+    /// Fills `buf` with the bytes from `offset` of just this version; short only at the object's end.
+    async fn get(&self, key: &str, version: &UfsVersion, offset: u64, buf: &mut [u8]) -> ClientResult<usize>;
+
+    /// Puts a whole object. With [`ConditionalPut::Atomic`], [`Fault::Precondition`] if `expect` failed.
+    async fn put(&self, key: &str, body: Bytes, meta: &Meta, expect: &Expect) -> ClientResult<UfsVersion>;
+
+    /// Takes an object away; [`Fault::Missing`] where the store notices that it is gone.
+    async fn delete(&self, key: &str, expect: &Expect) -> ClientResult<()>;
+
+    async fn list(&self, query: ListQuery<'_>) -> ClientResult<KeyPage>;
+
+    /// Begins a multipart upload and returns its name.
+    async fn begin_parts(&self, key: &str, meta: &Meta) -> ClientResult<String>;
+
+    /// Sends a part; `number` counts from 1.
+    async fn put_part(&self, key: &str, upload: &str, number: u32, body: Bytes) -> ClientResult<PartTag>;
+
+    /// Copies a range of an object as a part.
+    async fn copy_part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: u32,
+        from: (&str, &UfsVersion, std::ops::Range<u64>),
+    ) -> ClientResult<PartTag>;
+
+    /// Makes the object of its parts. [`Fault::Missing`] if the upload is no more.
+    async fn complete(
+        &self,
+        key: &str,
+        upload: &str,
+        parts: &[PartTag],
+        meta: &Meta,
+        expect: &Expect,
+    ) -> ClientResult<UfsVersion>;
+
+    /// Takes a multipart upload and its parts away. Fine if it is no more.
+    async fn abort_parts(&self, key: &str, upload: &str) -> ClientResult<()>;
+
+    /// Copies an object of at most [`Limits::copy_len_max`] bytes, metadata included, if it is of this version.
+    async fn copy(&self, from: (&str, &UfsVersion), to: &str, expect: &Expect) -> ClientResult<UfsVersion>;
+}

@@ -1,0 +1,337 @@
+//! The file system that is seen in a store of keys.
+//!
+//! Owns the [`Ufs`] of every object store: what a key of the mount is (file, directory, shadowed object), and
+//! the order of requests that keeps each change safe where a store has no transaction. An emptied directory
+//! gets its marker before its last file goes, so that a crash between the two leaves it there. Where a store
+//! cannot compare and replace in one step, we look just before, with this process's own changes of the key
+//! held off; another client may still come between (see docs/UFS.md).
+
+use super::client::{ListQuery, ObjectClient};
+use super::fault::Fault;
+use super::keys::{KeySpace, SHADOWED_SUFFIX};
+use super::meta::Meta;
+use super::upload;
+use crate::error::{UfsError, UfsResult};
+use crate::options::UfsOptions;
+use crate::ufs::{Capabilities, ConditionalPut, Expect, ListPage, PutAttrs, PutSpec, Ufs, Upload};
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_types::limits::OBJECT_KEY_LEN_MAX;
+use forebay_types::{Clock, FileKind, PageToken, SystemClock, TimeSpec, UfsAttr, UfsKey, UfsVersion};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Conditional changes of a key are ordered by one of these.
+const KEY_LOCKS: usize = 1024;
+/// The longest target of a symbolic link that surely fits into the 2 KiB of user metadata that S3 takes: each
+/// byte takes three characters at most, and the other entries need some.
+const LINK_TARGET_LEN_MAX: usize = 600;
+
+/// An object store as an under file system.
+#[derive(Debug)]
+pub(crate) struct ObjectTree {
+    pub(super) shared: Arc<Shared>,
+    name: String,
+    capabilities: Capabilities,
+    part_len_min: u64,
+}
+
+/// What the calls of a store and its uploads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) client: Arc<dyn ObjectClient>,
+    pub(super) keys: KeySpace,
+    locks: Vec<Mutex<()>>,
+    opened_at: TimeSpec,
+}
+
+/// What a key of the mount is in the store.
+pub(super) enum Found {
+    Nothing,
+    /// A file, and the name of its object, which differs from the key's where a directory has that.
+    File {
+        object: String,
+        attr: UfsAttr,
+    },
+    Directory {
+        marker: Option<String>,
+    },
+}
+
+impl ObjectTree {
+    pub(crate) fn new(
+        name: String,
+        prefix: &str,
+        client: Arc<dyn ObjectClient>,
+        options: &UfsOptions,
+    ) -> Self {
+        let keys = KeySpace::new(prefix);
+        let limits = client.limits();
+        let capabilities = Capabilities {
+            modes: true,
+            owners: true,
+            times: true,
+            set_attr: false,
+            symlinks: true,
+            hard_links: false,
+            empty_dirs: true,
+            parents_needed: false,
+            conditional_put: limits.conditional_put,
+            rename: false,
+            list_attrs: false,
+            copy: true,
+            any_bytes: false,
+            key_len_max: keys.key_len_max(),
+            file_len_max: limits.object_len_max,
+        };
+        let locks = (0..KEY_LOCKS).map(|_| Mutex::new(())).collect();
+        let shared = Shared { client, keys, locks, opened_at: SystemClock.now() };
+        let part_len_min = options.part_len_min.as_u64().max(limits.part_len_min);
+        Self { shared: Arc::new(shared), name, capabilities, part_len_min }
+    }
+}
+
+impl Shared {
+    /// Looks up what is at `key`, which is not the root: the directory first, since it hides the object.
+    pub(super) async fn find(&self, key: &UfsKey) -> UfsResult<Found> {
+        let Ok(object) = self.keys.object(key) else { return Ok(Found::Nothing) };
+        let (dir, file) = tokio::join!(self.first_below(&object), self.client.head(&object));
+        if let Some(first) = dir.map_err(|fault| fault.at(key))? {
+            let marker = object + "/";
+            return Ok(Found::Directory { marker: (first == marker).then_some(marker) });
+        }
+        if let Some(found) = file.map_err(|fault| fault.at(key))? {
+            return Ok(Found::File { attr: file_attr(&found), object });
+        }
+        self.find_shadowed(key, &object).await
+    }
+
+    /// The object that a directory hides, by the name under which it shows.
+    async fn find_shadowed(&self, key: &UfsKey, object: &str) -> UfsResult<Found> {
+        let Some(hidden) = object.strip_suffix(SHADOWED_SUFFIX) else { return Ok(Found::Nothing) };
+        let (dir, file) = tokio::join!(self.first_below(hidden), self.client.head(hidden));
+        match (dir.map_err(|fault| fault.at(key))?, file.map_err(|fault| fault.at(key))?) {
+            (Some(_), Some(found)) => Ok(Found::File { attr: file_attr(&found), object: hidden.to_owned() }),
+            _ => Ok(Found::Nothing),
+        }
+    }
+
+    /// The first key in the directory of this name, its marker included; `None` if there is no directory.
+    pub(super) async fn first_below(&self, object: &str) -> Result<Option<String>, Fault> {
+        if object.len() >= OBJECT_KEY_LEN_MAX {
+            return Ok(None);
+        }
+        let prefix = format!("{object}/");
+        let query = ListQuery { prefix: &prefix, fold: false, token: None, max: 1 };
+        let page = self.client.list(query).await?;
+        Ok(page.objects.into_iter().next().map(|(key, _)| key))
+    }
+
+    pub(super) fn dir_attr(&self, marker: Option<&Meta>) -> UfsAttr {
+        UfsAttr {
+            kind: FileKind::Directory,
+            size: 0,
+            // Nothing tells when a directory changed; this at least stands still.
+            mtime: marker.and_then(|meta| meta.mtime).unwrap_or(self.opened_at),
+            version: UfsVersion::new([]),
+            mode: marker.and_then(|meta| meta.mode),
+            owner: marker.and_then(|meta| meta.owner),
+            link_target: None,
+        }
+    }
+
+    /// Holds this process's other conditional changes of an object off.
+    pub(super) async fn lock(&self, object: &str) -> MutexGuard<'_, ()> {
+        let mut hash = DefaultHasher::new();
+        object.hash(&mut hash);
+        self.locks[(hash.finish() % KEY_LOCKS as u64) as usize].lock().await
+    }
+
+    /// Looks whether the object is as expected.
+    pub(super) async fn check(&self, key: &UfsKey, object: &str, expect: &Expect) -> UfsResult<()> {
+        if *expect == Expect::Any {
+            return Ok(());
+        }
+        let found = self.client.head(object).await.map_err(|fault| fault.at(key))?;
+        expect.check(key, found.map(|found| found.version).as_ref())
+    }
+
+    /// Puts a small object if what is there is as expected.
+    pub(super) async fn put(
+        &self,
+        key: &UfsKey,
+        object: &str,
+        body: Bytes,
+        meta: &Meta,
+        expect: &Expect,
+    ) -> UfsResult<UfsVersion> {
+        let checked = self.client.limits().conditional_put == ConditionalPut::CheckedBefore;
+        let _guard = match checked && *expect != Expect::Any {
+            true => Some(self.lock(object).await),
+            false => None,
+        };
+        if checked {
+            self.check(key, object, expect).await?;
+        }
+        self.client.put(object, body, meta, expect).await.map_err(|fault| fault.about(key, expect))
+    }
+
+    /// Keeps the directory of an object that is about to go, if it is the last in it.
+    async fn keep_parent(&self, key: &UfsKey, object: &str) -> UfsResult<()> {
+        let Some((parent, _)) = key.split().filter(|(parent, _)| !parent.is_root()) else { return Ok(()) };
+        let prefix = self.keys.dir(&parent)?;
+        let query = ListQuery { prefix: &prefix, fold: false, token: None, max: 2 };
+        let page = self.client.list(query).await.map_err(|fault| fault.at(key))?;
+        if page.objects.iter().all(|(key, _)| key == object) && page.next.is_none() {
+            let put = self.client.put(&prefix, Bytes::new(), &Meta::default(), &Expect::Any).await;
+            put.map_err(|fault| fault.at(&parent))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the store says of an object, as a file.
+pub(super) fn file_attr(object: &super::client::Object) -> UfsAttr {
+    let is_link = object.size == 0 && object.meta.link.is_some();
+    UfsAttr {
+        kind: if is_link { FileKind::Symlink } else { FileKind::Regular },
+        size: object.size,
+        mtime: object.meta.mtime.unwrap_or(object.put_at),
+        version: object.version.clone(),
+        mode: object.meta.mode,
+        owner: object.meta.owner,
+        link_target: object.meta.link.clone().filter(|_| is_link),
+    }
+}
+
+#[async_trait]
+impl Ufs for ObjectTree {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn stat(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        if key.is_root() {
+            return Ok(Some(self.shared.dir_attr(None)));
+        }
+        match self.shared.find(key).await? {
+            Found::Nothing => Ok(None),
+            Found::File { attr, .. } => Ok(Some(attr)),
+            Found::Directory { marker: None } => Ok(Some(self.shared.dir_attr(None))),
+            Found::Directory { marker: Some(marker) } => {
+                let found = self.shared.client.head(&marker).await.map_err(|fault| fault.at(key))?;
+                Ok(Some(self.shared.dir_attr(found.map(|found| found.meta).as_ref())))
+            }
+        }
+    }
+
+    async fn list(&self, dir: &UfsKey, from: Option<&PageToken>, limit: usize) -> UfsResult<ListPage> {
+        self.shared.list_dir(dir, from, limit).await
+    }
+
+    async fn read(
+        &self,
+        key: &UfsKey,
+        version: &UfsVersion,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> UfsResult<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let Ok(object) = self.shared.keys.object(key) else { return Err(UfsError::NotFound(key.clone())) };
+        let expect = Expect::Version(version.clone());
+        match self.shared.client.get(&object, version, offset, buf).await {
+            Err(Fault::Missing(_)) if object.ends_with(SHADOWED_SUFFIX) => {
+                let Found::File { object, .. } = self.shared.find(key).await? else {
+                    return Err(UfsError::NotFound(key.clone()));
+                };
+                let read = self.shared.client.get(&object, version, offset, buf).await;
+                read.map_err(|fault| fault.about(key, &expect))
+            }
+            read => read.map_err(|fault| fault.about(key, &expect)),
+        }
+    }
+
+    async fn begin_put(&self, key: &UfsKey, spec: &PutSpec) -> UfsResult<Box<dyn Upload>> {
+        upload::begin(&self.shared, key, spec, self.part_len_min).await
+    }
+
+    async fn delete(&self, key: &UfsKey, expect: &Expect) -> UfsResult<()> {
+        if key.is_root() {
+            return Err(UfsError::IsADirectory(key.clone()));
+        }
+        let (object, attr) = match self.shared.find(key).await? {
+            Found::Nothing => return Err(UfsError::NotFound(key.clone())),
+            Found::Directory { .. } => return Err(UfsError::IsADirectory(key.clone())),
+            Found::File { object, attr } => (object, attr),
+        };
+        expect.check(key, Some(&attr.version))?;
+        self.shared.keep_parent(key, &object).await?;
+        let _guard = self.shared.lock(&object).await;
+        if !self.shared.client.limits().conditional_delete {
+            self.shared.check(key, &object, expect).await?;
+        }
+        let deleted = self.shared.client.delete(&object, expect).await;
+        deleted.map_err(|fault| fault.about(key, expect))
+    }
+
+    async fn mkdir(&self, key: &UfsKey, attrs: &PutAttrs) -> UfsResult<()> {
+        if key.is_root() {
+            return Err(UfsError::Exists(key.clone()));
+        }
+        let marker = self.shared.keys.dir(key)?;
+        match self.shared.find(key).await? {
+            Found::Nothing => {}
+            Found::File { .. } | Found::Directory { .. } => return Err(UfsError::Exists(key.clone())),
+        }
+        self.shared.put(key, &marker, Bytes::new(), &Meta::from(attrs), &Expect::Absent).await?;
+        Ok(())
+    }
+
+    async fn rmdir(&self, key: &UfsKey) -> UfsResult<()> {
+        if key.is_root() {
+            return Err(UfsError::Invalid("the root itself cannot be removed".into()));
+        }
+        let Ok(marker) = self.shared.keys.dir(key) else { return Err(UfsError::NotFound(key.clone())) };
+        let query = ListQuery { prefix: &marker, fold: false, token: None, max: 2 };
+        let page = self.shared.client.list(query).await.map_err(|fault| fault.at(key))?;
+        match &page.objects[..] {
+            [] => match self.shared.find(key).await? {
+                Found::File { .. } => Err(UfsError::NotADirectory(key.clone())),
+                Found::Nothing | Found::Directory { .. } => Err(UfsError::NotFound(key.clone())),
+            },
+            [(only, _)] if *only == marker && page.next.is_none() => {
+                self.shared.keep_parent(key, &marker).await?;
+                self.shared.client.delete(&marker, &Expect::Any).await.map_err(|fault| fault.at(key))
+            }
+            _ => Err(UfsError::NotEmpty(key.clone())),
+        }
+    }
+
+    async fn copy(&self, from: (&UfsKey, &UfsVersion), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        upload::copy(&self.shared, from, to, self.part_len_min).await
+    }
+
+    async fn symlink(
+        &self,
+        key: &UfsKey,
+        target: &[u8],
+        attrs: &PutAttrs,
+        expect: &Expect,
+    ) -> UfsResult<UfsVersion> {
+        if target.len() > LINK_TARGET_LEN_MAX {
+            let story =
+                format!("{key}: a link's target of {} bytes is too long to be metadata", target.len());
+            return Err(UfsError::Unpersistable(story));
+        }
+        let meta = Meta { link: Some(target.into()), put: Some(upload::put_name()), ..Meta::from(attrs) };
+        let object = upload::target_of_put(&self.shared, key).await?;
+        self.shared.put(key, &object, Bytes::new(), &meta, expect).await
+    }
+}

@@ -1,0 +1,324 @@
+//! S3 against moto: the conformance suite with signatures checked, and what only an object store shows.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod servers;
+
+use bytes::Bytes;
+use forebay_types::{ByteSize, FileKind, TimeSpec, UfsKey};
+use forebay_ufs::layers::Op;
+use forebay_ufs::{
+    Expect, OpenError, PutAttrs, PutSpec, RetryPolicy, Ufs, UfsErrorKind, UfsOptions, conformance,
+};
+use servers::wire::{Accident, Wire};
+use servers::{Server, http, moto};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const BUCKET: &str = "forebay-test";
+
+fn key(text: &str) -> UfsKey {
+    UfsKey::new(text.as_bytes()).unwrap()
+}
+
+fn options(server: &Server, more: &[(&str, &str)]) -> UfsOptions {
+    options_for(server.port, more)
+}
+
+fn options_for(port: u16, more: &[(&str, &str)]) -> UfsOptions {
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let mut store: BTreeMap<String, String> = [
+        ("endpoint", &*endpoint),
+        ("access_key_id", "test"),
+        ("secret_access_key", "test"),
+        ("region", "us-east-1"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into();
+    store.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    let retry = RetryPolicy { attempts_max: 3, ..Default::default() };
+    UfsOptions { store, retry, part_len_min: ByteSize::mib(5), ..Default::default() }
+}
+
+fn make_bucket(server: &Server) {
+    let answer = http(server.port, "PUT", &format!("/{BUCKET}"), &[], "");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// A server with an empty bucket that checks no signature.
+fn with_bucket() -> Server {
+    let server = moto(None);
+    make_bucket(&server);
+    server
+}
+
+async fn open(server: &Server, prefix: &str) -> Arc<dyn Ufs> {
+    forebay_ufs::open(&format!("s3://{BUCKET}/{prefix}"), &options(server, &[])).await.unwrap()
+}
+
+async fn put(ufs: &dyn Ufs, at: &str, bytes: &'static [u8], attrs: PutAttrs) {
+    let spec = PutSpec { len: bytes.len() as u64, attrs, expect: Expect::Any };
+    let mut upload = ufs.begin_put(&key(at), &spec).await.unwrap();
+    upload.part(0, Bytes::from_static(bytes)).await.unwrap();
+    upload.finish().await.unwrap();
+}
+
+/// Puts an object as another client would, under any key.
+fn put_raw(server: &Server, object: &str, body: &str) {
+    let answer = http(server.port, "PUT", &format!("/{BUCKET}/{object}"), &[], body);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+fn get_raw(server: &Server, object: &str) -> String {
+    let auth =
+        "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
+    http(server.port, "GET", &format!("/{BUCKET}/{object}"), &[("Authorization", auth)], "")
+}
+
+async fn names(ufs: &dyn Ufs, dir: &str, limit: usize) -> Vec<String> {
+    let (mut names, mut from) = (Vec::new(), None);
+    loop {
+        let page = ufs.list(&key(dir), from.as_ref(), limit).await.unwrap();
+        names.extend(page.entries.iter().map(|entry| entry.name.to_string()));
+        from = page.next;
+        if from.is_none() {
+            names.sort();
+            return names;
+        }
+    }
+}
+
+/// Makes a user who may do everything, after which the server checks every signature; needs 3 requests.
+fn make_user(server: &Server) -> (String, String) {
+    let auth =
+        "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x";
+    let headers = [("Authorization", auth), ("Content-Type", "application/x-www-form-urlencoded")];
+    let iam = |form: &str| {
+        let answer = http(server.port, "POST", "/", &headers, &format!("{form}&Version=2010-05-08"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    };
+    iam("Action=CreateUser&UserName=tester");
+    let policy = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C\
+                  %22Action%22%3A%22%2A%22%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
+    iam(&format!("Action=PutUserPolicy&UserName=tester&PolicyName=all&PolicyDocument={policy}"));
+    let answer = iam("Action=CreateAccessKey&UserName=tester");
+    let field = |name: &str| {
+        let rest = answer.split_once(&format!("<{name}>")).unwrap().1;
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    (field("AccessKeyId"), field("SecretAccessKey"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_conforms_with_signatures_checked() {
+    let server = moto(Some(4));
+    make_bucket(&server);
+    let (id, secret) = make_user(&server);
+    let url = format!("s3://{BUCKET}/a prefix/100%");
+    let wrong = options(&server, &[("access_key_id", &id), ("secret_access_key", "wrong")]);
+    let refused = forebay_ufs::open(&url, &wrong).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Denied { .. }), "{refused}");
+    assert!(!refused.to_string().contains(&id), "{refused}");
+
+    let right = options(&server, &[("access_key_id", &id), ("secret_access_key", &secret)]);
+    let ufs = forebay_ufs::open(&url, &right).await.unwrap();
+    let wrong_in_moto = [("control_characters_are_kept", "moto finds no route to a key with a line feed")];
+    let report = conformance::run_without(ufs, &wrong_in_moto).await;
+    println!("{report}");
+    let not_shown: Vec<_> = report.not_shown().iter().map(|(case, _)| *case).collect();
+    let expected = [
+        "control_characters_are_kept",
+        "names_that_are_no_text",
+        "renames_replace",
+        "directories_are_renamed",
+        "a_hard_link_is_a_second_name",
+        "attributes_change_alone",
+    ];
+    assert_eq!(not_shown, expected);
+}
+
+#[tokio::test]
+async fn objects_are_named_as_files_are() {
+    let server = with_bucket();
+    let ufs = open(&server, "data").await;
+    ufs.mkdir(&key("empty"), &PutAttrs::default()).await.unwrap();
+    put(&*ufs, "dir/a b%", b"content", PutAttrs::default()).await;
+    assert!(get_raw(&server, "data/dir/a%20b%25").ends_with("\r\n\r\ncontent"));
+    assert!(get_raw(&server, "data/empty/").starts_with("HTTP/1.1 200"));
+    put_raw(&server, "data/other/from%20outside", "theirs");
+    let attr = ufs.stat(&key("other/from outside")).await.unwrap().unwrap();
+    let mut buf = [0; 6];
+    assert_eq!(ufs.read(&key("other/from outside"), &attr.version, 0, &mut buf).await, Ok(6));
+    assert_eq!((&buf, attr.mode), (b"theirs", None));
+    assert_eq!(names(&*ufs, "", 100).await, ["dir", "empty", "other"]);
+}
+
+#[tokio::test]
+async fn a_directory_hides_an_object_of_its_name() {
+    let server = with_bucket();
+    for object in ["a", "a/below", "a-1", "a-2", "a.b", "plain"] {
+        put_raw(&server, object, object);
+    }
+    let ufs = open(&server, "").await;
+    let expected = ["a", "a-1", "a-2", "a.b", "a.forebay-object", "plain"];
+    for limit in [1, 2, 3, 1000] {
+        assert_eq!(names(&*ufs, "", limit).await, expected, "pages of {limit}");
+    }
+    assert_eq!(ufs.stat(&key("a")).await.unwrap().unwrap().kind, FileKind::Directory);
+    let (shown, at) = (ufs.stat(&key("a.forebay-object")).await.unwrap().unwrap(), key("a.forebay-object"));
+    let mut buf = [0; 8];
+    assert_eq!(ufs.read(&at, &shown.version, 0, &mut buf).await, Ok(1));
+    assert_eq!((shown.kind, shown.size, buf[0]), (FileKind::Regular, 1, b'a'));
+    ufs.delete(&at, &Expect::Version(shown.version)).await.unwrap();
+    assert_eq!(names(&*ufs, "", 2).await, ["a", "a-1", "a-2", "a.b", "plain"]);
+    assert!(get_raw(&server, "a").starts_with("HTTP/1.1 404"));
+    assert!(get_raw(&server, "a/below").ends_with("a/below"));
+}
+
+#[tokio::test]
+async fn keys_that_are_no_names_are_left_out_and_counted() {
+    let server = with_bucket();
+    for object in ["fine", "//two", "x//y", "x/./z", "x/ok"] {
+        put_raw(&server, object, "");
+    }
+    let ufs = open(&server, "").await;
+    let page = ufs.list(&key(""), None, 100).await.unwrap();
+    let shown: Vec<_> = page.entries.iter().map(|entry| entry.name.to_string()).collect();
+    assert_eq!((shown.len(), page.left_out), (2, 1), "{shown:?}");
+    let below = ufs.list(&key("x"), None, 100).await.unwrap();
+    assert_eq!(below.entries.len(), 1);
+    assert_eq!(below.left_out, 2);
+}
+
+#[tokio::test]
+async fn attributes_ride_with_the_object() {
+    let server = with_bucket();
+    let ufs = open(&server, "").await;
+    let mtime = Some(TimeSpec { secs: -5, nanos: 1 });
+    put(&*ufs, "f", b"x", PutAttrs { mode: Some(0o600), owner: Some((7, 8)), mtime }).await;
+    let raw = get_raw(&server, "f").to_ascii_lowercase();
+    for header in ["x-amz-meta-forebay-mode: 0600", "forebay-owner: 7:8", "forebay-mtime: -5.000000001"] {
+        assert!(raw.contains(header), "{header} is not in {raw}");
+    }
+    let attr = ufs.stat(&key("f")).await.unwrap().unwrap();
+    assert_eq!((attr.mode, attr.owner, Some(attr.mtime)), (Some(0o600), Some((7, 8)), mtime));
+    let link = ufs.symlink(&key("l"), &[b'x'; 601], &PutAttrs::default(), &Expect::Any).await;
+    assert_eq!(link.unwrap_err().kind(), UfsErrorKind::Unpersistable);
+}
+
+#[tokio::test]
+async fn an_abandoned_upload_leaves_no_parts() {
+    let server = with_bucket();
+    let ufs = open(&server, "").await;
+    let spec = PutSpec { len: 12 << 20, ..Default::default() };
+    let upload = ufs.begin_put(&key("big"), &spec).await.unwrap();
+    upload.part(0, Bytes::from(vec![1; 5 << 20])).await.unwrap();
+    let uploads = || http(server.port, "GET", &format!("/{BUCKET}?uploads"), &[], "");
+    assert!(uploads().contains("<UploadId>"));
+    drop(upload);
+    for _ in 0..100 {
+        if !uploads().contains("<UploadId>") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the parts are still there: {}", uploads());
+}
+
+#[tokio::test]
+async fn opening_names_cause_and_remedy() {
+    let server = with_bucket();
+    let missing = forebay_ufs::open("s3://no-such-bucket", &options(&server, &[])).await.unwrap_err();
+    assert!(matches!(missing, OpenError::NotFound { .. }), "{missing}");
+    assert!(missing.to_string().contains("create it"), "{missing}");
+    let typo = forebay_ufs::open(&format!("s3://{BUCKET}"), &options(&server, &[("regoin", "x")]))
+        .await
+        .unwrap_err();
+    assert!(typo.to_string().contains("regoin") && typo.to_string().contains("region"), "{typo}");
+    let mut nobody = options(&server, &[("endpoint", "http://127.0.0.1:9")]);
+    nobody.connect_timeout = Duration::from_secs(2);
+    let unreachable = forebay_ufs::open(&format!("s3://{BUCKET}"), &nobody).await.unwrap_err();
+    assert!(matches!(unreachable, OpenError::Unreachable { .. }), "{unreachable}");
+    for error in [missing, typo, unreachable] {
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_dies_is_unavailable_and_not_empty() {
+    let server = with_bucket();
+    let ufs = open(&server, "").await;
+    put(&*ufs, "f", b"x", PutAttrs::default()).await;
+    let version = ufs.stat(&key("f")).await.unwrap().unwrap().version;
+    drop(server);
+    let gone = [
+        ufs.stat(&key("f")).await.map(drop).unwrap_err(),
+        ufs.list(&key(""), None, 10).await.map(drop).unwrap_err(),
+        ufs.read(&key("f"), &version, 0, &mut [0; 1]).await.map(drop).unwrap_err(),
+    ];
+    for error in gone {
+        assert_eq!(error.kind(), UfsErrorKind::Unavailable, "{error}");
+    }
+    let snapshot = ufs.stats().unwrap().snapshot();
+    let stat = snapshot.ops.iter().find(|op| op.op == Op::Stat).unwrap();
+    assert!(stat.errors.contains(&(UfsErrorKind::Unavailable, 3)), "{:?}", stat.errors);
+}
+
+/// A store behind a wire on which accidents happen.
+async fn behind_wire(server: &Server) -> (Wire, Arc<dyn Ufs>) {
+    let wire = Wire::to(server.port);
+    let ufs = forebay_ufs::open(&format!("s3://{BUCKET}/p"), &options_for(wire.port, &[])).await.unwrap();
+    (wire, ufs)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_whose_answer_is_lost_is_known_again() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    wire.next(1, "PUT /forebay-test/p/small", Accident::Lost);
+    let spec = PutSpec { len: 5, expect: Expect::Absent, ..Default::default() };
+    let mut upload = ufs.begin_put(&key("small"), &spec).await.unwrap();
+    upload.part(0, Bytes::from_static(b"small")).await.unwrap();
+    let version = upload.finish().await.unwrap();
+    assert_eq!((ufs.stat(&key("small")).await.unwrap().unwrap().version, wire.struck()), (version, 1));
+
+    wire.next(1, "p/big?uploadId", Accident::Lost);
+    wire.next(2, "p/big?partNumber=2", Accident::Refused(503));
+    let spec = PutSpec { len: 6 << 20, expect: Expect::Absent, ..Default::default() };
+    let mut upload = ufs.begin_put(&key("big"), &spec).await.unwrap();
+    upload.part(0, Bytes::from(vec![1; 5 << 20])).await.unwrap();
+    upload.part(1, Bytes::from(vec![2; 1 << 20])).await.unwrap();
+    let version = upload.finish().await.unwrap();
+    let found = ufs.stat(&key("big")).await.unwrap().unwrap();
+    assert_eq!((found.version, found.size, wire.struck()), (version, 6 << 20, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_of_somebody_else_is_not_taken_for_ours() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    let spec = PutSpec { len: 4, expect: Expect::Absent, ..Default::default() };
+    let mut upload = ufs.begin_put(&key("f"), &spec).await.unwrap();
+    upload.part(0, Bytes::from_static(b"ours")).await.unwrap();
+    wire.next(1, "PUT /forebay-test/p/f", Accident::Refused(500));
+    put_raw(&server, "p/f", "theirs");
+    assert_eq!(upload.finish().await.unwrap_err().kind(), UfsErrorKind::Exists);
+    assert!(get_raw(&server, "p/f").ends_with("theirs"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_cut_is_asked_for_again() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    let body: String = (0..20_000).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+    put_raw(&server, "p/f", &body);
+    let version = ufs.stat(&key("f")).await.unwrap().unwrap().version;
+    wire.next(1, "GET /forebay-test/p/f", Accident::Cut);
+    wire.next(1, "list-type", Accident::Cut);
+    let mut buf = vec![0; body.len()];
+    assert_eq!(ufs.read(&key("f"), &version, 0, &mut buf).await, Ok(body.len()));
+    assert_eq!(buf, body.as_bytes());
+    assert_eq!(names(&*ufs, "", 10).await, ["f"]);
+    assert_eq!(wire.struck(), 2);
+}

@@ -1,0 +1,124 @@
+//! A proxy between a client and a server that loses, cuts and makes up answers, on the wire itself.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// What happens to an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accident {
+    /// The request takes effect, the answer never comes.
+    Lost,
+    /// The answer ends in the middle of its body.
+    Cut,
+    /// The request does not reach the server; the answer is this status.
+    Refused(u16),
+}
+
+#[derive(Debug)]
+struct Plan {
+    /// What a request's first line holds, how often, and what happens.
+    accidents: Vec<(&'static str, u32, Accident)>,
+    struck: u32,
+}
+
+/// A proxy on a port of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl Wire {
+    /// A proxy to the server at `upstream`.
+    pub(crate) fn to(upstream: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let plan = Arc::new(Mutex::new(Plan { accidents: Vec::new(), struck: 0 }));
+        let wire = Self { port: listener.local_addr().unwrap().port(), plan };
+        let serving = wire.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let wire = serving.clone();
+                // A client that goes away in the middle is what the tests are about.
+                std::thread::spawn(move || wire.serve(client, upstream).ok());
+            }
+        });
+        wire
+    }
+
+    /// Lets the next `times` requests whose first line holds `line` have an accident.
+    pub(crate) fn next(&self, times: u32, line: &'static str, accident: Accident) {
+        self.plan.lock().unwrap().accidents.push((line, times, accident));
+    }
+
+    /// How many requests had one.
+    pub(crate) fn struck(&self) -> u32 {
+        self.plan.lock().unwrap().struck
+    }
+
+    fn accident(&self, first_line: &str) -> Option<Accident> {
+        let mut plan = self.plan.lock().unwrap();
+        let due = |(line, times, _): &&mut (&str, u32, Accident)| *times > 0 && first_line.contains(*line);
+        let accident = plan.accidents.iter_mut().find(due).map(|found| {
+            found.1 -= 1;
+            found.2
+        });
+        plan.struck += u32::from(accident.is_some());
+        accident
+    }
+
+    /// Serves one request of a connection, and ends it.
+    fn serve(&self, mut client: TcpStream, upstream: u16) -> std::io::Result<()> {
+        let request = read_request(&mut client)?;
+        let first_line = String::from_utf8_lossy(request.split(|b| *b == b'\r').next().unwrap()).into_owned();
+        let accident = self.accident(&first_line);
+        if let Some(Accident::Refused(status)) = accident {
+            return write!(client, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        let mut server = TcpStream::connect(("127.0.0.1", upstream))?;
+        server.write_all(&request)?;
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer)?;
+        match accident {
+            Some(Accident::Lost) => client.shutdown(Shutdown::Both),
+            Some(Accident::Cut) => {
+                let body = head_len(&answer).unwrap();
+                client.write_all(&answer[..body + (answer.len() - body) / 2])?;
+                client.shutdown(Shutdown::Both)
+            }
+            _ => client.write_all(&answer),
+        }
+    }
+}
+
+fn head_len(message: &[u8]) -> Option<usize> {
+    message.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Reads a request whole, and asks the server to end the connection after its answer.
+fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut request = Vec::new();
+    let mut chunk = [0; 64 << 10];
+    let head = loop {
+        if let Some(head) = head_len(&request) {
+            break head;
+        }
+        let len = client.read(&mut chunk)?;
+        if len == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        request.extend_from_slice(&chunk[..len]);
+    };
+    let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let body = length.map_or(0, |len| len.trim().parse::<usize>().unwrap());
+    while request.len() < head + body {
+        let len = client.read(&mut chunk)?;
+        if len == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        request.extend_from_slice(&chunk[..len]);
+    }
+    request.splice(head - 2..head - 2, *b"Connection: close\r\n");
+    Ok(request)
+}
