@@ -1,0 +1,87 @@
+//! Where a daemon's socket is, and which daemon a path belongs to.
+
+use crate::failure::{Failure, Outcome};
+use crate::mountinfo;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Longer mount points are told apart by the hash all the same.
+const NAME_LEN_MAX: usize = 24;
+
+/// A daemon, and a path in its tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Its socket.
+    pub(crate) socket: PathBuf,
+    /// The path below its root, without a slash at either end.
+    pub(crate) path: Vec<u8>,
+}
+
+/// The directory of all sockets of this user's daemons.
+pub(super) fn directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !rustix::process::geteuid().is_root() => PathBuf::from(dir).join("forebay"),
+        None if !rustix::process::geteuid().is_root() => {
+            PathBuf::from(format!("/tmp/forebay-{}", rustix::process::geteuid().as_raw()))
+        }
+        _ => PathBuf::from("/run/forebay"),
+    }
+}
+
+/// The socket of the daemon that serves the mount on `dir`.
+pub(super) fn socket_of(dir: &Path) -> PathBuf {
+    let last = dir.file_name().unwrap_or_default().to_string_lossy();
+    let plain: String = last.chars().filter(char::is_ascii_alphanumeric).take(NAME_LEN_MAX).collect();
+    let hash = xxhash_rust::xxh3::xxh3_64(dir.as_os_str().as_bytes());
+    directory().join(format!("{plain}-{hash:016x}.sock"))
+}
+
+/// Finds the daemon that serves `path`, which must lie on a Forebay mount.
+///
+/// # Errors
+/// The path is on another file system, or cannot be resolved.
+pub(crate) fn locate(path: &Path) -> Outcome<Target> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Failure::new(format!("cannot resolve {}: {error}", path.display())))?;
+    // The parent is resolved, not the path itself: `fs stat` of a symbolic link means the link.
+    let real = match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) if !is_mount_point(&absolute) => {
+            let parent = std::fs::canonicalize(parent)
+                .map_err(|error| Failure::new(format!("cannot resolve {}: {error}", parent.display())))?;
+            parent.join(name)
+        }
+        _ => absolute,
+    };
+    let mount = real.ancestors().find_map(|dir| mountinfo::mounted_on(dir).ok().flatten());
+    match mount {
+        Some(mount) if mount.kind == "fuse.forebay" => {
+            let below = real.strip_prefix(&mount.dir).expect("an ancestor is a prefix");
+            Ok(Target { socket: socket_of(&mount.dir), path: below.as_os_str().as_bytes().to_vec() })
+        }
+        _ => Err(Failure::new(format!("{} is not on a Forebay mount", path.display()))
+            .remedy("give a path below a directory that `forebay up` or `forebay node` has mounted")),
+    }
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    mountinfo::mounted_on(path).ok().flatten().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_elsewhere_is_refused_with_a_remedy() {
+        let said = locate(Path::new("/proc/self")).unwrap_err().to_string();
+        assert!(said.contains("not on a Forebay mount") && said.contains("remedy"), "{said}");
+        assert!(locate(Path::new("/no/such/dir/at/all")).is_err());
+    }
+
+    #[test]
+    fn two_mount_points_have_two_sockets() {
+        assert_ne!(socket_of(Path::new("/a/data")), socket_of(Path::new("/b/data")));
+        let long = socket_of(Path::new("/mnt").join("x".repeat(250)).as_path());
+        assert!(long.as_os_str().len() < 100, "a Unix socket's path has at most 107 bytes: {long:?}");
+    }
+}

@@ -1,0 +1,168 @@
+//! What each request does with the parts.
+
+use super::{Progress, Request, walk};
+use forebay_client::{Client, Progress as FetchProgress};
+use forebay_fuse::FuseMount;
+use forebay_namespace::Namespace;
+use forebay_shard::ShardHandle;
+use forebay_store::Store;
+use forebay_types::{ContentKey, ContentLocation, FileKind, FsError, FsErrorKind, FsResult, NodeId};
+use forebay_vfs::Vfs;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// How often a client hears how far a request has come.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// The parts that requests concern.
+pub(crate) struct Service {
+    pub(crate) mount: Arc<FuseMount>,
+    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) names: Arc<Namespace>,
+    pub(crate) client: Arc<Client>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) shard: ShardHandle,
+    pub(crate) node: NodeId,
+    pub(crate) source: String,
+}
+
+impl Service {
+    /// Does what is asked; a long request says how far it is.
+    ///
+    /// # Errors
+    /// As the parts say.
+    pub(super) async fn serve(&self, request: Request, says: Sender<Progress>) -> FsResult<Value> {
+        match request {
+            Request::Info => Ok(self.info()),
+            Request::Stat { path } => self.stat(path).await,
+            Request::Load { path } => self.load(path, says).await,
+        }
+    }
+
+    fn info(&self) -> Value {
+        let opens = self.vfs.open_counts();
+        let tiers: Vec<_> = self.store.usage().iter().map(tier_info).collect();
+        let mounts: Vec<_> = self.names.mounts().iter().map(|m| json!({"at": m.spec.path, "ufs": m.spec.source})).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": self.node,
+            "pid": std::process::id(),
+            "dir": self.mount.dir(),
+            "source": self.source,
+            "passthrough": self.mount.has_passthrough(),
+            "open_files": opens.open_now,
+            "opens_passthrough": opens.passthrough,
+            "opens_cached": opens.cached,
+            "mounts": mounts,
+            "tiers": tiers,
+        })
+    }
+
+    async fn stat(&self, path: Vec<u8>) -> FsResult<Value> {
+        let (vfs, names, store) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.store));
+        let stat = move || async move {
+            let found = walk::find(&vfs, &path).await?;
+            let attr = vfs.getattr(found.ino).await?.attr;
+            let state = names.state(found.ino).await?.to_string();
+            let mut value = json!({
+                "path": format!("/{}", path.escape_ascii()),
+                "inode": attr.ino.0,
+                "kind": attr.kind,
+                "size": attr.size,
+                "state": state,
+            });
+            if attr.kind == FileKind::Regular {
+                let content = names.content(found.ino).await?;
+                value["cached_bytes"] = cached_bytes(&store, &content).into();
+                value["ufs_key"] = content.ufs.map(|(key, _)| key.to_string()).into();
+            }
+            Ok(value)
+        };
+        self.on_shard(stat).await
+    }
+
+    async fn load(&self, path: Vec<u8>, says: Sender<Progress>) -> FsResult<Value> {
+        let tally = Arc::new(Tally::default());
+        let (vfs, names, client) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.client));
+        let counted = Arc::clone(&tally);
+        let load = move || async move {
+            let load_one = |found: walk::Looked<'_>| {
+                let (names, client, tally) = (&names, &client, &counted);
+                async move {
+                    tally.files_total.fetch_add(1, Relaxed);
+                    let content = names.content(found.ino).await?;
+                    client.complete_counting(&content, &tally.bytes).await?;
+                    tally.files.fetch_add(1, Relaxed);
+                    Ok(())
+                }
+            };
+            walk::each_file(&vfs, &path, load_one).await
+        };
+        tell(self.on_shard(load), &tally, &says).await?;
+        let told = tally.progress();
+        Ok(json!({ "files": told.files, "bytes": told.bytes, "fetched_bytes": tally.bytes.fetched() }))
+    }
+
+    /// Runs a task where files can be reached, and brings its result back.
+    async fn on_shard<F, Fut, T>(&self, task: F) -> FsResult<T>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = FsResult<T>> + 'static,
+        T: Send + 'static,
+    {
+        match self.shard.call(task).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(FsError::new(FsErrorKind::Overloaded, error)),
+        }
+    }
+}
+
+fn tier_info(tier: &forebay_store::TierUsage) -> Value {
+    json!({ "name": tier.name, "used": tier.used, "quota": tier.quota, "extents": tier.extents })
+}
+
+/// How much of a file is here: in the extent written here, or in the one that holds this version of the UFS.
+fn cached_bytes(store: &Store, content: &ContentLocation) -> u64 {
+    let by_version = || content.ufs.as_ref().map(|(key, version)| ContentKey::of(content.mount, key, version));
+    let extent = match content.extent {
+        Some(id) => store.get(id),
+        None => by_version().and_then(|key| store.find(&key)),
+    };
+    extent.map_or(0, |extent| extent.resident_bytes())
+}
+
+/// How far a walk has come.
+#[derive(Debug, Default)]
+struct Tally {
+    files: AtomicU64,
+    files_total: AtomicU64,
+    bytes: FetchProgress,
+}
+
+impl Tally {
+    fn progress(&self) -> Progress {
+        Progress {
+            files: self.files.load(Relaxed),
+            files_total: self.files_total.load(Relaxed),
+            bytes: self.bytes.done(),
+            bytes_total: self.bytes.total(),
+        }
+    }
+}
+
+/// Waits for the work and says meanwhile how far it is. A client that does not listen misses some figures.
+async fn tell<T>(work: impl Future<Output = FsResult<T>>, tally: &Tally, says: &Sender<Progress>) -> FsResult<T> {
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut work => return outcome,
+            _ = ticks.tick() => drop(says.try_send(tally.progress())),
+        }
+    }
+}

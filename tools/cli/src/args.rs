@@ -1,0 +1,201 @@
+//! The command line: what can be asked of `forebay`, with help that teaches.
+
+use crate::config::LogFormat;
+use clap::{Args, Parser, Subcommand};
+use forebay_types::{ByteSize, WriteMode};
+use std::path::PathBuf;
+
+/// Hot data at local speed, durable data in your object store.
+///
+/// Forebay mounts an under file system (an object store or a directory) as a POSIX file system. What is read
+/// is kept on local disk and read from there; what is written lands on local disk and is carried to the under
+/// file system behind the scenes, in its native layout.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "Try it:\n  mkdir -p /tmp/data /tmp/mnt && echo hello > /tmp/data/a\n  \
+     forebay up /tmp/data /tmp/mnt &        # prints a line beginning `ready`\n  \
+     cat /tmp/mnt/a; umount /tmp/mnt        # or stop it with Ctrl-C";
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount an under file system on a directory, in the foreground.
+    ///
+    /// Prints one line beginning `ready` on standard output when the mount can be used, and logs to standard
+    /// error. Ctrl-C or SIGTERM stops it: it waits for files open for writing (node.stop_grace), unmounts and
+    /// exits. Nothing that was acknowledged is lost when it is killed instead: the next `up` with the same
+    /// cache directory goes on where it was.
+    #[command(after_help = UP_EXAMPLES)]
+    Up(Box<UpArguments>),
+    /// Run the daemon as a configuration file says, for systemd and the like.
+    ///
+    /// Every setting can also be given as a FOREBAY_SECTION_KEY variable, which wins over the file.
+    Node {
+        /// The TOML file. `forebay config list` shows what may stand in it.
+        #[arg(long, value_name = "FILE", env = "FOREBAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// Look at and steer the files of a mount.
+    Fs {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: FsCommand,
+    },
+    /// Look at the settings.
+    Config {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Show what this host can do for Forebay: kernel, io_uring, FUSE, limits.
+    Info {
+        /// One JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the version.
+    Version {
+        /// One JSON object instead of a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const UP_EXAMPLES: &str = "Examples:\n  forebay up /data /mnt/data\n  \
+     forebay up s3://bucket/prefix /mnt/data --cache /nvme/forebay --cache-size 500GiB\n  \
+     forebay up /data /mnt/data -o ro,allow_other --write-mode through";
+
+/// `forebay up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    /// The under file system: s3://bucket/prefix, gs://bucket, az://container, file:///dir or a plain path.
+    #[arg(value_name = "UFS")]
+    pub(crate) ufs: String,
+    /// The directory to mount on; it must exist.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where to keep cached and not yet persisted data. Give a directory on your fastest local disk.
+    ///
+    /// If absent: /var/cache/forebay/NAME for root, else ~/.cache/forebay/NAME, where NAME is made from UFS.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// The most content to keep, like 64GiB. If absent: four fifths of the free space.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<ByteSize>,
+    /// What a write promises: through, cache-through, write-back or transient.
+    #[arg(long, value_name = "MODE", value_parser = write_mode)]
+    pub(crate) write_mode: Option<WriteMode>,
+    /// Mount options with commas, as `mount -o` takes them: ro, allow_other, noatime, nodev, nosuid, noexec, ...
+    #[arg(short = 'o', value_name = "OPTS")]
+    pub(crate) options: Vec<String>,
+    /// An option of the under file system, like endpoint=http://127.0.0.1:9000; may be repeated.
+    #[arg(long = "ufs-option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) ufs_options: Vec<(String, String)>,
+    /// A TOML file with further settings; what is given here wins over it.
+    #[arg(long, value_name = "FILE", env = "FOREBAY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Which events to log: error, warn, info, debug, trace, or pairs like info,forebay_store=debug.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Leave the terminal: a session of its own, for the mount helper.
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
+}
+
+/// `forebay fs`. Paths are those of the mount, as every program sees them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FsCommand {
+    /// List a directory with the state of each file: clean, dirty, native, ...
+    Ls {
+        /// A directory or file on a mount.
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what Forebay knows of a file: its state, how much of it is cached, where it is in the UFS.
+    Stat {
+        /// A file or directory on a mount.
+        path: PathBuf,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring all bytes of a file, or of everything below a directory, into the cache.
+    Load(Steer),
+}
+
+/// What a request of `forebay fs` is about.
+#[derive(Debug, Args)]
+pub(crate) struct Steer {
+    /// A file or directory on a mount.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// The result as one JSON object, and no progress.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `forebay config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show every setting with its value, where it may be set, and what it means.
+    List {
+        /// The TOML file to take values from.
+        #[arg(long, value_name = "FILE", env = "FOREBAY_CONFIG")]
+        config: Option<PathBuf>,
+        /// The whole configuration as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads a write mode by the name it has in the configuration file.
+fn write_mode(text: &str) -> Result<WriteMode, String> {
+    use serde::Deserialize;
+    use serde::de::IntoDeserializer;
+    let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+    WriteMode::deserialize(text).map_err(|error| error.to_string())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it like endpoint=http://127.0.0.1:9000")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_typed() {
+        let up = |extra: &[&str]| {
+            Arguments::try_parse_from([&["forebay", "up", "/data", "/mnt"], extra].concat())
+                .map_err(|error| error.to_string())
+        };
+        let Command::Up(ok) = up(&["--cache-size", "64GiB", "--write-mode", "cache-through"]).unwrap().command else {
+            panic!("not `up`");
+        };
+        assert_eq!((ok.cache_size, ok.write_mode), (Some(ByteSize::gib(64)), Some(WriteMode::CacheThrough)));
+        let unit = up(&["--cache-size", "64GB"]).unwrap_err();
+        assert!(unit.contains("--cache-size") && unit.contains("write it like 512MiB"), "{unit}");
+        let mode = up(&["--write-mode", "fast"]).unwrap_err();
+        assert!(mode.contains("expected one of `through`, `cache-through`"), "{mode}");
+    }
+}

@@ -1,0 +1,121 @@
+//! `forebay fs`: what a person asks about the files of a mount.
+//!
+//! Listings come through the mount itself, with the state that Forebay shows as an extended attribute; what only
+//! the daemon can do goes over its admin socket.
+
+use super::{print, print_json};
+use crate::admin::{self, Request};
+use crate::args::{FsCommand, Steer};
+use crate::failure::{Failure, Outcome};
+use crate::progress::Meter;
+use serde::Serialize;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Where Forebay shows the state of a file.
+const STATE_XATTR: &str = "user.forebay.state";
+/// The longest state.
+const STATE_LEN_MAX: usize = 256;
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// What the mount or the daemon said.
+pub(crate) fn run(command: FsCommand) -> Outcome<()> {
+    match command {
+        FsCommand::Ls { path, json } => list(&path, json),
+        FsCommand::Stat { path, json } => {
+            let result = ask(&path, "stat", true, |path| Request::Stat { path })?;
+            show(&result, json)
+        }
+        FsCommand::Load(steer) => steer_files(&steer, "load", |path| Request::Load { path }),
+    }
+}
+
+fn steer_files(steer: &Steer, what: &'static str, request: impl FnOnce(Vec<u8>) -> Request) -> Outcome<()> {
+    let result = ask(&steer.path, what, steer.json, request)?;
+    show(&result, steer.json)
+}
+
+fn ask(
+    path: &Path,
+    what: &'static str,
+    quiet: bool,
+    request: impl FnOnce(Vec<u8>) -> Request,
+) -> Outcome<serde_json::Value> {
+    let target = admin::locate(path)?;
+    let mut meter = Meter::new(what, quiet);
+    let conversation = admin::connect(&target.socket, &request(target.path))?;
+    conversation.finish(|progress| meter.show(progress))
+}
+
+/// An object as `name value` rows for people, or as it is for scripts.
+fn show(result: &serde_json::Value, json: bool) -> Outcome<()> {
+    let Some(fields) = result.as_object().filter(|_| !json) else { return print_json(result) };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    let row = |(name, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::String(text) => format!("{name:<width$} {text}\n"),
+        other => format!("{name:<width$} {other}\n"),
+    };
+    print(&fields.iter().map(row).collect::<String>())
+}
+
+/// One file of a listing.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    kind: &'static str,
+    size: u64,
+    mode: String,
+    state: String,
+}
+
+fn list(path: &Path, json: bool) -> Outcome<()> {
+    let failed = |error: std::io::Error| Failure::new(format!("cannot list {}: {error}", path.display()));
+    let of = path.symlink_metadata().map_err(failed)?;
+    let mut listed = Vec::new();
+    if of.is_dir() {
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // A file that went away since it was listed is no failure of the listing.
+            if let Ok(found) = entry.metadata() {
+                listed.push(describe(&entry.path(), &found));
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+    } else {
+        listed.push(describe(path, &of));
+    }
+    if json {
+        return listed.iter().try_for_each(print_json);
+    }
+    let row = |f: &Listed| format!("{} {:>14} {:<8} {}\n", f.mode, f.size, f.state, f.name);
+    print(&listed.iter().map(row).collect::<String>())
+}
+
+fn describe(path: &Path, found: &std::fs::Metadata) -> Listed {
+    let kind = match found.file_type() {
+        kind if kind.is_dir() => "directory",
+        kind if kind.is_file() => "file",
+        kind if kind.is_symlink() => "symlink",
+        _ => "special",
+    };
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    Listed {
+        name: name.as_bytes().escape_ascii().to_string(),
+        kind,
+        size: found.size(),
+        mode: format!("{:06o}", found.mode()),
+        state: state_of(path),
+    }
+}
+
+/// `-` where there is none: a file system that is not ours, or a kind that has no state.
+fn state_of(path: &Path) -> String {
+    let mut value = vec![0; STATE_LEN_MAX];
+    match rustix::fs::lgetxattr(path, STATE_XATTR, &mut value) {
+        Ok(len) => String::from_utf8_lossy(&value[..len]).into_owned(),
+        Err(_) => "-".to_owned(),
+    }
+}

@@ -1,0 +1,246 @@
+//! The configuration: its schema, its defaults, and what a live change may touch.
+//!
+//! **Owns** every setting of the binary, typed and with its unit. One [`Config`] is made from the defaults,
+//! then a TOML file, then `FOREBAY_*` variables, then the command line ([`load`]); after that nothing else in
+//! the process reads a file or the environment for a setting.
+//!
+//! **Never does** anything with a setting: the parts take their own `...Config` structures, which
+//! `daemon` fills from here.
+//!
+//! **Why this shape:** the schema is plain data with `deny_unknown_fields`, so a misspelt key is an error
+//! and not a setting that silently does nothing. [`FIELDS`] lists each scalar once, with its meaning and
+//! whether it may change while the daemon runs; a test holds it equal to the schema.
+
+mod load;
+mod locate;
+
+pub(crate) use load::{ConfigError, load};
+
+use forebay_namespace::{Policy, PolicyChange};
+use forebay_types::{ByteSize, HumanDuration, NodeId, PageSize};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Every setting of a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// This machine.
+    pub(crate) node: Node,
+    /// What is written to standard error.
+    pub(crate) log: Log,
+    /// Where bytes are kept.
+    pub(crate) cache: Cache,
+    /// Where the kernel shows the tree.
+    pub(crate) fuse: Fuse,
+    /// What Prometheus reads.
+    pub(crate) metrics: Metrics,
+    /// The under file systems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<Mount>,
+}
+
+/// This machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    /// Its name in the cluster and in conflict files; the host's name if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<NodeId>,
+    /// The cores the shards may use; all permitted ones if empty.
+    pub(crate) cores: Vec<usize>,
+    /// The memory registered for I/O.
+    pub(crate) arena: ByteSize,
+    /// How long an orderly stop waits for files open for writing.
+    pub(crate) stop_grace: HumanDuration,
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// Which events: a level, or `target=level` pairs with commas.
+    pub(crate) filter: String,
+    /// How they look.
+    pub(crate) format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where bytes are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cache {
+    /// The directory of everything this node keeps; made from the under file system's name if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The most bytes of file content kept; four fifths of the free space if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<ByteSize>,
+    /// The unit of fetching and of checksums.
+    pub(crate) page_size: PageSize,
+}
+
+/// Where the kernel shows the tree.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fuse {
+    /// The directory to mount on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Mount options as `mount -o` takes them.
+    pub(crate) options: String,
+}
+
+/// What Prometheus reads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Metrics {
+    /// Where `GET /metrics` is answered; nowhere if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// An under file system and where it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mount {
+    /// `s3://bucket/prefix`, `file:///dir` or a plain path.
+    pub(crate) ufs: String,
+    /// The path in the tree.
+    #[serde(default = "root_path")]
+    pub(crate) at: String,
+    /// What applies to its files.
+    #[serde(default)]
+    pub(crate) policy: Policy,
+    /// What paths below it change of that, without slashes around; the longest match counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) prefixes: BTreeMap<String, PolicyChange>,
+    /// What the adapter of that under file system wants to know (endpoint, region, ...).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// The longest an orderly stop waits unless told otherwise.
+const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+/// The I/O memory of one node unless told otherwise: half of it for fetched bytes,
+/// half for requests.
+const ARENA_DEFAULT: ByteSize = ByteSize::mib(256);
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: None,
+            cores: Vec::new(),
+            arena: ARENA_DEFAULT,
+            stop_grace: HumanDuration(STOP_GRACE_DEFAULT),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Mount {
+    /// A mount of `ufs` at the root of the tree with every other choice left at its default.
+    pub(crate) fn at_root(ufs: String) -> Self {
+        Self {
+            ufs,
+            at: root_path(),
+            policy: Policy::default(),
+            prefixes: BTreeMap::new(),
+            options: BTreeMap::new(),
+        }
+    }
+}
+
+/// A scalar setting: where it stands in the file, and what it means.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    /// Its dotted path; the environment variable is `FOREBAY_` and the path in capitals with underscores.
+    pub(crate) path: &'static str,
+    /// One line for people.
+    pub(crate) meaning: &'static str,
+}
+
+/// Every scalar setting. Mounts are a list and have no place here.
+pub(crate) const FIELDS: &[Field] = &[
+    Field { path: "node.name", meaning: "name of this node; the host's name if absent" },
+    Field { path: "node.cores", meaning: "cores the shards may use, as a list; all if empty" },
+    Field { path: "node.arena", meaning: "memory registered for I/O" },
+    Field { path: "node.stop_grace", meaning: "how long a stop waits for files open for writing" },
+    Field { path: "log.filter", meaning: "which events are logged: a level or target=level pairs" },
+    Field { path: "log.format", meaning: "text or json" },
+    Field { path: "cache.dir", meaning: "directory of everything this node keeps" },
+    Field { path: "cache.size", meaning: "most bytes of content kept; 4/5 of the free space if absent" },
+    Field { path: "cache.page_size", meaning: "unit of fetching and of checksums, 64KiB to 16MiB" },
+    Field { path: "metrics.listen", meaning: "address and port of GET /metrics, like 127.0.0.1:9464; none if absent" },
+    Field { path: "fuse.dir", meaning: "directory to mount on" },
+    Field { path: "fuse.options", meaning: "mount options as mount -o takes them" },
+];
+
+impl Field {
+    /// The environment variable that sets it.
+    pub(crate) fn variable(&self) -> String {
+        format!("FOREBAY_{}", self.path.replace('.', "_").to_uppercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn scalars(prefix: &str, table: &toml::Table, into: &mut BTreeSet<String>) {
+        for (key, value) in table {
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(inner) => scalars(&path, inner, into),
+                _ if path == "mounts" => {}
+                _ => drop(into.insert(path)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_field_table_names_every_scalar_of_the_schema() {
+        let full = Config {
+            node: Node { name: Some(NodeId::new("n").unwrap()), ..Node::default() },
+            cache: Cache { dir: Some("/c".into()), size: Some(ByteSize::gib(1)), ..Cache::default() },
+            fuse: Fuse { dir: Some("/m".into()), ..Fuse::default() },
+            metrics: Metrics { listen: Some(([127, 0, 0, 1], 9464).into()) },
+            mounts: vec![Mount::at_root("/x".into())],
+            ..Config::default()
+        };
+        let mut in_schema = BTreeSet::new();
+        scalars("", &toml::Table::try_from(&full).unwrap(), &mut in_schema);
+        let in_table = FIELDS.iter().map(|f| f.path.to_owned()).collect();
+        assert_eq!(in_schema, in_table);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let config = Config { mounts: vec![Mount::at_root("/data".into())], ..Config::default() };
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+}

@@ -1,0 +1,155 @@
+//! The life of a daemon: what is started in which order, and how it stops.
+//!
+//! **Owns** the order. Everything that can refuse without leaving a trace is asked first (settings, host, mount
+//! point, under file system); then the cache directory is claimed; then the parts start from the bottom: shards,
+//! store, worker and client, name space, file system, mount. The mount is last, so nobody sees a tree that is not
+//! whole. A start that fails takes back what it made, in the opposite order.
+//!
+//! **Never does** any of the parts' work, and never unmounts lazily: a passthrough writer would write on into a
+//! file nobody waits for.
+//!
+//! **Why this shape:** two runtimes meet here and nowhere else. Shards carry files and requests; a small tokio
+//! runtime carries what talks to the world (under file systems, the admin socket, signals).
+
+use crate::admin;
+use crate::cachedir::CacheDir;
+use crate::failure::{Failure, Outcome};
+use crate::fdlimit;
+use crate::metrics::MetricsServer;
+use crate::parts::Parts;
+use crate::plan::Plan;
+use forebay_fuse::SessionEnd;
+use std::io::Write;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Threads for what talks to the world; file data does not pass through them except on its way from a store.
+const CONTROL_THREADS: usize = 2;
+/// How long the control runtime may take to drop its tasks at the end.
+const CONTROL_STOP: Duration = Duration::from_secs(2);
+/// The status of an exit forced by a second signal, as a shell counts SIGINT.
+const FORCED_EXIT: i32 = 130;
+
+/// Runs a daemon to its end.
+///
+/// # Errors
+/// It did not start, or it could not stop in order; what was acknowledged is safe in both cases.
+pub(crate) fn run(plan: &Plan) -> Outcome<()> {
+    fdlimit::raise_and_tell();
+    let control = control_runtime()?;
+    let outcome = control.block_on(start_and_serve(plan));
+    control.shutdown_timeout(CONTROL_STOP);
+    outcome
+}
+
+fn control_runtime() -> Outcome<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(CONTROL_THREADS).thread_name("control").enable_all();
+    builder.build().map_err(|error| {
+        Failure::new(format!("cannot start the control threads: {error}")).remedy("raise the limit on processes")
+    })
+}
+
+async fn start_and_serve(plan: &Plan) -> Outcome<()> {
+    let signals = Signals::listen()?;
+    let mut stores = Vec::new();
+    for mount in &plan.mounts {
+        let opened = forebay_ufs::open(&mount.source, &mount.options).await;
+        stores.push(opened.map_err(Failure::new)?);
+    }
+    let cache = CacheDir::claim(&plan.cache_dir, &plan.node, &plan.claim())?;
+    match Parts::start(plan, &cache, stores).await {
+        Ok(parts) => serve(plan, parts, signals).await,
+        Err(failure) => {
+            cache.abandon();
+            Err(failure)
+        }
+    }
+}
+
+async fn serve(plan: &Plan, parts: Parts, mut signals: Signals) -> Outcome<()> {
+    let doors = match Doors::open(plan, &parts).await {
+        Ok(doors) => doors,
+        Err(failure) => {
+            parts.stop(Duration::ZERO).await?;
+            return Err(failure);
+        }
+    };
+    say_ready(plan, &parts);
+    let end = tokio::select! {
+        end = parts.mount.ended() => Some(end),
+        name = signals.next() => {
+            tracing::info!(signal = name, grace = ?plan.stop_grace, "stopping");
+            None
+        }
+    };
+    tokio::spawn(async move {
+        let name = signals.next().await;
+        tracing::error!(signal = name, "told twice to stop: leaving at once; the next start settles what was open");
+        std::process::exit(FORCED_EXIT);
+    });
+    drop(doors);
+    parts.stop(plan.stop_grace).await?;
+    match end {
+        Some(SessionEnd::Broken(why)) => {
+            Err(Failure::new(format!("the connection to the kernel broke: {why}")).remedy("start it again"))
+        }
+        Some(SessionEnd::Unmounted) | None => Ok(()),
+    }
+}
+
+/// What a running daemon can be asked through, besides its mount.
+struct Doors {
+    _admin: admin::Server,
+    _metrics: Option<MetricsServer>,
+}
+
+impl Doors {
+    async fn open(plan: &Plan, parts: &Parts) -> Outcome<Self> {
+        let admin = admin::Server::start(parts.mount.dir(), parts.service(plan)).map_err(Failure::new)?;
+        let metrics = match plan.metrics {
+            Some(address) => Some(MetricsServer::start(address, parts.sources()).await.map_err(|error| {
+                Failure::new(format!("cannot serve metrics on {address}: {error}"))
+                    .remedy("set metrics.listen (FOREBAY_METRICS_LISTEN) to a free address and port")
+            })?),
+            None => None,
+        };
+        Ok(Self { _admin: admin, _metrics: metrics })
+    }
+}
+
+/// One line for whoever waits, and word to the service manager if there is one.
+fn say_ready(plan: &Plan, parts: &Parts) {
+    let how = if parts.passthrough { "passthrough" } else { "cached" };
+    let dir = parts.mount.dir().display();
+    let line = format!("ready {} on {dir} (cache {}, {how})\n", plan.source(), plan.cache_dir.display());
+    let mut out = std::io::stdout().lock();
+    // Whoever started us may have gone away; the mount serves all the same.
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads standard output");
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "no service manager was told");
+    }
+}
+
+/// What asks a daemon to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Outcome<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

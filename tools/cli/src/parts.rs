@@ -1,0 +1,247 @@
+//! The parts of a running node, put together from the bottom up and taken apart from the top down.
+//!
+//! **Owns** the handles of all parts and nothing else; [`crate::daemon`] owns the order of what comes before and
+//! after. A part that fails to start takes the ones below it down with it, in the order of their drops: the shards
+//! last, since everything above them still runs on them.
+
+use crate::admin;
+use crate::cachedir::CacheDir;
+use crate::failure::{Failure, Outcome};
+use crate::metrics;
+use crate::plan::{Plan, PlannedMount};
+use forebay_client::{Client, ClientConfig, ReadPolicy};
+use forebay_fuse::{FuseMount, MountSpec as FuseSpec, probe_passthrough};
+use forebay_meta::{LmdbOptions, LmdbStore};
+use forebay_namespace::{MountSpec, Namespace, NamespaceConfig, Recovery};
+use forebay_net::InProcess;
+use forebay_shard::{ShardHandle, Shards, ShardsConfig};
+use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
+use forebay_types::{ByteSize, MountId, UfsMeta};
+use forebay_ufs::Ufs;
+use forebay_vfs::{Vfs, VfsConfig};
+use forebay_worker::{UfsTable, Worker, WorkerConfig};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The share of the free space that a cache takes when nobody says how much.
+const FREE_SHARE: (u64, u64) = (4, 5);
+/// The share of the I/O memory that fetched bytes may take; the rest is for requests.
+const FETCH_SHARE: u64 = 2;
+/// How long the shards may take to end what they are doing.
+const SHARDS_STOP: Duration = Duration::from_secs(10);
+
+/// A node that serves its mount.
+pub(crate) struct Parts {
+    /// Where the kernel shows the tree.
+    pub(crate) mount: Arc<FuseMount>,
+    /// Whether the kernel reads cache files itself.
+    pub(crate) passthrough: bool,
+    vfs: Arc<Vfs>,
+    names: Arc<Namespace>,
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    store: Arc<Store>,
+    shards: Shards,
+}
+
+/// The folder of the cache that holds the tier.
+const TIER: &str = "store";
+/// The folder of the cache that holds the engine of the metadata, and the one of its log.
+const META: &str = "meta";
+const LOG: &str = "log";
+
+impl Parts {
+    /// Starts everything; when it returns, the mount can be used.
+    ///
+    /// # Errors
+    /// The first part that did not start; nothing is left running or mounted.
+    pub(crate) async fn start(plan: &Plan, cache: &CacheDir, stores: Vec<Arc<dyn Ufs>>) -> Outcome<Self> {
+        let shards = Shards::start(&shards_config(plan)).map_err(Failure::new)?;
+        let store = open_store(plan, cache)?;
+        let (worker, client, ufs) = data_path(plan, &store);
+        let mut stores = stores.into_iter();
+        ufs.insert(MountId::ROOT, stores.next().expect("a plan has a mount at the root"));
+        let (names, recovery) = open_names(plan, cache, &worker)?;
+        settle_mounts(plan, &names, &ufs, stores).await?;
+        set_read_policies(&names, &client);
+        let passthrough = may_pass_through(&cache.folder(TIER));
+        let config = VfsConfig { passthrough, ..VfsConfig::default() };
+        let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
+        recover(&shards, &vfs, recovery).await?;
+        let mount = mount(plan, &vfs, &shards)?;
+        Ok(Self { passthrough: passthrough && mount.has_passthrough(), mount, vfs, names, worker, client, store, shards })
+    }
+
+    /// What the admin socket needs to answer.
+    pub(crate) fn service(&self, plan: &Plan) -> admin::Service {
+        admin::Service {
+            mount: Arc::clone(&self.mount),
+            vfs: Arc::clone(&self.vfs),
+            names: Arc::clone(&self.names),
+            client: Arc::clone(&self.client),
+            store: Arc::clone(&self.store),
+            shard: self.first_shard(),
+            node: plan.node.clone(),
+            source: plan.source().to_owned(),
+        }
+    }
+
+    /// Where the metrics page takes its numbers from.
+    pub(crate) fn sources(&self) -> metrics::Sources {
+        metrics::Sources {
+            mount: Arc::clone(&self.mount),
+            vfs: Arc::clone(&self.vfs),
+            worker: Arc::clone(&self.worker),
+            store: Arc::clone(&self.store),
+            shards: self.shards.handles().to_vec(),
+        }
+    }
+
+    fn first_shard(&self) -> ShardHandle {
+        self.shards.handles()[0].clone()
+    }
+
+    /// Stops in order: the mount, the metadata, the store, the shards. Files open for writing get `grace` to be
+    /// closed; what is not closed by then keeps the mount, and the stop fails with the names of those who hold it.
+    ///
+    /// # Errors
+    /// Who is in the way, or what could not be made durable. Nothing acknowledged is lost: the next start does what
+    /// this stop could not.
+    pub(crate) async fn stop(self, grace: Duration) -> Outcome<()> {
+        let mount = Arc::clone(&self.mount);
+        let unmounted = blocking(move || mount.unmount(grace).map_err(Failure::new)).await;
+        let names = Arc::clone(&self.names);
+        let flushed = blocking(move || names.flush().map_err(Failure::new)).await;
+        if unmounted.is_err() {
+            // The kernel still has files of the tier open: no mark of a clean end.
+            return unmounted.and(flushed);
+        }
+        let store = Arc::clone(&self.store);
+        let closed = blocking(move || store.close().map_err(Failure::new)).await;
+        let Self { mount, vfs, names, worker, client, store, shards, .. } = self;
+        drop((mount, vfs, client, worker, names, store));
+        blocking(move || {
+            let report = shards.stop(SHARDS_STOP);
+            tracing::debug!(?report, "the shards have stopped");
+            Ok(())
+        })
+        .await?;
+        flushed.and(closed)
+    }
+}
+
+/// Runs what blocks beside the control threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Failure::new(format!("a step of the stop panicked: {error}"))),
+    }
+}
+
+fn shards_config(plan: &Plan) -> ShardsConfig {
+    ShardsConfig { cores: plan.cores.clone(), arena: plan.arena, ..ShardsConfig::default() }
+}
+
+fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<Arc<Store>> {
+    let quota = plan.cache_size.map_or_else(|| default_quota(&plan.cache_dir), Ok)?;
+    let tier = TierConfig { name: "cache".to_owned(), dir: cache.folder(TIER), quota, kind: TierKind::Nvme };
+    let config = StoreConfig { page_size: plan.page_size, ..StoreConfig::new(plan.node.clone(), vec![tier]) };
+    let (store, report) = Store::open(config).map_err(Failure::new)?;
+    tracing::info!(%quota, clean = report.clean, authored = report.authored, "the store is open");
+    Ok(store)
+}
+
+/// Four fifths of what is free, what the cache itself takes already counted as free.
+fn default_quota(dir: &Path) -> Outcome<ByteSize> {
+    let found = rustix::fs::statvfs(dir)
+        .map_err(|error| Failure::new(format!("cannot see the free space of {}: {error}", dir.display())))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    Ok(ByteSize::bytes(free / FREE_SHARE.1 * FREE_SHARE.0))
+}
+
+fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsTable) {
+    let ufs = UfsTable::default();
+    let fetch_memory = ByteSize::bytes(plan.arena.as_u64() / FETCH_SHARE);
+    let config = WorkerConfig { fetch_memory, ..WorkerConfig::default() };
+    let worker = Worker::new(config, Arc::clone(store), ufs.clone(), tokio::runtime::Handle::current());
+    let client = Client::new(ClientConfig::default(), Arc::new(InProcess::new(Arc::clone(&worker))));
+    (worker, client, ufs)
+}
+
+fn open_names(plan: &Plan, cache: &CacheDir, worker: &Arc<Worker>) -> Outcome<(Arc<Namespace>, Recovery)> {
+    let engine = LmdbStore::open(&cache.folder(META), &LmdbOptions::default()).map_err(Failure::new)?;
+    let config = NamespaceConfig::new(cache.folder(LOG), plan.node.clone(), spec_of(&plan.mounts[0]));
+    let ufs: Arc<dyn UfsMeta> = Arc::clone(worker) as _;
+    let (names, recovery) = Namespace::open(config, Arc::new(engine), ufs).map_err(Failure::new)?;
+    let (orphans, write_open) = (recovery.orphans.len(), recovery.write_open.len());
+    tracing::info!(replayed = recovery.replayed, orphans, write_open, "the name space is open");
+    Ok((names, recovery))
+}
+
+fn spec_of(planned: &PlannedMount) -> MountSpec {
+    let settings = &planned.settings;
+    MountSpec {
+        policy: settings.policy.clone(),
+        prefixes: settings.prefixes.clone(),
+        ..MountSpec::new(settings.at.clone(), planned.source.clone())
+    }
+}
+
+/// Brings the mounts below the root to what the settings say: those that are gone from there go, new ones come.
+async fn settle_mounts(
+    plan: &Plan,
+    names: &Namespace,
+    ufs: &UfsTable,
+    stores: impl Iterator<Item = Arc<dyn Ufs>>,
+) -> Outcome<()> {
+    let wanted = &plan.mounts[1..];
+    for known in names.mounts().into_iter().filter(|known| known.id != MountId::ROOT) {
+        let same = |m: &&PlannedMount| m.settings.at == known.spec.path && m.source == known.spec.source;
+        if !wanted.iter().any(|m| same(&m)) {
+            let removed = names.remove_mount(known.id).await;
+            removed.map_err(|error| Failure::new(error.during(format!("take away the mount at {}", known.spec.path))))?;
+        }
+    }
+    for (planned, store) in wanted.iter().zip(stores) {
+        let spec = spec_of(planned);
+        let known = names.mounts().into_iter().find(|known| known.spec.path == spec.path);
+        let settled = match known {
+            Some(known) => names.set_policies(known.id, spec).await.map(|()| known.id),
+            None => names.add_mount(spec).await,
+        };
+        let at = &planned.settings.at;
+        ufs.insert(settled.map_err(|error| Failure::new(error.during(format!("mount at {at}"))))?, store);
+    }
+    Ok(())
+}
+
+fn set_read_policies(names: &Namespace, client: &Client) {
+    for mount in names.mounts() {
+        let policy = &mount.spec.policy;
+        client.set_read_policy(mount.id, ReadPolicy { mode: policy.read_mode, admission: policy.admission });
+    }
+}
+
+/// Tries the real thing, and says once why not.
+fn may_pass_through(tier: &Path) -> bool {
+    match probe_passthrough(tier) {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::warn!(%reason, "files are served through the daemon, not by the kernel itself");
+            false
+        }
+    }
+}
+
+/// Settles what the last daemon left, before anybody can see it.
+async fn recover(shards: &Shards, vfs: &Arc<Vfs>, recovery: Recovery) -> Outcome<()> {
+    let vfs = Arc::clone(vfs);
+    let recovered = shards.handles()[0].call(move || async move { vfs.recover(recovery).await }).await;
+    recovered.map_err(Failure::new)?.map_err(|error| Failure::new(error.during("settle what the last daemon left")))
+}
+
+fn mount(plan: &Plan, vfs: &Arc<Vfs>, shards: &Shards) -> Outcome<Arc<FuseMount>> {
+    let spec = FuseSpec { source: plan.source().to_owned(), dir: plan.dir.clone(), options: plan.fuse.clone() };
+    FuseMount::start(Arc::clone(vfs), shards.handles(), &spec).map(Arc::new).map_err(Failure::new)
+}

@@ -1,0 +1,262 @@
+//! From settings to a plan: every value checked and typed as far as that goes without making anything.
+//!
+//! A [`Plan`] is what a daemon is started from. Whatever is wrong with a path, an option or a name is found here,
+//! while a refusal still leaves no trace.
+
+use crate::args::UpArguments;
+use crate::cachedir;
+use crate::config::{self, Config, Mount};
+use crate::failure::{Failure, Outcome};
+use crate::mountinfo;
+use forebay_fuse::MountOptions;
+use forebay_types::{ByteSize, NodeId, PageSize};
+use forebay_ufs::UfsOptions;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything a daemon needs to know, checked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Who this node is.
+    pub(crate) node: NodeId,
+    /// Where everything is kept.
+    pub(crate) cache_dir: PathBuf,
+    /// The most content to keep; none: four fifths of what is free.
+    pub(crate) cache_size: Option<ByteSize>,
+    /// The page size of new extents.
+    pub(crate) page_size: PageSize,
+    /// The under file systems, the one at the root first.
+    pub(crate) mounts: Vec<PlannedMount>,
+    /// Where the kernel shows the tree.
+    pub(crate) dir: PathBuf,
+    /// How.
+    pub(crate) fuse: MountOptions,
+    /// The cores of the shards; all if empty.
+    pub(crate) cores: Vec<usize>,
+    /// The I/O memory.
+    pub(crate) arena: ByteSize,
+    /// Where the metrics are served, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// How long a stop waits for writers.
+    pub(crate) stop_grace: Duration,
+}
+
+/// An under file system to mount.
+#[derive(Debug)]
+pub(crate) struct PlannedMount {
+    /// As the user named it.
+    pub(crate) named: String,
+    /// As it is opened: one text for one store.
+    pub(crate) source: String,
+    /// How it is opened.
+    pub(crate) options: UfsOptions,
+    /// Where it stands and what applies to it.
+    pub(crate) settings: Mount,
+}
+
+impl Plan {
+    /// Checks the settings of a daemon.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way, with its remedy.
+    pub(crate) fn check(config: &Config) -> Outcome<Self> {
+        let mut mounts = config.mounts.iter().map(planned).collect::<Outcome<Vec<_>>>()?;
+        mounts.sort_by(|a, b| a.settings.at.cmp(&b.settings.at));
+        let root = mounts.first().filter(|mount| mount.settings.at == "/").ok_or_else(|| {
+            Failure::new("no under file system is mounted at /").remedy("add a [[mounts]] table with at = \"/\"")
+        })?;
+        let cache_dir = match &config.cache.dir {
+            Some(dir) => absolute(dir)?,
+            None => cachedir::default_dir(&root.source)?,
+        };
+        let dir = config.fuse.dir.as_deref().ok_or_else(|| {
+            Failure::new("there is no directory to mount on").remedy("set fuse.dir (FOREBAY_FUSE_DIR)")
+        })?;
+        let apart = mounts.iter().filter(|mount| mount.source.starts_with('/'));
+        let mut apart: Vec<_> = apart.map(|m| ("under file system", Path::new(&m.source))).collect();
+        apart.push(("cache directory", &cache_dir));
+        let dir = mount_point(dir, &apart)?;
+        refuse_overlap(("cache directory", &cache_dir), &apart[..apart.len() - 1])?;
+        Ok(Self {
+            node: node_name(config)?,
+            cache_size: config.cache.size,
+            page_size: config.cache.page_size,
+            dir,
+            fuse: MountOptions::parse(&config.fuse.options).map_err(Failure::new)?,
+            cores: config.node.cores.clone(),
+            arena: config.node.arena,
+            metrics: config.metrics.listen,
+            stop_grace: config.node.stop_grace.0,
+            cache_dir,
+            mounts,
+        })
+    }
+
+    /// What the mount table shows as the source: the under file system at the root, as the user named it.
+    pub(crate) fn source(&self) -> &str {
+        &self.mounts[0].named
+    }
+
+    /// Whose the cache is: the under file system at the root.
+    pub(crate) fn claim(&self) -> &str {
+        &self.mounts[0].source
+    }
+}
+
+fn planned(mount: &Mount) -> Outcome<PlannedMount> {
+    let options =
+        UfsOptions { read_only: mount.policy.read_only, store: mount.options.clone(), ..UfsOptions::default() };
+    let source = plain_or_url(&mount.ufs)?;
+    Ok(PlannedMount { named: mount.ufs.clone(), source, options, settings: mount.clone() })
+}
+
+/// Absolute and free of links as far as it exists, so that overlaps are seen.
+fn absolute(path: &Path) -> Outcome<PathBuf> {
+    let plain = std::path::absolute(path)
+        .map_err(|error| Failure::new(format!("cannot resolve {}: {error}", path.display())))?;
+    let there = plain.ancestors().find_map(|dir| std::fs::canonicalize(dir).ok().map(|real| (dir, real)));
+    let Some((dir, real)) = there else { return Ok(plain) };
+    let rest = plain.strip_prefix(dir).expect("an ancestor is a prefix");
+    Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
+}
+
+/// The settings of `forebay up`: file and environment, with the command line over them.
+///
+/// # Errors
+/// A fault of the configuration, or an `up` whose file brings mounts of its own.
+pub(crate) fn of_up(arguments: UpArguments) -> Outcome<Config> {
+    let mut config = config::load(arguments.config.as_deref(), std::env::vars())?;
+    if !config.mounts.is_empty() {
+        return Err(Failure::new("`forebay up` mounts one under file system, and the file names its own")
+            .remedy("take [[mounts]] out of the file, or run `forebay node --config FILE`"));
+    }
+    let mut mount = Mount::at_root(arguments.ufs);
+    mount.policy.write_mode = arguments.write_mode.unwrap_or_default();
+    mount.options = arguments.ufs_options.into_iter().collect();
+    config.mounts.push(mount);
+    config.fuse.dir = Some(arguments.dir);
+    if !arguments.options.is_empty() {
+        config.fuse.options = arguments.options.join(",");
+    }
+    config.cache.dir = arguments.cache.or(config.cache.dir);
+    config.cache.size = arguments.cache_size.or(config.cache.size);
+    config.log.filter = arguments.log.unwrap_or(config.log.filter);
+    config.log.format = arguments.log_format.unwrap_or(config.log.format);
+    Ok(config)
+}
+
+/// A URL stays as it is; a plain path becomes absolute and free of links, so that one directory has one name.
+fn plain_or_url(ufs: &str) -> Outcome<String> {
+    let path = match ufs.split_once("://") {
+        Some(("file", path)) => path,
+        Some(_) => return Ok(ufs.trim_end_matches('/').to_owned()),
+        None => ufs,
+    };
+    let real = std::fs::canonicalize(path).map_err(|error| {
+        Failure::new(format!("cannot reach the under file system {ufs}: {error}"))
+            .remedy("give an existing directory, or a URL like s3://bucket/prefix")
+    })?;
+    if !real.is_dir() {
+        return Err(Failure::new(format!("the under file system {ufs} is not a directory"))
+            .remedy("give a directory, or a URL like s3://bucket/prefix"));
+    }
+    real.into_os_string().into_string().map_err(|name| {
+        Failure::new(format!("the path {} is not UTF-8", name.display())).remedy("reach it by a link with a plain name")
+    })
+}
+
+/// This machine's name: as configured, else made from the host's name.
+pub(crate) fn node_name(config: &Config) -> Outcome<NodeId> {
+    if let Some(name) = &config.node.name {
+        return Ok(name.clone());
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let label = host.split('.').next().unwrap_or_default();
+    let plain: String = label.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-').collect();
+    NodeId::new(plain.chars().take(NodeId::LEN_MAX).collect::<String>()).map_err(|_| {
+        Failure::new(format!("the host's name {host:?} is no node name")).remedy("set node.name (FOREBAY_NODE_NAME)")
+    })
+}
+
+/// The mount point, checked: an existing directory on which nothing is mounted yet, apart from the under file
+/// system and from the cache, since a mount that serves itself would wait for itself.
+///
+/// # Errors
+/// What stands in the way, with its remedy.
+pub(crate) fn mount_point(dir: &Path, others: &[(&str, &Path)]) -> Outcome<PathBuf> {
+    refuse_dead_mount(dir)?;
+    let real = std::fs::canonicalize(dir).map_err(|error| {
+        Failure::new(format!("cannot mount on {}: {error}", dir.display()))
+            .remedy(format!("make the directory first: mkdir -p {}", dir.display()))
+    })?;
+    if !real.is_dir() {
+        return Err(Failure::new(format!("cannot mount on {}: it is not a directory", real.display()))
+            .remedy("give a directory"));
+    }
+    let mounted = mountinfo::mounted_on(&real);
+    if let Some(there) = mounted.map_err(|e| Failure::new(format!("cannot read the table of mounts: {e}")))? {
+        let what = format!("{} ({}) is mounted there already", there.source, there.kind);
+        return Err(Failure::new(format!("the mount point {} is in use: {what}", real.display()))
+            .remedy(format!("unmount it first: umount {}, or choose another directory", real.display())));
+    }
+    refuse_overlap(("mount point", &real), others)?;
+    Ok(real)
+}
+
+fn refuse_overlap((what, dir): (&str, &Path), others: &[(&str, &Path)]) -> Outcome<()> {
+    let overlap = others.iter().find(|(_, other)| dir.starts_with(other) || other.starts_with(dir));
+    let Some((other_what, other)) = overlap else { return Ok(()) };
+    let cause = format!("the {what} {} and the {other_what} {} overlap", dir.display(), other.display());
+    Err(Failure::new(cause).remedy("choose directories of which none lies within another"))
+}
+
+/// A mount whose daemon died answers every call with ENOTCONN.
+fn refuse_dead_mount(dir: &Path) -> Outcome<()> {
+    match rustix::fs::stat(dir) {
+        Err(rustix::io::Errno::NOTCONN) => {
+            let cause = format!("the mount point {} is in use by a mount whose daemon is gone", dir.display());
+            Err(Failure::new(cause).remedy(format!("take it away first: umount {}", dir.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_directory_has_one_name() {
+        let base = tempfile::tempdir().unwrap();
+        let real = base.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("d")).unwrap();
+        std::os::unix::fs::symlink("d", real.join("link")).unwrap();
+        let wanted = real.join("d").display().to_string();
+        for alias in [format!("{}/d/", real.display()), format!("file://{}/link", real.display())] {
+            assert_eq!(plain_or_url(&alias).unwrap(), wanted);
+        }
+        assert_eq!(plain_or_url("s3://bucket/prefix/").unwrap(), "s3://bucket/prefix");
+        assert!(plain_or_url("/no/such").unwrap_err().to_string().contains("cannot reach"));
+    }
+
+    #[test]
+    fn a_mount_point_that_cannot_serve_is_refused_with_a_remedy() {
+        let base = tempfile::tempdir().unwrap();
+        let real = base.path().canonicalize().unwrap();
+        let refusal = |dir: &Path, other: &Path| mount_point(dir, &[("cache", other)]).unwrap_err().to_string();
+        let nowhere = Path::new("/nonexistent");
+        assert!(refusal(&real.join("missing"), nowhere).contains("mkdir -p"));
+        assert!(refusal(Path::new("/proc"), nowhere).contains("is in use: proc (proc) is mounted there"));
+        assert!(refusal(&real, &real.join("inside")).contains("overlap"));
+        assert_eq!(mount_point(&real, &[("cache", nowhere)]).unwrap(), real);
+    }
+
+    #[test]
+    fn the_host_gives_the_node_its_name() {
+        let mut config = Config::default();
+        assert!(!node_name(&config).unwrap().as_str().is_empty());
+        config.node.name = Some(NodeId::new("gpu-1").unwrap());
+        assert_eq!(node_name(&config).unwrap().as_str(), "gpu-1");
+    }
+}

@@ -1,0 +1,10 @@
+//! The real binary on real directories, used through the real mount. Needs root and /dev/fuse.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bad_input;
+mod commands;
+mod posix;
+mod restart;
+mod support;
+mod up;

@@ -1,0 +1,227 @@
+//! The ground the tests stand on: fresh directories, and the real binary mounting one on the other.
+//!
+//! A test that panics leaves nothing behind: dropping a [`Daemon`] kills it and takes its mount away.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The longest a daemon may take to serve: prefaulting its arena on a busy machine is most of it.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The longest an orderly stop may take.
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A place for one test: an under file system, a mount point and a cache, all empty.
+pub struct Ground {
+    dir: tempfile::TempDir,
+}
+
+impl Ground {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("forebay-e2e.").tempdir().unwrap();
+        let ground = Self { dir };
+        for part in [ground.ufs(), ground.mnt()] {
+            std::fs::create_dir(part).unwrap();
+        }
+        ground
+    }
+
+    pub fn ufs(&self) -> PathBuf {
+        self.dir.path().join("ufs")
+    }
+
+    pub fn mnt(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Mounts with the flags that every test wants and those of its own.
+    pub fn up(&self, extra: &[&str]) -> Daemon {
+        let (mut child, said) = self.start(extra);
+        let ready = match said.recv_timeout(READY_WITHIN) {
+            Ok(line) if line.starts_with("ready") => line,
+            other => {
+                child.kill().ok();
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                panic!("no line beginning `ready` within {READY_WITHIN:?}: {other:?}\n{log}");
+            }
+        };
+        let daemon = Daemon { child, mnt: self.mnt(), log: self.log(), ready };
+        assert_eq!(kind_of_mount(&daemon.mnt), "fuse.forebay");
+        daemon
+    }
+
+    fn log(&self) -> PathBuf {
+        self.file("log")
+    }
+
+    fn start(&self, extra: &[&str]) -> (Child, mpsc::Receiver<String>) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+        let mut command = forebay([OsStr::new("up"), self.ufs().as_ref(), self.mnt().as_ref()]);
+        command.arg("--cache").arg(self.cache()).args(["--cache-size", "1GiB"]).args(extra);
+        command.env("FOREBAY_NODE_ARENA", "64MiB");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let out = child.stdout.take().unwrap();
+        let (says, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if says.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        (child, said)
+    }
+
+    /// Runs `forebay up` where it must not come up, and returns how it ended.
+    pub fn up_fails(&self, extra: &[&str]) -> Output {
+        let mut command = forebay([OsStr::new("up"), self.ufs().as_ref(), self.mnt().as_ref()]);
+        command.arg("--cache").arg(self.cache()).args(extra);
+        finish(command, READY_WITHIN)
+    }
+}
+
+/// The binary under test, with nothing of our own environment that could be a setting.
+pub fn forebay(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FOREBAY_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end, which must come within the time given.
+pub fn finish(mut command: Command, within: Duration) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let drain = |pipe: Option<Box<dyn Read + Send>>| {
+        let mut pipe = pipe.unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).ok();
+            bytes
+        })
+    };
+    let out = drain(child.stdout.take().map(|p| Box::new(p) as _));
+    let err = drain(child.stderr.take().map(|p| Box::new(p) as _));
+    let status = wait(&mut child, within).unwrap_or_else(|| {
+        child.kill().ok();
+        panic!("{command:?} did not end within {within:?}")
+    });
+    Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
+fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + within;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return Some(status),
+            None if Instant::now() > deadline => return None,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// The type of the file system that `path` is on.
+pub fn kind_of_mount(path: &Path) -> String {
+    let output = Command::new("findmnt").args(["-nT"]).arg(path).args(["-o", "FSTYPE"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A daemon that serves a mount.
+pub struct Daemon {
+    child: Child,
+    mnt: PathBuf,
+    log: PathBuf,
+    /// The line it said when it was ready.
+    pub ready: String,
+}
+
+impl Daemon {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// How it ended, if it ended within the time given.
+    pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        wait(&mut self.child, within)
+    }
+
+    /// Stops it as an operator would; it must unmount and end well.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.ended(STOPPED_WITHIN);
+        let log = self.log();
+        let status = status.unwrap_or_else(|| panic!("SIGTERM did not stop it within {STOPPED_WITHIN:?}\n{log}"));
+        assert!(status.success(), "it ended with {status}\n{log}");
+        assert_ne!(kind_of_mount(&self.mnt), "fuse.forebay", "it ended and left its mount\n{log}");
+    }
+
+    /// Kills it without warning, as a crash would. The dead mount stays.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        take_mount_away(&self.mnt);
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        take_mount_away(&self.mnt());
+    }
+}
+
+/// Lazily, because a test that failed may have left files open.
+fn take_mount_away(mnt: &Path) {
+    Command::new("umount").args(["-q", "-l"]).arg(mnt).stderr(Stdio::null()).status().ok();
+}
+
+/// Bytes that no two positions share, so that a page in the wrong place is noticed.
+pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Asks again until it is so, or the time is up.
+pub fn eventually(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
