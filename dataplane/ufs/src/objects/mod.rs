@@ -20,6 +20,8 @@
 mod client;
 mod dom;
 mod fault;
+#[cfg(feature = "gcs")]
+pub(crate) mod gcs;
 mod keys;
 mod list;
 mod meta;

@@ -31,6 +31,24 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// Takes out the address of the store, without a slash at its end.
+    pub(crate) fn endpoint(&mut self) -> Result<Option<String>, OpenError> {
+        self.text("endpoint").map(|text| self.check_endpoint(&text)).transpose()
+    }
+
+    /// Checks the address of a store, wherever it comes from.
+    pub(crate) fn check_endpoint(&self, text: &str) -> Result<String, OpenError> {
+        let invalid = |why: &str| self.invalid("endpoint", format!("{why}; write it like https://host:9000"));
+        let parsed = url::Url::parse(text).map_err(|_| invalid("it is not a URL"))?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+            return Err(invalid("it is no HTTP address"));
+        }
+        if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
+            return Err(invalid("it must hold no credentials and no query"));
+        }
+        Ok(text.trim_end_matches('/').to_owned())
+    }
+
     /// Checks that every option given was asked for.
     pub(crate) fn finish(self) -> Result<(), OpenError> {
         let Some(option) = self.left.keys().next() else { return Ok(()) };

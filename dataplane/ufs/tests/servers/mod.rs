@@ -1,8 +1,10 @@
 //! Starts the storage servers that tests of adapters run against, on ports of their own.
 //!
 //! The servers are looked for on the PATH and where `ci/servers` puts them; nothing is installed here.
+
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+pub(crate) mod gcs;
 pub(crate) mod wire;
 
 use std::env;

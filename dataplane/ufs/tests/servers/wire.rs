@@ -91,12 +91,12 @@ impl Wire {
     }
 }
 
-fn head_len(message: &[u8]) -> Option<usize> {
+pub(super) fn head_len(message: &[u8]) -> Option<usize> {
     message.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
 /// Reads a request whole, and asks the server to end the connection after its answer.
-fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_request(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut request = Vec::new();
     let mut chunk = [0; 64 << 10];
     let head = loop {

@@ -77,11 +77,12 @@ impl Config {
             .text("region")
             .or_else(|| env(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
             .or_else(|| profile.get("region"));
-        let endpoint = settings
-            .text("endpoint")
-            .or_else(|| env(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]))
-            .or_else(|| profile.get("endpoint_url"));
-        let endpoint = endpoint.map(|text| check_endpoint(&settings, &text)).transpose()?;
+        let elsewhere =
+            env(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]).or_else(|| profile.get("endpoint_url"));
+        let endpoint = match settings.endpoint()? {
+            Some(endpoint) => Some(endpoint),
+            None => elsewhere.map(|text| settings.check_endpoint(&text)).transpose()?,
+        };
         let credentials = credentials(&mut settings, &profile, environment)?;
         // A bucket with a dot in its name has no certificate under the store's own name.
         let virtual_hosted =
@@ -118,18 +119,6 @@ impl Config {
     pub(super) fn plain_http(&self) -> bool {
         self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
     }
-}
-
-fn check_endpoint(settings: &Settings<'_>, text: &str) -> Result<String, OpenError> {
-    let invalid = |why: &str| settings.invalid("endpoint", format!("{why}; write it like https://host:9000"));
-    let parsed = url::Url::parse(text).map_err(|_| invalid("it is not a URL"))?;
-    if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
-        return Err(invalid("it is no HTTP address"));
-    }
-    if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
-        return Err(invalid("it must hold no credentials and no query"));
-    }
-    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn credentials(
