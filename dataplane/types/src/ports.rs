@@ -206,6 +206,11 @@ pub trait PersistLog: Send + Sync + 'static {
     /// The next task that is due; waits until there is one. Tasks that could cross are never out together.
     fn next(&self) -> BoxFuture<'_, PersistTask>;
 
+    /// Space is short: what waits for its delay is due now. Says whether there is anything to carry.
+    fn hurry(&self) -> bool {
+        false
+    }
+
     /// Records what came of a task, in one transaction that checks its generation.
     fn finish<'a>(
         &'a self,

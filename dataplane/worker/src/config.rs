@@ -16,6 +16,8 @@ pub struct WorkerConfig {
     pub get_within: Duration,
     /// How long a fetch waits for memory and for its turn.
     pub turn_within: Duration,
+    /// How long a writer on a full tier waits for dirty bytes to be carried away.
+    pub drain_within: Duration,
     /// How long a stat, or a page of a listing, may take.
     pub meta_within: Duration,
 }
@@ -35,6 +37,7 @@ impl Default for WorkerConfig {
             gets: 32,
             get_within: Duration::from_secs(60),
             turn_within: Duration::from_secs(30),
+            drain_within: Duration::from_secs(60),
             meta_within: Duration::from_secs(30),
         }
     }

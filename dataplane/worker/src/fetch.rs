@@ -132,7 +132,10 @@ impl Fetcher {
             let read = tokio::time::timeout(within, read).await;
             (read, frame)
         });
-        let (read, mut frame) = request.await.map_err(|e| FsError::new(FsErrorKind::Io, e))?;
+        let (read, mut frame) = request.await.map_err(|error| {
+            let kind = if error.is_cancelled() { FsErrorKind::ShuttingDown } else { FsErrorKind::Io };
+            FsError::new(kind, error)
+        })?;
         let result = match read {
             Ok(Ok(n)) if n == wanted => Ok(n),
             Ok(Ok(n)) => Err(FsError::new(FsErrorKind::Stale, format!("it ends {} bytes early", wanted - n))),
@@ -161,9 +164,9 @@ impl Fetcher {
             return Ok(Landed::Body(body));
         };
         match extent.fill(target.page_size.page_of(start), frame).await {
-            // What was written meanwhile stands in the extent only.
-            Ok(_) if target.is_written_here() => Ok(Landed::InExtent),
-            Ok(frame) => Ok(Landed::Body(Arc::new(Body::new(frame, start, room)))),
+            // The waiters read it there: a body that each of them held until his other pages came would keep
+            // the memory that those pages wait for.
+            Ok(_) => Ok(Landed::InExtent),
             Err((error, frame)) => {
                 add(&self.counters.fetched_uncached, 1);
                 tracing::debug!(extent = %extent.id(), %error, "fetched bytes are served without being kept");

@@ -27,6 +27,7 @@ mod meta;
 mod persist;
 mod place;
 mod plan;
+mod pressure;
 mod ranges;
 mod read;
 mod serve;
@@ -55,6 +56,7 @@ pub struct Worker {
     control: Handle,
     fetch: Arc<fetch::Fetcher>,
     admit: admit::Admit,
+    pressure: pressure::Pressure,
     sessions: Arc<sessions::Sessions>,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
@@ -73,6 +75,7 @@ impl Worker {
             control,
             fetch,
             admit: admit::Admit::default(),
+            pressure: pressure::Pressure::default(),
             sessions: Arc::default(),
             verifying: Arc::default(),
             counters,

@@ -68,10 +68,14 @@ impl Worker {
         policy: ReadPolicy,
     ) -> FsResult<Frame> {
         let keep = self.admitted(at, |admit, content| admit.may_keep(policy, content, range.start));
-        for _ in 0..ATTEMPTS {
-            let Some(target) = self.target(at, keep).await? else {
+        for attempt in 1..=ATTEMPTS {
+            let Some(mut target) = self.target(at, keep).await? else {
                 return self.read_without_origin(at, range).await;
             };
+            if attempt == ATTEMPTS && !target.is_written_here() {
+                // The tier loses its pages as fast as it gets them: past it, then.
+                target.extent = None;
+            }
             let bodies = self.bring(&target, &range).await?;
             if let Some(frame) = assemble(&target, &range, &bodies).await? {
                 return Ok(frame);

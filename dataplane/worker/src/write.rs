@@ -27,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 impl Worker {
     /// An empty extent for a new file.
     pub(crate) async fn create(&self) -> FsResult<ExtentId> {
+        self.room_to_write(self.store.config().page_size.bytes()).await?;
         let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
         self.sessions.begin(extent.id(), Session::new(extent.hold(Hold::Dirty)?, Vec::new(), None));
         Ok(extent.id())
@@ -34,6 +35,7 @@ impl Worker {
 
     /// Gives a file a writable extent. When this returns, its bytes are found by the extent's id only.
     pub(crate) async fn begin_write(&self, at: &ContentLocation) -> FsResult<ExtentId> {
+        self.room_to_write(self.store.config().page_size.bytes()).await?;
         for _ in 0..ATTEMPTS {
             match self.try_begin_write(at).await {
                 // It is being moved or evicted in this moment; it, or what takes its place, is ours the next.
@@ -116,6 +118,7 @@ impl Worker {
             return Ok(0);
         }
         self.bring_edges(at, &extent, offset..end).await?;
+        self.room_to_write(len).await?;
         extent.write(frame, offset).await?;
         self.note_change(extent.id());
         add(&self.counters.written_bytes, len);

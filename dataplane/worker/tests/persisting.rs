@@ -6,8 +6,9 @@ mod common;
 
 use common::{MIB, MOUNT, Node, PAGE, Rules, Setup, node, pattern};
 use forebay_types::{
-    BoxFuture, ByteSize, ContentKey, ContentLocation, FileKind, FsResult, Generation, Ino, NodeId,
-    PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, TimeSpec, UfsAttr, UfsKey, UfsVersion,
+    BoxFuture, ByteSize, ContentKey, ContentLocation, FileKind, FsErrorKind, FsResult, Generation, Ino,
+    NodeId, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, TimeSpec, UfsAttr, UfsKey,
+    UfsVersion,
 };
 use forebay_worker::{PersistConfig, Persister};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -399,4 +400,22 @@ fn stopping_waits_for_what_is_under_way_and_drops_the_rest() {
     assert_eq!(p.stop(Duration::from_millis(50)), 1);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "its upload was aborted");
+}
+
+#[test]
+fn writers_on_a_full_tier_wait_for_what_is_carried_away() {
+    let setup = Setup { quota: ByteSize::mib(8), ..Setup::default() };
+    let mut p = Persisting::start(Node::start(setup), config());
+    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(400), ..Rules::default() });
+    let closed = dirty(&p.node, &pattern(6 * MIB, 10));
+    p.hand(put(&closed, "a", None));
+    std::thread::sleep(Duration::from_millis(50));
+    let began = std::time::Instant::now();
+    let next = dirty(&p.node, &pattern(6 * MIB, 11));
+    assert!(began.elapsed() > Duration::from_millis(100), "it waited for the upload");
+    assert!(p.node.read_all(&next).unwrap() == pattern(6 * MIB, 11));
+    done_version(p.outcome());
+    let at = open_dirty(&p.node, b"");
+    let stuck = (0..8).find_map(|i| p.node.write(&at, i * MIB, &pattern(MIB, i)).err());
+    assert_eq!(stuck.map(|error| error.kind()), Some(FsErrorKind::NoSpace), "nothing is being carried");
 }

@@ -23,10 +23,11 @@ mod source;
 use crate::Worker;
 use crate::body::Budget;
 use crate::counters::add;
+use crate::pressure::Drain;
 use forebay_shard::ShardHandle;
 use forebay_types::{ByteSize, NodeId, PersistLog};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -151,6 +152,8 @@ impl Persister {
             log,
             shards,
         });
+        let drain: Weak<dyn Drain> = Arc::downgrade(&engine) as Weak<dyn Drain>;
+        engine.worker.pressure.drained_by(drain);
         let (stop, stopping) = watch::channel(false);
         let taker = control.spawn(take_tasks(Arc::clone(&engine), stopping));
         Self { engine, stop, taker }
@@ -201,6 +204,12 @@ async fn take_tasks(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+impl Drain for Engine {
+    fn hurry(&self) -> bool {
+        self.log.hurry() || self.in_flight.load(Relaxed) > 0
+    }
 }
 
 impl Engine {
