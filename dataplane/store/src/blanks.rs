@@ -16,6 +16,7 @@ use forebay_types::ExtentId;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -83,7 +84,14 @@ pub(crate) struct Blanks {
     done: Condvar,
 }
 
-type Doomed = Vec<(Arc<Tier>, ExtentId)>;
+type Doomed = Vec<Doom>;
+
+/// What is to be unlinked.
+#[derive(Debug)]
+enum Doom {
+    Extent(Arc<Tier>, ExtentId),
+    Segment(PathBuf),
+}
 
 #[derive(Debug, Default)]
 struct Jobs {
@@ -121,7 +129,13 @@ impl Blanks {
 
     /// Has a file and its sidecar unlinked soon.
     pub(crate) fn doom(&self, tier: Arc<Tier>, id: ExtentId) {
-        self.jobs.lock().doomed.push((tier, id));
+        self.jobs.lock().doomed.push(Doom::Extent(tier, id));
+        self.wake.notify_one();
+    }
+
+    /// Has a segment file unlinked soon.
+    pub(crate) fn doom_segment(&self, path: PathBuf) {
+        self.jobs.lock().doomed.push(Doom::Segment(path));
         self.wake.notify_one();
     }
 
@@ -191,21 +205,27 @@ impl Blanks {
 
 /// Removes an extent's files. What cannot be removed now is found and removed by the next start. Blocks.
 pub(crate) fn unlink(tier: &Tier, id: ExtentId) {
-    for path in [tier.path_of(id), tier.sidecar_of(id)] {
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), error = %e, "cannot unlink an extent");
-            }
-            _ => {}
+    unlink_path(&tier.path_of(id));
+    unlink_path(&tier.sidecar_of(id));
+}
+
+fn unlink_path(path: &Path) {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), error = %e, "cannot unlink");
         }
+        _ => {}
     }
 }
 
 /// The helper thread's life: it ends when the store does.
 pub(crate) fn help(store: Weak<Store>, blanks: Arc<Blanks>) {
     while let Some((batch, refill)) = blanks.next_job() {
-        for (tier, id) in &batch {
-            unlink(tier, *id);
+        for doom in &batch {
+            match doom {
+                Doom::Extent(tier, id) => unlink(tier, *id),
+                Doom::Segment(path) => unlink_path(path),
+            }
         }
         blanks.batch_done();
         let Some(store) = store.upgrade() else { return };

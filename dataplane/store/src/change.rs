@@ -24,6 +24,8 @@ impl Extent {
         if self.authority() == Authority::Here {
             return Ok(());
         }
+        self.unpack().await?;
+        self.punches.fetch_add(1, Ordering::AcqRel);
         self.set_origin(|old| {
             let all_safe = old.pages.resident() == old.pages.count() && old.pages.not_durable().is_empty();
             if all_safe {

@@ -12,16 +12,17 @@ pub use crate::format::sidecar::Authority;
 use crate::format::sidecar::SidecarHeader;
 use crate::guard::{Guards, Held, Hold};
 use crate::residency::Pages;
+use crate::segment::Packed;
 use crate::sidecar::Sidecar;
 use crate::tier::Tier;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use forebay_shard::File;
 use forebay_types::{ContentKey, ExtentId, PageIndex, PageSize, TimeSpec};
 use parking_lot::{Mutex, RwLock};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What of an extent comes from the under file system.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub struct Extent {
     origin: ArcSwap<Origin>,
     keys: Mutex<Vec<ContentKey>>,
     guards: Guards,
-    /// Counts the times pages were taken away, so that a read that ran beside one is recognised.
+    /// Counts the times bytes were taken away, moved or began to be written over, so that a read that ran beside one is recognised.
     pub(crate) punches: AtomicU64,
     /// Allocated bytes counted against the tier.
     charged: AtomicU64,
@@ -73,7 +74,11 @@ pub struct Extent {
     pub(crate) print: AtomicU64,
     /// The last second and region in which a use was counted, so that one pass over a file is one use.
     pub(crate) last_use: AtomicU64,
+    /// Uses since it was last noted as hot.
+    pub(crate) uses: AtomicU32,
     file: RwLock<Option<File>>,
+    /// Where its bytes are if they have no file of their own.
+    packed: ArcSwapOption<Packed>,
     /// Whether the file was asked for since housekeeping last looked.
     recently_used: AtomicBool,
     pub(crate) sidecar: Sidecar,
@@ -124,7 +129,9 @@ impl Extent {
             charged: AtomicU64::new(parts.charged),
             print: AtomicU64::new(print),
             last_use: AtomicU64::new(u64::MAX),
+            uses: AtomicU32::new(0),
             file: RwLock::new(parts.file),
+            packed: ArcSwapOption::empty(),
             recently_used: AtomicBool::new(true),
             sidecar: parts.sidecar,
             verified: AtomicBool::new(parts.verified),
@@ -253,7 +260,7 @@ impl Extent {
 
     /// Whether the kernel may read and write the file itself.
     pub fn permits_passthrough(&self) -> bool {
-        self.tier.permits_passthrough && self.is_complete()
+        self.tier.permits_passthrough && !self.is_packed() && self.is_complete()
     }
 
     /// Whether [`Self::verify`] must run before it is opened for passthrough.
@@ -288,13 +295,59 @@ impl Extent {
         Held::take(self, kind)
     }
 
+    pub(crate) fn packed(&self) -> Option<Arc<Packed>> {
+        self.packed.load_full()
+    }
+
+    pub(crate) fn set_packed(&self, packed: Option<Arc<Packed>>) {
+        self.packed.store(packed);
+    }
+
+    pub(crate) fn set_file(&self, file: File) {
+        if self.file.write().replace(file).is_none() {
+            self.tier.file_opened();
+        }
+    }
+
+    pub(crate) fn forget_file(&self) {
+        if self.file.write().take().is_some() {
+            self.tier.file_closed();
+        }
+    }
+
+    /// The file that holds the bytes, and the offset of the first one in it.
+    pub(crate) fn place(&self) -> Result<(File, u64), StoreError> {
+        let in_segment = || self.packed().map(|packed| (packed.segment.file.clone(), packed.data_at));
+        if let Some(place) = in_segment() {
+            return Ok(place);
+        }
+        match self.own_file() {
+            Ok(file) => Ok((file, 0)),
+            // It may have been packed between the two looks.
+            Err(error) => in_segment().ok_or(error),
+        }
+    }
+
     /// The extent file, opened on first use.
     ///
     /// # Errors
-    /// [`StoreError::Gone`] if it was removed before it was ever opened, [`StoreError::Io`].
+    /// [`StoreError::Invalid`] for a packed extent, which has no file of its own. [`StoreError::Gone`] if it was
+    /// removed before it was ever opened. [`StoreError::Io`].
     pub fn file(&self) -> Result<File, StoreError> {
+        self.mark_used();
+        self.own_file()
+    }
+
+    /// The file was asked for by somebody other than housekeeping.
+    pub(crate) fn mark_used(&self) {
         if !self.recently_used.load(Ordering::Relaxed) {
             self.recently_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn own_file(&self) -> Result<File, StoreError> {
+        if self.is_packed() {
+            return Err(StoreError::Invalid("a packed extent has no file of its own"));
         }
         if let Some(file) = self.file.read().as_ref() {
             return Ok(file.clone());
@@ -318,6 +371,11 @@ impl Extent {
         self.recently_used.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether its own file is open.
+    pub(crate) fn has_open_file(&self) -> bool {
+        self.file.read().is_some()
+    }
+
     /// Closes the file if it is open and nobody holds the extent; says whether it did.
     pub(crate) fn close_idle(&self) -> bool {
         let mut slot = self.file.write();
@@ -330,19 +388,22 @@ impl Extent {
         idle
     }
 
-    /// What the file system says of the file now; counts its space.
+    /// What the file system says of the file now; counts its space. A packed extent's times are its segment's.
     ///
     /// # Errors
     /// As [`Self::file`].
     pub fn stat(&self) -> Result<FileStat, StoreError> {
-        let file = self.file()?;
+        let packed = self.packed();
+        let file = packed.as_ref().map_or_else(|| self.file(), |packed| Ok(packed.segment.file.clone()))?;
         let meta = file.std().metadata();
         let meta = meta.map_err(|e| StoreError::io(format!("fstat of extent {}", self.id), e))?;
-        self.recharge(meta.blocks() * 512);
+        if packed.is_none() {
+            self.recharge(meta.blocks() * 512);
+        }
         let time = |secs, nanos: i64| TimeSpec { secs, nanos: nanos as u32 };
         Ok(FileStat {
-            len: meta.len(),
-            blocks_512: meta.blocks(),
+            len: if packed.is_some() { self.len() } else { meta.len() },
+            blocks_512: if packed.is_some() { self.len().div_ceil(512) } else { meta.blocks() },
             atime: time(meta.atime(), meta.atime_nsec()),
             mtime: time(meta.mtime(), meta.mtime_nsec()),
             ctime: time(meta.ctime(), meta.ctime_nsec()),

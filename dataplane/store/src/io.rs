@@ -18,12 +18,21 @@ impl Extent {
     ///
     /// # Errors
     /// [`StoreError::NotResident`] if a page is not here, or was evicted while it was read: fetch it.
-    pub async fn read(&self, frame: Frame, offset: u64) -> Result<Frame, StoreError> {
+    pub async fn read(self: &Arc<Self>, mut frame: Frame, offset: u64) -> Result<Frame, StoreError> {
+        if self.is_packed() {
+            if self.needs_verify() {
+                self.verify().await?;
+            }
+            // What follows in the segment is another file.
+            frame.truncate(self.len().saturating_sub(offset) as usize);
+        }
         let end = offset.saturating_add(frame.len() as u64);
         let punches = self.punches.load(Ordering::Acquire);
         self.check_resident(offset, end)?;
         self.touch(offset);
-        let (read, mut frame) = self.file()?.read_at(frame, offset).await;
+        self.mark_used();
+        let (file, base) = self.place()?;
+        let (read, mut frame) = file.read_at(frame, base + offset).await;
         let n = read.map_err(|e| StoreError::io(format!("reading extent {}", self.id()), e))?;
         if self.punches.load(Ordering::Acquire) != punches {
             // A hole may have been read. The bits were cleared before it was punched.
@@ -123,6 +132,9 @@ impl Extent {
         }
         if self.authority() == Authority::Origin {
             self.tier().note_filled(self.id());
+            if self.is_complete() {
+                self.tier().note_packable(self);
+            }
             self.tier().evictor.filled(self, self.page_size().start_of(first));
         }
         // Space is counted by what the file system says; if it says nothing, the old count stands.
@@ -273,6 +285,9 @@ impl Extent {
     /// [`StoreError::Io`]: nothing is known of what is on disk, and the bits say so.
     pub async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
         let _held = self.hold(Hold::Filling)?;
+        if self.is_packed() {
+            return Ok(());
+        }
         let covered = self.origin().pages.not_durable();
         self.sync_bytes().await?;
         self.mark_durable(&covered);
@@ -293,7 +308,8 @@ impl Extent {
         if self.tier().skip_data_sync {
             return Ok(());
         }
-        let synced = self.file()?.sync_data().await;
+        let (file, _) = self.place()?;
+        let synced = file.sync_data().await;
         synced.map_err(|e| StoreError::io(format!("syncing extent {}", self.id()), e))
     }
 

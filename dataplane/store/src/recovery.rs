@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::extent::{Authority, Extent, ExtentParts, Origin};
 use crate::format::sidecar::{PageRecord, RECORD_LEN, RECORDS_AT, SidecarHeader};
 use crate::residency::{Pages, TRACKED_PAGES_MAX};
+use crate::segment;
 use crate::sidecar::Sidecar;
 use crate::tier::{LastExit, SIDECAR_EXT, Tier};
 use forebay_types::{ExtentId, PageIndex, PageSize};
@@ -70,14 +71,16 @@ pub(crate) fn recover(
             .map(|r| r.join().expect("a reader of sidecars does not panic"))
             .collect::<Vec<_>>()
     });
-    let mut extents = Vec::new();
+    let mut extents = BTreeMap::new();
     let mut report = RecoveryReport { tiers: vec![(tier.name.clone(), Some(exit))], ..Default::default() };
     for result in results {
         let (found, part) = result?;
-        extents.extend(found);
+        extents.extend(found.into_iter().map(|extent| (extent.id(), extent)));
         report.add(part);
     }
-    Ok((extents, report))
+    let packed = segment::recover(tier, exit, &mut extents, &mut report);
+    packed.map_err(|e| StoreError::io(format!("reading the segments of tier {}", tier.name), e))?;
+    Ok((extents.into_values().collect(), report))
 }
 
 #[derive(Clone, Copy)]

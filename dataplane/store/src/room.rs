@@ -29,6 +29,10 @@ use std::time::{Duration, Instant};
 
 /// Uses noted and not yet told to the policy; beyond it they are not counted.
 const USES_NOTED_MAX: usize = 4096;
+/// Extents noted as hot and not moved yet; beyond it they are noted at a later use.
+const HOT_NOTED_MAX: usize = 1024;
+/// An extent used in this many different seconds is worth a faster tier.
+const USES_TO_PROMOTE: u32 = 3;
 /// Eviction frees at least this share of the quota when it runs, so that it runs seldom.
 const FREE_AT_ONCE_SHARE: u64 = 100;
 /// ... but never more than this many bytes beyond what is needed.
@@ -49,6 +53,8 @@ struct Unit {
 pub(crate) struct Evictor {
     inner: Mutex<Inner>,
     uses: ArrayQueue<u64>,
+    /// Extents used often enough to be moved to a faster tier.
+    hot: ArrayQueue<ExtentId>,
     returned: Mutex<Vec<ExtentId>>,
     turn: tokio::sync::Mutex<()>,
     started: Instant,
@@ -85,6 +91,7 @@ impl Evictor {
         Self {
             inner: Mutex::new(Inner { policy: kind.policy(quota), units: HashMap::new() }),
             uses: ArrayQueue::new(USES_NOTED_MAX),
+            hot: ArrayQueue::new(HOT_NOTED_MAX),
             returned: Mutex::new(Vec::new()),
             turn: tokio::sync::Mutex::new(()),
             started: Instant::now(),
@@ -99,8 +106,18 @@ impl Evictor {
             return;
         }
         extent.last_use.store(stamp, Ordering::Relaxed);
+        if extent.uses.fetch_add(1, Ordering::Relaxed) + 1 >= USES_TO_PROMOTE && extent.tier_index() > 0 {
+            // If there is no place it is noted at a later use.
+            extent.uses.store(0, Ordering::Relaxed);
+            let _ = self.hot.push(extent.id());
+        }
         // A lost use makes the order a little worse, never wrong.
         let _ = self.uses.push(unit_print(extent, region));
+    }
+
+    /// The next extent that is worth a faster tier.
+    pub(crate) fn take_hot(&self) -> Option<ExtentId> {
+        self.hot.pop()
     }
 
     /// Bytes of the under file system were put in at `offset`.
@@ -250,7 +267,7 @@ impl Store {
     }
 
     async fn evict(self: &Arc<Self>, token: Evictable, region: Option<u64>) -> Result<u64, StoreError> {
-        let Some(region) = region else { return Ok(self.evict_whole(token)) };
+        let Some(region) = region else { return Ok(self.evict_or_demote(token).await) };
         let freed = punch_region(&token, region).await?;
         if token.extent().origin().pages.resident() == 0 {
             return Ok(freed + self.evict_whole(token));

@@ -4,6 +4,7 @@
 //! and never looks at what was written here: that has no checksum until it was carried to the under file system.
 
 use crate::error::StoreError;
+use crate::extent::Extent;
 use crate::store::Store;
 use crate::verify::Verdict;
 use forebay_types::{ExtentId, PageIndex};
@@ -44,6 +45,15 @@ impl Scrubber {
     /// Goes on within one extent; says whether it is done with it.
     async fn extent(&mut self, store: &Arc<Store>, id: ExtentId) -> Result<bool, StoreError> {
         let Some(extent) = store.get(id) else { return Ok(true) };
+        let was_open = extent.has_open_file();
+        let done = self.pages(store, &extent).await;
+        if !was_open {
+            extent.close_idle();
+        }
+        done
+    }
+
+    async fn pages(&mut self, store: &Store, extent: &Arc<Extent>) -> Result<bool, StoreError> {
         let pages = extent.page_size().pages_in(extent.len());
         while self.next_page < pages {
             let page = PageIndex(self.next_page);
@@ -58,7 +68,7 @@ impl Scrubber {
             self.allowance -= cost;
             store.counters().scrubbed(cost);
             if extent.verify_page(page).await? == Verdict::Dropped {
-                tracing::warn!(extent = %id, page = page.0, "the scrubber dropped a page");
+                tracing::warn!(extent = %extent.id(), page = page.0, "the scrubber dropped a page");
             }
             self.next_page += 1;
         }

@@ -71,6 +71,15 @@ impl Sidecar {
         *self.file.lock() = None;
     }
 
+    /// The file was unlinked: a later one begins with nothing.
+    pub(crate) async fn start_anew(&self) {
+        let mut turn = self.turn.lock().await;
+        *turn = Turn::default();
+        *self.pending.lock() = Pending::default();
+        *self.file.lock() = None;
+        self.exists.store(false, Ordering::Release);
+    }
+
     fn take_pending(&self) -> Pending {
         std::mem::take(&mut *self.pending.lock())
     }

@@ -124,12 +124,15 @@ impl Store {
     }
 
     /// Puts an extent that was found at start into the index. Of two copies of one (a move between tiers was cut
-    /// short) the one in the faster tier stays.
+    /// short) the one in the faster tier stays, unless it has no sidecar.
     fn take_in(&self, extent: &Arc<Extent>) {
-        if self.table.get(extent.id()).is_some() {
-            extent.guards().retire();
-            self.bury(extent);
-            return;
+        if let Some(faster) = self.table.get(extent.id()) {
+            let stray = if faster.is_replaceable() || !extent.is_replaceable() { extent } else { &faster };
+            stray.guards().retire();
+            self.bury(stray);
+            if Arc::ptr_eq(stray, extent) {
+                return;
+            }
         }
         self.table.insert(extent);
         for key in extent.keys() {
@@ -137,6 +140,7 @@ impl Store {
         }
         if extent.is_replaceable() {
             extent.tier().evictor.admit(extent);
+            extent.tier().note_packable(extent);
         }
     }
 
@@ -280,6 +284,7 @@ impl Store {
             extent.flush_sidecar().await?;
         }
         self.point_key_at(key, &extent);
+        extent.tier().note_packable(&extent);
         extent.tier().evictor.admit(&extent);
         Ok(())
     }
@@ -327,8 +332,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Gone`], [`StoreError::Busy`], [`StoreError::Io`].
-    pub async fn unbind_all(&self, id: ExtentId) -> Result<(), StoreError> {
-        let extent = self.get(id).ok_or(StoreError::Gone(id))?;
+    pub async fn unbind_all(self: &Arc<Self>, id: ExtentId) -> Result<(), StoreError> {
+        let extent = self.settle_on_disk(self.get(id).ok_or(StoreError::Gone(id))?).await?;
         let _held = extent.hold(Hold::Filling)?;
         extent.tier().evictor.forget(&extent);
         for key in std::mem::take(&mut *extent.keys_mut()) {
@@ -349,7 +354,7 @@ impl Store {
         Ok(())
     }
 
-    fn end(&self, extent: &Arc<Extent>) {
+    pub(crate) fn end(&self, extent: &Arc<Extent>) {
         extent.tier().evictor.forget(extent);
         self.table.remove(extent);
         if extent.guards().retire() {
@@ -359,9 +364,12 @@ impl Store {
 
     /// Gives an ended extent's space back and has its files unlinked.
     pub(crate) fn bury(&self, extent: &Arc<Extent>) {
+        extent.discharge();
+        if let Some(packed) = extent.packed() {
+            return extent.tier().entry_died(&packed.segment, extent.id());
+        }
         // Whoever still reads it does so through a file that stays open.
         let _ = extent.file();
-        extent.discharge();
         self.blanks.doom(Arc::clone(extent.tier()), extent.id());
     }
 
@@ -393,6 +401,11 @@ impl Store {
         tier.reserve(len).ok_or_else(|| tier.no_space())
     }
 
+    /// How many segment files a tier has.
+    pub fn segments(&self, tier: usize) -> usize {
+        self.tiers.get(tier).map_or(0, |tier| tier.segments.len())
+    }
+
     /// The space of each tier, fastest first.
     pub fn usage(&self) -> Vec<TierUsage> {
         self.tiers.iter().map(|tier| tier.usage()).collect()
@@ -406,6 +419,10 @@ impl Store {
     /// What it was opened with.
     pub fn config(&self) -> &StoreConfig {
         &self.cfg
+    }
+
+    pub(crate) fn entry_tier(&self) -> usize {
+        self.entry_tier
     }
 
     pub(crate) fn tiers(&self) -> &[Arc<Tier>] {

@@ -39,6 +39,8 @@ impl Store {
         for tier in self.tiers() {
             log_failure("evicting below the watermark", self.keep_below_watermark(tier).await);
             log_failure("syncing filled pages", self.sync_filled(tier).await);
+            log_failure("moving to a faster tier", self.promote_hot(tier).await);
+            log_failure("packing", self.pack_due(tier).await);
         }
         self.close_idle_files();
         log_failure("scrubbing", scrubber.step(self, elapsed).await);

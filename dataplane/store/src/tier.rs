@@ -9,9 +9,11 @@
 use crate::config::{StoreConfig, TierKind};
 use crate::counters::Counters;
 use crate::error::StoreError;
+use crate::extent::Extent;
 use crate::format::tier::TierHeader;
 use crate::format::{FORMAT_VERSION, Refused};
 use crate::room::Evictor;
+use crate::segment::Segments;
 use crate::store::Store;
 use crate::tend::Filled;
 use forebay_types::ExtentId;
@@ -89,6 +91,9 @@ pub(crate) struct Tier {
     pub(crate) evictor: Evictor,
     pub(crate) counters: Arc<Counters>,
     filled: Mutex<Filled>,
+    packable: Mutex<Filled>,
+    pack_max: u64,
+    pub(crate) segments: Segments,
     open_files: AtomicUsize,
     pub(crate) store: OnceLock<Weak<Store>>,
     /// Dropped last: the directory is ours until then.
@@ -143,6 +148,9 @@ impl Tier {
             evictor: Evictor::new(cfg.eviction, tier.quota.as_u64()),
             counters: Arc::clone(counters),
             filled: Mutex::new(Filled::default()),
+            packable: Mutex::new(Filled::default()),
+            pack_max: cfg.pack_max.as_u64(),
+            segments: Segments::default(),
             open_files: AtomicUsize::new(0),
             store: OnceLock::new(),
             _lock: lock,
@@ -262,6 +270,18 @@ impl Tier {
     /// Extents with pages filled longer than `delay` ago.
     pub(crate) fn take_filled(&self, delay: Duration, max: usize) -> Vec<ExtentId> {
         self.filled.lock().take_due(delay, max)
+    }
+
+    /// An extent may have become one to pack.
+    pub(crate) fn note_packable(&self, extent: &Extent) {
+        if extent.len() <= self.pack_max && !extent.is_packed() {
+            self.packable.lock().note(extent.id());
+        }
+    }
+
+    /// Extents that may have become packable longer than `delay` ago.
+    pub(crate) fn take_packable(&self, delay: Duration, max: usize) -> Vec<ExtentId> {
+        self.packable.lock().take_due(delay, max)
     }
 
     /// How many extent files are open.

@@ -28,7 +28,8 @@ impl Extent {
     /// opened for passthrough, if it is still complete.
     ///
     /// # Errors
-    /// [`StoreError::Io`] and [`StoreError::Overloaded`]: it stays unverified.
+    /// [`StoreError::Io`] and [`StoreError::Overloaded`]: it stays unverified. [`StoreError::Gone`]: it was packed, and
+    /// ended with its bad page.
     pub async fn verify(self: &Arc<Self>) -> Result<u64, StoreError> {
         let mut dropped = 0;
         let pages: Vec<_> = self.origin().pages.resident_pages().collect();
@@ -36,6 +37,9 @@ impl Extent {
             if self.verify_page(page).await? == Verdict::Dropped {
                 dropped += 1;
             }
+        }
+        if self.is_gone() {
+            return Err(StoreError::Gone(self.id()));
         }
         self.verified.store(true, Ordering::Release);
         Ok(dropped)
@@ -49,7 +53,8 @@ impl Extent {
         let Some(expected) = self.checksum(page) else { return Ok(Verdict::Unknown) };
         let frame = arena().frame(self.page_size().bytes() as usize).await;
         let frame = frame.map_err(|e| overloaded("a frame to verify a page", e))?;
-        let (read, frame) = self.file()?.read_at(frame, self.page_size().start_of(page)).await;
+        let (file, base) = self.place()?;
+        let (read, frame) = file.read_at(frame, base + self.page_size().start_of(page)).await;
         let n = read.map_err(|e| StoreError::io(format!("verifying extent {}", self.id()), e))?;
         let len = self.page_size().len_of(page, self.len()) as usize;
         if n >= len && PageChecksum::of(&frame[..len]) == expected {
@@ -71,6 +76,13 @@ impl Extent {
             return Ok(());
         }
         tracing::warn!(extent = %self.id(), page = page.0, "a page failed its checksum and is fetched again");
+        if self.is_packed() {
+            // An entry of a segment is whole or nothing.
+            if let Some(store) = self.tier().store.get().and_then(std::sync::Weak::upgrade) {
+                store.end(self);
+            }
+            return Ok(());
+        }
         self.drop_page(page).await
     }
 }

@@ -10,6 +10,7 @@ use common::disk::{Disk, may_mount};
 use common::{config, on_shard};
 use forebay_shard::spawn;
 use forebay_store::{LastExit, Store, StoreConfig};
+use forebay_types::ByteSize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -19,7 +20,13 @@ use std::time::Duration;
 const WORKERS: u64 = 3;
 
 fn boot(dir: &Path, boot: u8, skip_data_sync: bool) -> StoreConfig {
-    StoreConfig { boot_id: Some([boot; 16]), skip_data_sync, ..config(dir) }
+    StoreConfig {
+        boot_id: Some([boot; 16]),
+        skip_data_sync,
+        pack_max: ByteSize::kib(512),
+        sync_delay: Duration::from_millis(50),
+        ..config(dir)
+    }
 }
 
 /// Works, takes the power away at some moment, boots again, and says what is wrong.
@@ -31,6 +38,9 @@ fn round(seed: u64, skip_data_sync: bool, verify: bool) -> Vec<String> {
         let (store, shared) = (Arc::clone(&store), Arc::clone(&history));
         scope.spawn(move || {
             on_shard(move || async move {
+                if seed.is_multiple_of(2) {
+                    spawn(Arc::clone(&store).tend());
+                }
                 for worker in 1..WORKERS {
                     spawn(work(Arc::clone(&store), Arc::clone(&shared), seed ^ worker << 32, 100_000));
                 }
@@ -48,7 +58,8 @@ fn round(seed: u64, skip_data_sync: bool, verify: bool) -> Vec<String> {
     assert!(!history.files.lock().is_empty(), "the round did no work");
     on_shard(move || async move {
         if verify {
-            for id in history.files.lock().keys().copied().collect::<Vec<_>>() {
+            let ids: Vec<_> = history.files.lock().keys().copied().collect();
+            for id in ids {
                 if let Some(extent) = store.get(id) {
                     extent.verify().await.unwrap();
                 }
