@@ -2,7 +2,7 @@
 
 use crate::config::LogFormat;
 use clap::{Args, Parser, Subcommand};
-use forebay_types::{ByteSize, WriteMode};
+use forebay_types::{ByteSize, HumanDuration, WriteMode};
 use std::path::PathBuf;
 
 /// Hot data at local speed, durable data in your object store.
@@ -91,6 +91,9 @@ pub(crate) struct UpArguments {
     /// What a write promises: through, cache-through, write-back or transient.
     #[arg(long, value_name = "MODE", value_parser = write_mode)]
     pub(crate) write_mode: Option<WriteMode>,
+    /// How long names and attributes of the under file system are believed, like 30s.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) metadata_ttl: Option<HumanDuration>,
     /// Mount options with commas, as `mount -o` takes them: ro, allow_other, noatime, nodev, nosuid, noexec, ...
     #[arg(short = 'o', value_name = "OPTS")]
     pub(crate) options: Vec<String>,
@@ -133,6 +136,9 @@ pub(crate) enum FsCommand {
     },
     /// Bring all bytes of a file, or of everything below a directory, into the cache.
     Load(Steer),
+    /// Drop the cached bytes of a file, or of everything below a directory. What is not yet persisted stays, and so
+    /// does what is open.
+    Free(Steer),
 }
 
 /// What a request of `forebay fs` is about.
@@ -189,7 +195,9 @@ mod tests {
             Arguments::try_parse_from([&["forebay", "up", "/data", "/mnt"], extra].concat())
                 .map_err(|error| error.to_string())
         };
-        let Command::Up(ok) = up(&["--cache-size", "64GiB", "--write-mode", "cache-through"]).unwrap().command else {
+        let Command::Up(ok) =
+            up(&["--cache-size", "64GiB", "--write-mode", "cache-through"]).unwrap().command
+        else {
             panic!("not `up`");
         };
         assert_eq!((ok.cache_size, ok.write_mode), (Some(ByteSize::gib(64)), Some(WriteMode::CacheThrough)));

@@ -62,7 +62,8 @@ fn user_cache() -> Outcome<PathBuf> {
 /// The last component, for people, and a hash of the whole, to tell `a/data` from `b/data`.
 fn name_for(ufs: &str) -> String {
     let last = ufs.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let plain: String = last.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(40).collect();
+    let plain: String =
+        last.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(40).collect();
     format!("{}-{:016x}", plain.trim_start_matches('.'), xxhash_rust::xxh3::xxh3_64(ufs.as_bytes()))
 }
 
@@ -73,11 +74,11 @@ impl CacheDir {
     /// Another daemon has it, it belongs to another node, under file system or version, or the disk refuses.
     pub(crate) fn claim(dir: &Path, node: &NodeId, ufs: &str) -> Outcome<Self> {
         let made_here = make(dir)?;
-        let claimed = Self::claim_existing(dir, made_here, &Claim {
-            layout: LAYOUT_VERSION,
-            node: node.clone(),
-            ufs: ufs.to_owned(),
-        });
+        let claimed = Self::claim_existing(
+            dir,
+            made_here,
+            &Claim { layout: LAYOUT_VERSION, node: node.clone(), ufs: ufs.to_owned() },
+        );
         if claimed.is_err() && made_here {
             remove_quietly(dir);
         }
@@ -111,8 +112,12 @@ impl CacheDir {
 fn denied(dir: &Path, attempt: &str, error: &std::io::Error) -> Failure {
     let failure = Failure::new(format!("cannot {attempt} the cache directory {}: {error}", dir.display()));
     match error.kind() {
-        std::io::ErrorKind::ReadOnlyFilesystem => failure.remedy("the disk is read-only; choose another with --cache"),
-        std::io::ErrorKind::StorageFull => failure.remedy("the disk is full; free some space, or choose another with --cache"),
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            failure.remedy("the disk is read-only; choose another with --cache")
+        }
+        std::io::ErrorKind::StorageFull => {
+            failure.remedy("the disk is full; free some space, or choose another with --cache")
+        }
         _ => failure.remedy("choose a directory you may write with --cache"),
     }
 }
@@ -172,8 +177,9 @@ fn read_claim(dir: &Path) -> Outcome<Option<Claim>> {
         Err(error) => return Err(denied(dir, "read", &error)),
     };
     toml::from_str(&text).map(Some).map_err(|error| {
-        Failure::new(format!("{} is damaged: {}", path.display(), error.message()))
-            .remedy("restore the file from a backup; the directory may hold the only copy of data not yet persisted")
+        Failure::new(format!("{} is damaged: {}", path.display(), error.message())).remedy(
+            "restore the file from a backup; the directory may hold the only copy of data not yet persisted",
+        )
     })
 }
 
@@ -188,7 +194,10 @@ fn compare(dir: &Path, ours: &Claim, theirs: &Claim) -> Outcome<()> {
     }
     if theirs.node != ours.node {
         let what = format!("node {}, and this is node {}", theirs.node, ours.node);
-        return refuse(what, "set node.name (FOREBAY_NODE_NAME) if it is the same machine, or give another --cache");
+        return refuse(
+            what,
+            "set node.name (FOREBAY_NODE_NAME) if it is the same machine, or give another --cache",
+        );
     }
     if theirs.ufs != ours.ufs {
         return refuse(format!("{}, not to {}", theirs.ufs, ours.ufs), "give another directory with --cache");

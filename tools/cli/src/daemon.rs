@@ -47,7 +47,8 @@ fn control_runtime() -> Outcome<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(CONTROL_THREADS).thread_name("control").enable_all();
     builder.build().map_err(|error| {
-        Failure::new(format!("cannot start the control threads: {error}")).remedy("raise the limit on processes")
+        Failure::new(format!("cannot start the control threads: {error}"))
+            .remedy("raise the limit on processes")
     })
 }
 
@@ -58,7 +59,7 @@ async fn start_and_serve(plan: &Plan) -> Outcome<()> {
         let opened = forebay_ufs::open(&mount.source, &mount.options).await;
         stores.push(opened.map_err(Failure::new)?);
     }
-    let cache = CacheDir::claim(&plan.cache_dir, &plan.node, &plan.claim())?;
+    let cache = CacheDir::claim(&plan.cache_dir, &plan.node, plan.claim())?;
     match Parts::start(plan, &cache, stores).await {
         Ok(parts) => serve(plan, parts, signals).await,
         Err(failure) => {
@@ -86,7 +87,10 @@ async fn serve(plan: &Plan, parts: Parts, mut signals: Signals) -> Outcome<()> {
     };
     tokio::spawn(async move {
         let name = signals.next().await;
-        tracing::error!(signal = name, "told twice to stop: leaving at once; the next start settles what was open");
+        tracing::error!(
+            signal = name,
+            "told twice to stop: leaving at once; the next start settles what was open"
+        );
         std::process::exit(FORCED_EXIT);
     });
     drop(doors);
@@ -123,7 +127,8 @@ impl Doors {
 fn say_ready(plan: &Plan, parts: &Parts) {
     let how = if parts.passthrough { "passthrough" } else { "cached" };
     let dir = parts.mount.dir().display();
-    let line = format!("ready {} on {dir} (cache {}, {how})\n", plan.source(), plan.cache_dir.display());
+    let line =
+        format!("ready {} on {dir} (cache {}, {how})\n", plan.shown_source(), plan.cache_dir.display());
     let mut out = std::io::stdout().lock();
     // Whoever started us may have gone away; the mount serves all the same.
     if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
@@ -142,7 +147,8 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Outcome<Self> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {error}")));
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {error}")));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 

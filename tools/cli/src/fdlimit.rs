@@ -36,7 +36,8 @@ pub(crate) fn raise_and_tell() {
 mod tests {
     #[test]
     fn the_limit_never_sinks() {
-        let before = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        let before =
+            rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
         let got = super::raise();
         assert!(got >= before.min(super::WANTED));
         let after = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);

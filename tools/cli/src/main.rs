@@ -18,7 +18,6 @@ mod host;
 mod logging;
 mod metrics;
 mod mount_helper;
-mod mountinfo;
 mod parts;
 mod plan;
 mod progress;

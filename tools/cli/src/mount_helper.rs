@@ -61,7 +61,10 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Wanted> {
             _ => plain.push(argument),
         }
     }
-    let usage = || Failure::new("mount.fuse.forebay needs what to mount and where").remedy("mount -t fuse.forebay UFS DIR");
+    let usage = || {
+        Failure::new("mount.fuse.forebay needs what to mount and where")
+            .remedy("mount -t fuse.forebay UFS DIR")
+    };
     let [source, dir] = <[OsString; 2]>::try_from(plain).map_err(|_| usage())?;
     wanted.source = source.into_string().map_err(|_| usage())?;
     wanted.dir = dir.into();
@@ -98,7 +101,8 @@ fn remount(wanted: &Wanted) -> Outcome<()> {
 }
 
 fn start(wanted: &Wanted) -> Outcome<()> {
-    let program = std::env::current_exe().map_err(|e| Failure::new(format!("cannot find our own program: {e}")))?;
+    let program =
+        std::env::current_exe().map_err(|e| Failure::new(format!("cannot find our own program: {e}")))?;
     let mut log = Log::open(&wanted.dir)?;
     let mut command = Command::new(program);
     command.arg("up").arg(&wanted.source).arg(&wanted.dir).args(&wanted.flags).arg("--detached");
@@ -155,7 +159,8 @@ impl Log {
     /// Shows what the daemon said before it failed.
     fn pass_on(&mut self) {
         let mut said = String::new();
-        let read = self.file.seek(SeekFrom::Start(self.before)).and_then(|_| self.file.read_to_string(&mut said));
+        let read =
+            self.file.seek(SeekFrom::Start(self.before)).and_then(|_| self.file.read_to_string(&mut said));
         if read.is_ok() {
             eprint!("{said}");
         }
@@ -176,7 +181,10 @@ mod tests {
         let wanted = parsed(&["s3://b/p", "/mnt/x", "-o", options, "-t", "fuse.forebay", "-v"]);
         assert_eq!((wanted.source.as_str(), wanted.dir.as_path()), ("s3://b/p", Path::new("/mnt/x")));
         let flags: Vec<_> = wanted.flags.iter().map(|flag| flag.to_str().unwrap()).collect();
-        assert_eq!(flags, ["--cache", "/nvme", "--cache-size", "4GiB", "--ufs-option", "endpoint=http://h:1"]);
+        assert_eq!(
+            flags,
+            ["--cache", "/nvme", "--cache-size", "4GiB", "--ufs-option", "endpoint=http://h:1"]
+        );
         assert_eq!(wanted.options, ["rw", "allow_other", "_netdev"]);
         assert!(!wanted.remount && parsed(&["a", "/b", "-o", "remount,ro"]).remount);
         assert!(parse(["only-one".into()].into_iter()).is_err());

@@ -26,6 +26,9 @@ use std::time::Duration;
 
 /// The share of the free space that a cache takes when nobody says how much.
 const FREE_SHARE: (u64, u64) = (4, 5);
+/// The least space and the smallest cache to start with: the metadata engine maps its files, and a disk that is full
+/// would end the process where a write fails elsewhere.
+const FREE_MIN: ByteSize = ByteSize::mib(64);
 /// The share of the I/O memory that fetched bytes may take; the rest is for requests.
 const FETCH_SHARE: u64 = 2;
 /// How long the shards may take to end what they are doing.
@@ -70,7 +73,16 @@ impl Parts {
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
         recover(&shards, &vfs, recovery).await?;
         let mount = mount(plan, &vfs, &shards)?;
-        Ok(Self { passthrough: passthrough && mount.has_passthrough(), mount, vfs, names, worker, client, store, shards })
+        Ok(Self {
+            passthrough: passthrough && mount.has_passthrough(),
+            mount,
+            vfs,
+            names,
+            worker,
+            client,
+            store,
+            shards,
+        })
     }
 
     /// What the admin socket needs to answer.
@@ -83,7 +95,7 @@ impl Parts {
             store: Arc::clone(&self.store),
             shard: self.first_shard(),
             node: plan.node.clone(),
-            source: plan.source().to_owned(),
+            source: plan.shown_source().to_owned(),
         }
     }
 
@@ -144,7 +156,7 @@ fn shards_config(plan: &Plan) -> ShardsConfig {
 }
 
 fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<Arc<Store>> {
-    let quota = plan.cache_size.map_or_else(|| default_quota(&plan.cache_dir), Ok)?;
+    let quota = quota(plan)?;
     let tier = TierConfig { name: "cache".to_owned(), dir: cache.folder(TIER), quota, kind: TierKind::Nvme };
     let config = StoreConfig { page_size: plan.page_size, ..StoreConfig::new(plan.node.clone(), vec![tier]) };
     let (store, report) = Store::open(config).map_err(Failure::new)?;
@@ -152,12 +164,22 @@ fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<Arc<Store>> {
     Ok(store)
 }
 
-/// Four fifths of what is free, what the cache itself takes already counted as free.
-fn default_quota(dir: &Path) -> Outcome<ByteSize> {
-    let found = rustix::fs::statvfs(dir)
-        .map_err(|error| Failure::new(format!("cannot see the free space of {}: {error}", dir.display())))?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    Ok(ByteSize::bytes(free / FREE_SHARE.1 * FREE_SHARE.0))
+/// The quota: as the settings say, else four fifths of what is free.
+fn quota(plan: &Plan) -> Outcome<ByteSize> {
+    let dir = plan.cache_dir.display();
+    let found = rustix::fs::statvfs(&plan.cache_dir)
+        .map_err(|error| Failure::new(format!("cannot see the free space of {dir}: {error}")))?;
+    let free = ByteSize::bytes(found.f_bavail.saturating_mul(found.f_frsize));
+    if free < FREE_MIN {
+        return Err(Failure::new(format!("the disk of the cache directory {dir} is full: {free} are free"))
+            .remedy(format!("free at least {FREE_MIN}, or choose another disk with --cache")));
+    }
+    let quota = plan.cache_size.unwrap_or(ByteSize::bytes(free.as_u64() / FREE_SHARE.1 * FREE_SHARE.0));
+    if quota < FREE_MIN {
+        return Err(Failure::new(format!("a cache of {quota} is too small"))
+            .remedy(format!("give at least {FREE_MIN}")));
+    }
+    Ok(quota)
 }
 
 fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsTable) {
@@ -200,7 +222,9 @@ async fn settle_mounts(
         let same = |m: &&PlannedMount| m.settings.at == known.spec.path && m.source == known.spec.source;
         if !wanted.iter().any(|m| same(&m)) {
             let removed = names.remove_mount(known.id).await;
-            removed.map_err(|error| Failure::new(error.during(format!("take away the mount at {}", known.spec.path))))?;
+            removed.map_err(|error| {
+                Failure::new(error.during(format!("take away the mount at {}", known.spec.path)))
+            })?;
         }
     }
     for (planned, store) in wanted.iter().zip(stores) {
@@ -238,10 +262,16 @@ fn may_pass_through(tier: &Path) -> bool {
 async fn recover(shards: &Shards, vfs: &Arc<Vfs>, recovery: Recovery) -> Outcome<()> {
     let vfs = Arc::clone(vfs);
     let recovered = shards.handles()[0].call(move || async move { vfs.recover(recovery).await }).await;
-    recovered.map_err(Failure::new)?.map_err(|error| Failure::new(error.during("settle what the last daemon left")))
+    recovered
+        .map_err(Failure::new)?
+        .map_err(|error| Failure::new(error.during("settle what the last daemon left")))
 }
 
 fn mount(plan: &Plan, vfs: &Arc<Vfs>, shards: &Shards) -> Outcome<Arc<FuseMount>> {
-    let spec = FuseSpec { source: plan.source().to_owned(), dir: plan.dir.clone(), options: plan.fuse.clone() };
+    let spec = FuseSpec {
+        source: plan.shown_source().to_owned(),
+        dir: plan.dir.clone(),
+        options: plan.fuse.clone(),
+    };
     FuseMount::start(Arc::clone(vfs), shards.handles(), &spec).map(Arc::new).map_err(Failure::new)
 }

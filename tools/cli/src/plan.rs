@@ -7,7 +7,6 @@ use crate::args::UpArguments;
 use crate::cachedir;
 use crate::config::{self, Config, Mount};
 use crate::failure::{Failure, Outcome};
-use crate::mountinfo;
 use forebay_fuse::MountOptions;
 use forebay_types::{ByteSize, NodeId, PageSize};
 use forebay_ufs::UfsOptions;
@@ -64,7 +63,8 @@ impl Plan {
         let mut mounts = config.mounts.iter().map(planned).collect::<Outcome<Vec<_>>>()?;
         mounts.sort_by(|a, b| a.settings.at.cmp(&b.settings.at));
         let root = mounts.first().filter(|mount| mount.settings.at == "/").ok_or_else(|| {
-            Failure::new("no under file system is mounted at /").remedy("add a [[mounts]] table with at = \"/\"")
+            Failure::new("no under file system is mounted at /")
+                .remedy("add a [[mounts]] table with at = \"/\"")
         })?;
         let cache_dir = match &config.cache.dir {
             Some(dir) => absolute(dir)?,
@@ -76,7 +76,7 @@ impl Plan {
         let apart = mounts.iter().filter(|mount| mount.source.starts_with('/'));
         let mut apart: Vec<_> = apart.map(|m| ("under file system", Path::new(&m.source))).collect();
         apart.push(("cache directory", &cache_dir));
-        let dir = mount_point(dir, &apart)?;
+        let dir = mount_point(dir, &root.named, &apart)?;
         refuse_overlap(("cache directory", &cache_dir), &apart[..apart.len() - 1])?;
         Ok(Self {
             node: node_name(config)?,
@@ -94,7 +94,7 @@ impl Plan {
     }
 
     /// What the mount table shows as the source: the under file system at the root, as the user named it.
-    pub(crate) fn source(&self) -> &str {
+    pub(crate) fn shown_source(&self) -> &str {
         &self.mounts[0].named
     }
 
@@ -105,8 +105,11 @@ impl Plan {
 }
 
 fn planned(mount: &Mount) -> Outcome<PlannedMount> {
-    let options =
-        UfsOptions { read_only: mount.policy.read_only, store: mount.options.clone(), ..UfsOptions::default() };
+    let options = UfsOptions {
+        read_only: mount.policy.read_only,
+        store: mount.options.clone(),
+        ..UfsOptions::default()
+    };
     let source = plain_or_url(&mount.ufs)?;
     Ok(PlannedMount { named: mount.ufs.clone(), source, options, settings: mount.clone() })
 }
@@ -133,6 +136,7 @@ pub(crate) fn of_up(arguments: UpArguments) -> Outcome<Config> {
     }
     let mut mount = Mount::at_root(arguments.ufs);
     mount.policy.write_mode = arguments.write_mode.unwrap_or_default();
+    mount.policy.metadata_ttl = arguments.metadata_ttl.unwrap_or(mount.policy.metadata_ttl);
     mount.options = arguments.ufs_options.into_iter().collect();
     config.mounts.push(mount);
     config.fuse.dir = Some(arguments.dir);
@@ -162,7 +166,8 @@ fn plain_or_url(ufs: &str) -> Outcome<String> {
             .remedy("give a directory, or a URL like s3://bucket/prefix"));
     }
     real.into_os_string().into_string().map_err(|name| {
-        Failure::new(format!("the path {} is not UTF-8", name.display())).remedy("reach it by a link with a plain name")
+        Failure::new(format!("the path {} is not UTF-8", name.display()))
+            .remedy("reach it by a link with a plain name")
     })
 }
 
@@ -173,33 +178,25 @@ pub(crate) fn node_name(config: &Config) -> Outcome<NodeId> {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let label = host.split('.').next().unwrap_or_default();
-    let plain: String = label.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-').collect();
+    let plain: String =
+        label.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-').collect();
     NodeId::new(plain.chars().take(NodeId::LEN_MAX).collect::<String>()).map_err(|_| {
-        Failure::new(format!("the host's name {host:?} is no node name")).remedy("set node.name (FOREBAY_NODE_NAME)")
+        Failure::new(format!("the host's name {host:?} is no node name"))
+            .remedy("set node.name (FOREBAY_NODE_NAME)")
     })
 }
 
 /// The mount point, checked: an existing directory on which nothing is mounted yet, apart from the under file
-/// system and from the cache, since a mount that serves itself would wait for itself.
+/// system and from the cache, since a mount that serves itself would wait for itself. What a daemon of the same
+/// source left there when it died is taken away first, so that a service that is started again comes up by itself.
 ///
 /// # Errors
 /// What stands in the way, with its remedy.
-pub(crate) fn mount_point(dir: &Path, others: &[(&str, &Path)]) -> Outcome<PathBuf> {
-    refuse_dead_mount(dir)?;
-    let real = std::fs::canonicalize(dir).map_err(|error| {
-        Failure::new(format!("cannot mount on {}: {error}", dir.display()))
-            .remedy(format!("make the directory first: mkdir -p {}", dir.display()))
-    })?;
-    if !real.is_dir() {
-        return Err(Failure::new(format!("cannot mount on {}: it is not a directory", real.display()))
-            .remedy("give a directory"));
+fn mount_point(dir: &Path, source: &str, others: &[(&str, &Path)]) -> Outcome<PathBuf> {
+    if forebay_fuse::clear_dead(dir, source).map_err(Failure::new)? {
+        tracing::warn!(dir = %dir.display(), "took away the mount of a daemon that is gone");
     }
-    let mounted = mountinfo::mounted_on(&real);
-    if let Some(there) = mounted.map_err(|e| Failure::new(format!("cannot read the table of mounts: {e}")))? {
-        let what = format!("{} ({}) is mounted there already", there.source, there.kind);
-        return Err(Failure::new(format!("the mount point {} is in use: {what}", real.display()))
-            .remedy(format!("unmount it first: umount {}, or choose another directory", real.display())));
-    }
+    let real = forebay_fuse::check_mount_point(dir).map_err(Failure::new)?;
     refuse_overlap(("mount point", &real), others)?;
     Ok(real)
 }
@@ -209,17 +206,6 @@ fn refuse_overlap((what, dir): (&str, &Path), others: &[(&str, &Path)]) -> Outco
     let Some((other_what, other)) = overlap else { return Ok(()) };
     let cause = format!("the {what} {} and the {other_what} {} overlap", dir.display(), other.display());
     Err(Failure::new(cause).remedy("choose directories of which none lies within another"))
-}
-
-/// A mount whose daemon died answers every call with ENOTCONN.
-fn refuse_dead_mount(dir: &Path) -> Outcome<()> {
-    match rustix::fs::stat(dir) {
-        Err(rustix::io::Errno::NOTCONN) => {
-            let cause = format!("the mount point {} is in use by a mount whose daemon is gone", dir.display());
-            Err(Failure::new(cause).remedy(format!("take it away first: umount {}", dir.display())))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -244,12 +230,13 @@ mod tests {
     fn a_mount_point_that_cannot_serve_is_refused_with_a_remedy() {
         let base = tempfile::tempdir().unwrap();
         let real = base.path().canonicalize().unwrap();
-        let refusal = |dir: &Path, other: &Path| mount_point(dir, &[("cache", other)]).unwrap_err().to_string();
+        let refusal =
+            |dir: &Path, other: &Path| mount_point(dir, "x", &[("cache", other)]).unwrap_err().to_string();
         let nowhere = Path::new("/nonexistent");
         assert!(refusal(&real.join("missing"), nowhere).contains("mkdir -p"));
-        assert!(refusal(Path::new("/proc"), nowhere).contains("is in use: proc (proc) is mounted there"));
+        assert!(refusal(Path::new("/proc"), nowhere).contains("is in use: proc"));
         assert!(refusal(&real, &real.join("inside")).contains("overlap"));
-        assert_eq!(mount_point(&real, &[("cache", nowhere)]).unwrap(), real);
+        assert_eq!(mount_point(&real, "x", &[("cache", nowhere)]).unwrap(), real);
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub(crate) enum Request {
         /// Which.
         path: Vec<u8>,
     },
+    /// Drop the cached bytes of what is below a path; what is not yet persisted stays.
+    Free {
+        /// Which.
+        path: Vec<u8>,
+    },
 }
 
 /// How far a long request has come.

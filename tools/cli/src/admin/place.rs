@@ -1,10 +1,11 @@
 //! Where a daemon's socket is, and which daemon a path belongs to.
 
 use crate::failure::{Failure, Outcome};
-use crate::mountinfo;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// The type of our mounts.
+const FS_TYPE: &str = "fuse.forebay";
 /// Longer mount points are told apart by the hash all the same.
 const NAME_LEN_MAX: usize = 24;
 
@@ -41,21 +42,11 @@ pub(super) fn socket_of(dir: &Path) -> PathBuf {
 /// # Errors
 /// The path is on another file system, or cannot be resolved.
 pub(crate) fn locate(path: &Path) -> Outcome<Target> {
-    let absolute = std::path::absolute(path)
-        .map_err(|error| Failure::new(format!("cannot resolve {}: {error}", path.display())))?;
-    // The parent is resolved, not the path itself: `fs stat` of a symbolic link means the link.
-    let real = match (absolute.parent(), absolute.file_name()) {
-        (Some(parent), Some(name)) if !is_mount_point(&absolute) => {
-            let parent = std::fs::canonicalize(parent)
-                .map_err(|error| Failure::new(format!("cannot resolve {}: {error}", parent.display())))?;
-            parent.join(name)
-        }
-        _ => absolute,
-    };
-    let mount = real.ancestors().find_map(|dir| mountinfo::mounted_on(dir).ok().flatten());
-    match mount {
-        Some(mount) if mount.kind == "fuse.forebay" => {
-            let below = real.strip_prefix(&mount.dir).expect("an ancestor is a prefix");
+    let real =
+        resolve(path).map_err(|error| Failure::new(format!("cannot resolve {}: {error}", path.display())))?;
+    match forebay_fuse::mount_of(&real) {
+        Some(mount) if mount.fs_type == FS_TYPE => {
+            let below = real.strip_prefix(&mount.dir).expect("a mount stands above the paths on it");
             Ok(Target { socket: socket_of(&mount.dir), path: below.as_os_str().as_bytes().to_vec() })
         }
         _ => Err(Failure::new(format!("{} is not on a Forebay mount", path.display()))
@@ -63,8 +54,15 @@ pub(crate) fn locate(path: &Path) -> Outcome<Target> {
     }
 }
 
-fn is_mount_point(path: &Path) -> bool {
-    mountinfo::mounted_on(path).ok().flatten().is_some()
+/// Absolute, and free of links but for the last component: `fs stat` of a symbolic link means the link.
+fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            Ok(std::fs::canonicalize(parent)?.join(name))
+        }
+        _ => std::fs::canonicalize(path),
+    }
 }
 
 #[cfg(test)]

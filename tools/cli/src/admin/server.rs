@@ -98,7 +98,11 @@ async fn converse(stream: UnixStream, service: &Service) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let (from, mut to) = stream.into_split();
     if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
-        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "a user without the right spoke to the admin socket");
+        tracing::warn!(
+            uid = peer.uid(),
+            pid = peer.pid(),
+            "a user without the right spoke to the admin socket"
+        );
         return send(&mut to, &failed("only root and the daemon's own user may ask")).await;
     }
     let request = match tokio::time::timeout(CLIENT_WITHIN, read_request(from)).await {

@@ -6,7 +6,7 @@ use forebay_fuse::FuseMount;
 use forebay_namespace::Namespace;
 use forebay_shard::ShardHandle;
 use forebay_store::Store;
-use forebay_types::{ContentKey, ContentLocation, FileKind, FsError, FsErrorKind, FsResult, NodeId};
+use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, NodeId};
 use forebay_vfs::Vfs;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -40,13 +40,15 @@ impl Service {
             Request::Info => Ok(self.info()),
             Request::Stat { path } => self.stat(path).await,
             Request::Load { path } => self.load(path, says).await,
+            Request::Free { path } => self.free(path).await,
         }
     }
 
     fn info(&self) -> Value {
         let opens = self.vfs.open_counts();
         let tiers: Vec<_> = self.store.usage().iter().map(tier_info).collect();
-        let mounts: Vec<_> = self.names.mounts().iter().map(|m| json!({"at": m.spec.path, "ufs": m.spec.source})).collect();
+        let mounts: Vec<_> =
+            self.names.mounts().iter().map(|m| json!({"at": m.spec.path, "ufs": m.spec.source})).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "node": self.node,
@@ -63,7 +65,7 @@ impl Service {
     }
 
     async fn stat(&self, path: Vec<u8>) -> FsResult<Value> {
-        let (vfs, names, store) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.store));
+        let (vfs, names, client) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.client));
         let stat = move || async move {
             let found = walk::find(&vfs, &path).await?;
             let attr = vfs.getattr(found.ino).await?.attr;
@@ -77,7 +79,7 @@ impl Service {
             });
             if attr.kind == FileKind::Regular {
                 let content = names.content(found.ino).await?;
-                value["cached_bytes"] = cached_bytes(&store, &content).into();
+                value["cached_bytes"] = client.resident_bytes(&content).await?.into();
                 value["ufs_key"] = content.ufs.map(|(key, _)| key.to_string()).into();
             }
             Ok(value)
@@ -107,6 +109,28 @@ impl Service {
         Ok(json!({ "files": told.files, "bytes": told.bytes, "fetched_bytes": tally.bytes.fetched() }))
     }
 
+    async fn free(&self, path: Vec<u8>) -> FsResult<Value> {
+        let (vfs, names, client) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.client));
+        let free = move || async move {
+            let (freed, kept) = (AtomicU64::new(0), AtomicU64::new(0));
+            let free_one = |found: walk::Looked<'_>| {
+                let (names, client, freed, kept) = (&names, &client, &freed, &kept);
+                async move {
+                    let content = names.content(found.ino).await?;
+                    match client.evict(&content).await {
+                        Ok(bytes) => freed.fetch_add(bytes, Relaxed),
+                        Err(error) if error.kind() == FsErrorKind::Busy => kept.fetch_add(1, Relaxed),
+                        Err(error) => return Err(error),
+                    };
+                    Ok(())
+                }
+            };
+            walk::each_file(&vfs, &path, free_one).await?;
+            Ok(json!({ "freed_bytes": freed.into_inner(), "files_in_use": kept.into_inner() }))
+        };
+        self.on_shard(free).await
+    }
+
     /// Runs a task where files can be reached, and brings its result back.
     async fn on_shard<F, Fut, T>(&self, task: F) -> FsResult<T>
     where
@@ -123,16 +147,6 @@ impl Service {
 
 fn tier_info(tier: &forebay_store::TierUsage) -> Value {
     json!({ "name": tier.name, "used": tier.used, "quota": tier.quota, "extents": tier.extents })
-}
-
-/// How much of a file is here: in the extent written here, or in the one that holds this version of the UFS.
-fn cached_bytes(store: &Store, content: &ContentLocation) -> u64 {
-    let by_version = || content.ufs.as_ref().map(|(key, version)| ContentKey::of(content.mount, key, version));
-    let extent = match content.extent {
-        Some(id) => store.get(id),
-        None => by_version().and_then(|key| store.find(&key)),
-    };
-    extent.map_or(0, |extent| extent.resident_bytes())
 }
 
 /// How far a walk has come.
@@ -155,7 +169,11 @@ impl Tally {
 }
 
 /// Waits for the work and says meanwhile how far it is. A client that does not listen misses some figures.
-async fn tell<T>(work: impl Future<Output = FsResult<T>>, tally: &Tally, says: &Sender<Progress>) -> FsResult<T> {
+async fn tell<T>(
+    work: impl Future<Output = FsResult<T>>,
+    tally: &Tally,
+    says: &Sender<Progress>,
+) -> FsResult<T> {
     tokio::pin!(work);
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     loop {

@@ -44,7 +44,11 @@ pub(super) async fn find<'a>(vfs: &'a Vfs, path: &[u8]) -> FsResult<Looked<'a>> 
 
 /// Does `work` for every regular file at or below `path`. The first failure is reported after what is under way has
 /// ended; the rest is not begun.
-pub(super) async fn each_file<'a, W>(vfs: &'a Vfs, path: &[u8], work: impl Fn(Looked<'a>) -> W) -> FsResult<()>
+pub(super) async fn each_file<'a, W>(
+    vfs: &'a Vfs,
+    path: &[u8],
+    work: impl Fn(Looked<'a>) -> W,
+) -> FsResult<()>
 where
     W: Future<Output = FsResult<()>>,
 {

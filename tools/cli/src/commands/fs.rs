@@ -30,6 +30,7 @@ pub(crate) fn run(command: FsCommand) -> Outcome<()> {
             show(&result, json)
         }
         FsCommand::Load(steer) => steer_files(&steer, "load", |path| Request::Load { path }),
+        FsCommand::Free(steer) => steer_files(&steer, "free", |path| Request::Free { path }),
     }
 }
 

@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn later_layers_win() {
         let text = "[cache]\nsize = \"1GiB\"\ndir = \"/a\"\n[node]\ncores = [0]\n";
-        let environment = [("FOREBAY_CACHE_SIZE", "2GiB"), ("FOREBAY_NODE_CORES", "[0, 1]"), ("HOME", "/root")];
+        let environment =
+            [("FOREBAY_CACHE_SIZE", "2GiB"), ("FOREBAY_NODE_CORES", "[0, 1]"), ("HOME", "/root")];
         let config = load_text(text, &environment).unwrap();
         assert_eq!(config.cache.size, Some(ByteSize::gib(2)));
         assert_eq!(config.cache.dir, Some("/a".into()));
@@ -149,16 +150,27 @@ mod tests {
     #[test]
     fn a_fault_names_file_line_key_and_what_was_expected() {
         let unknown = fault("[cache]\n\nsise = \"1GiB\"\n");
-        assert!(unknown.contains("forebay.toml:3: cache.sise: unknown field `sise`, expected one of"), "{unknown}");
+        assert!(
+            unknown.contains("forebay.toml:3: cache.sise: unknown field `sise`, expected one of"),
+            "{unknown}"
+        );
         let unit = fault("[cache]\nsize = \"64GB\"\n");
         assert!(unit.contains("forebay.toml:2: cache.size: \"64GB\" is not a size"), "{unit}");
         assert!(unit.contains("write it like 512MiB or 64GiB"), "{unit}");
         let kind = fault("[node]\nstop_grace = 30\n");
-        assert!(kind.contains(":2: node.stop_grace: invalid type: integer `30`, expected a string"), "{kind}");
+        assert!(
+            kind.contains(":2: node.stop_grace: invalid type: integer `30`, expected a string"),
+            "{kind}"
+        );
         let missing = fault("[[mounts]]\nat = \"/\"\n");
         assert!(missing.contains("missing field `ufs`"), "{missing}");
         let mode = fault("[[mounts]]\nufs = \"/a\"\npolicy.write_mode = \"fast\"\n");
-        assert!(mode.contains(":3: mounts.0.policy.write_mode: unknown variant `fast`, expected one of `through`"), "{mode}");
+        assert!(
+            mode.contains(
+                ":3: mounts.0.policy.write_mode: unknown variant `fast`, expected one of `through`"
+            ),
+            "{mode}"
+        );
         let syntax = fault("[cache]\nsize = \n");
         assert!(syntax.contains("forebay.toml:2: "), "{syntax}");
     }

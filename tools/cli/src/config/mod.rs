@@ -193,7 +193,10 @@ pub(crate) const FIELDS: &[Field] = &[
     Field { path: "cache.dir", meaning: "directory of everything this node keeps" },
     Field { path: "cache.size", meaning: "most bytes of content kept; 4/5 of the free space if absent" },
     Field { path: "cache.page_size", meaning: "unit of fetching and of checksums, 64KiB to 16MiB" },
-    Field { path: "metrics.listen", meaning: "address and port of GET /metrics, like 127.0.0.1:9464; none if absent" },
+    Field {
+        path: "metrics.listen",
+        meaning: "address and port of GET /metrics, like 127.0.0.1:9464; none if absent",
+    },
     Field { path: "fuse.dir", meaning: "directory to mount on" },
     Field { path: "fuse.options", meaning: "mount options as mount -o takes them" },
 ];

@@ -7,17 +7,17 @@ use forebay_vfs::Vfs;
 use forebay_worker::Worker;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 
 /// Upper bounds of the latency histograms in microseconds: the parts count finer, a page would be too long.
 const LATENCY_BOUNDS_US: [u64; 19] = [
-    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
-    2_000_000, 5_000_000, 10_000_000,
+    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+    1_000_000, 2_000_000, 5_000_000, 10_000_000,
 ];
 const MICROS_PER_SEC: f64 = 1e6;
 
@@ -108,7 +108,11 @@ impl Page<'_> {
     fn requests(&mut self, from: &Sources) -> Encoded {
         let ops: Vec<_> = from.mount.stats().ops.into_iter().filter(|op| op.count > 0).collect();
         let failed = ops.iter().map(|op| ([("op", op.kind.name())], op.errors));
-        self.counters("request_errors", "Requests answered with an errno, a lookup that found nothing included", failed)?;
+        self.counters(
+            "request_errors",
+            "Requests answered with an errno, a lookup that found nothing included",
+            failed,
+        )?;
         let help = "Requests of the kernel by kind, from arrival to answer";
         let mut family = self.0.encode_descriptor("request_seconds", help, None, MetricType::Histogram)?;
         for op in &ops {
@@ -131,14 +135,26 @@ impl Page<'_> {
     fn reads(&mut self, from: &Sources) -> Encoded {
         let did = from.worker.counters();
         let reads = [([("found", "here")], did.reads_hit), ([("found", "absent")], did.reads_missed)];
-        self.counters("daemon_reads", "Reads that came to the daemon, by whether all bytes were here", reads)?;
+        self.counters(
+            "daemon_reads",
+            "Reads that came to the daemon, by whether all bytes were here",
+            reads,
+        )?;
         self.counter("daemon_read_bytes", "Bytes read through the daemon", did.read_bytes)?;
         self.counter("daemon_written_bytes", "Bytes written through the daemon", did.written_bytes)?;
         self.counter("ufs_reads", "Ranged reads sent to under file systems", did.ufs_gets)?;
         self.counter("ufs_read_bytes", "Bytes fetched from under file systems", did.ufs_get_bytes)?;
         self.counter("ufs_read_errors", "Ranged reads that failed after all retries", did.ufs_get_errors)?;
-        self.counter("fetches_uncached", "Fetches that were kept nowhere, by policy or for lack of room", did.fetched_uncached)?;
-        self.counter("fetches_joined", "Pages that somebody waited for while another brought them", did.flights_joined)?;
+        self.counter(
+            "fetches_uncached",
+            "Fetches that were kept nowhere, by policy or for lack of room",
+            did.fetched_uncached,
+        )?;
+        self.counter(
+            "fetches_joined",
+            "Pages that somebody waited for while another brought them",
+            did.flights_joined,
+        )?;
         let (used, most) = from.worker.fetch_memory();
         self.gauge("fetch_memory_bytes", "Memory that fetched bytes take", used)?;
         self.gauge("fetch_memory_limit_bytes", "The most they may take", most)
@@ -168,7 +184,11 @@ impl Page<'_> {
         };
         self.counters("ring_operations", "Operations handed to the ring", each(|did| did.submitted))?;
         self.counters("shard_stalls", "Polls that held a shard for too long", each(|did| did.stalls))?;
-        self.counters("shard_mailbox_full", "Messages refused because the mailbox was full", each(|did| did.mailbox_full))?;
+        self.counters(
+            "shard_mailbox_full",
+            "Messages refused because the mailbox was full",
+            each(|did| did.mailbox_full),
+        )?;
         self.counters("shard_panics", "Tasks that panicked", each(|did| did.panicked))?;
         self.gauge("arena_used_bytes", "I/O memory in use", forebay_shard::arena().in_use().as_u64())
     }
@@ -176,7 +196,8 @@ impl Page<'_> {
 
 /// A part's fine buckets gathered under the page's bounds, in seconds; the last is unbounded.
 fn coarse(fine: &[u64]) -> Vec<(f64, u64)> {
-    let mut buckets: Vec<_> = LATENCY_BOUNDS_US.iter().map(|bound| (*bound as f64 / MICROS_PER_SEC, 0)).collect();
+    let mut buckets: Vec<_> =
+        LATENCY_BOUNDS_US.iter().map(|bound| (*bound as f64 / MICROS_PER_SEC, 0)).collect();
     buckets.push((f64::MAX, 0));
     for (index, count) in fine.iter().enumerate() {
         let end = bucket_end_us(index);

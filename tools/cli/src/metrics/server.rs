@@ -88,7 +88,9 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<String> {
     match sources.render() {
         Ok(page) => {
             let mut response = plain(StatusCode::OK, page);
-            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
             response
         }
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

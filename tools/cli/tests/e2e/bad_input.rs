@@ -129,7 +129,8 @@ impl SmallDisk {
     fn mount(ground: &Ground, options: &str) -> Self {
         let at = ground.file("disk");
         fs::create_dir(&at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).status().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).status().unwrap();
         assert!(mounted.success());
         Self(at)
     }
@@ -155,6 +156,6 @@ fn a_read_only_disk_and_a_full_one() {
     fs::remove_dir(ground.file("disk")).unwrap();
     let full = SmallDisk::mount(&ground, "size=64k");
     fs::write(full.0.join("filler"), vec![0; 48 << 10]).unwrap();
-    refused(&ground, &up_on(&full), "No space left on device");
+    refused(&ground, &up_on(&full), "is full");
     assert!(!full.0.join("cache").exists());
 }

@@ -82,6 +82,7 @@ fn holes_truncation_and_append() {
     drop(file);
     let mut appender = OpenOptions::new().append(true).open(&path).unwrap();
     appender.write_all(b"tail").unwrap();
+    drop(appender);
     assert_eq!(fs::metadata(&path).unwrap().len(), 2_000_007);
     daemon.stop();
 }

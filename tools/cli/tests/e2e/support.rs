@@ -15,12 +15,12 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A place for one test: an under file system, a mount point and a cache, all empty.
-pub struct Ground {
+pub(crate) struct Ground {
     dir: tempfile::TempDir,
 }
 
 impl Ground {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("forebay-e2e.").tempdir().unwrap();
         let ground = Self { dir };
         for part in [ground.ufs(), ground.mnt()] {
@@ -29,24 +29,24 @@ impl Ground {
         ground
     }
 
-    pub fn ufs(&self) -> PathBuf {
+    pub(crate) fn ufs(&self) -> PathBuf {
         self.dir.path().join("ufs")
     }
 
-    pub fn mnt(&self) -> PathBuf {
+    pub(crate) fn mnt(&self) -> PathBuf {
         self.dir.path().join("mnt")
     }
 
-    pub fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.dir.path().join("cache")
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Mounts with the flags that every test wants and those of its own.
-    pub fn up(&self, extra: &[&str]) -> Daemon {
+    pub(crate) fn up(&self, extra: &[&str]) -> Daemon {
         let (mut child, said) = self.start(extra);
         let ready = match said.recv_timeout(READY_WITHIN) {
             Ok(line) if line.starts_with("ready") => line,
@@ -84,7 +84,7 @@ impl Ground {
     }
 
     /// Runs `forebay up` where it must not come up, and returns how it ended.
-    pub fn up_fails(&self, extra: &[&str]) -> Output {
+    pub(crate) fn up_fails(&self, extra: &[&str]) -> Output {
         let mut command = forebay([OsStr::new("up"), self.ufs().as_ref(), self.mnt().as_ref()]);
         command.arg("--cache").arg(self.cache()).args(extra);
         finish(command, READY_WITHIN)
@@ -92,7 +92,7 @@ impl Ground {
 }
 
 /// The binary under test, with nothing of our own environment that could be a setting.
-pub fn forebay(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+pub(crate) fn forebay(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FOREBAY_")) {
         command.env_remove(name);
@@ -102,7 +102,7 @@ pub fn forebay(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Comman
 }
 
 /// Runs a command to its end, which must come within the time given.
-pub fn finish(mut command: Command, within: Duration) -> Output {
+pub(crate) fn finish(mut command: Command, within: Duration) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
         let mut pipe = pipe.unwrap();
@@ -133,51 +133,52 @@ fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {
 }
 
 /// The type of the file system that `path` is on.
-pub fn kind_of_mount(path: &Path) -> String {
+pub(crate) fn kind_of_mount(path: &Path) -> String {
     let output = Command::new("findmnt").args(["-nT"]).arg(path).args(["-o", "FSTYPE"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// A daemon that serves a mount.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     mnt: PathBuf,
     log: PathBuf,
     /// The line it said when it was ready.
-    pub ready: String,
+    pub(crate) ready: String,
 }
 
 impl Daemon {
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// How it ended, if it ended within the time given.
-    pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         wait(&mut self.child, within)
     }
 
     /// Stops it as an operator would; it must unmount and end well.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended(STOPPED_WITHIN);
         let log = self.log();
-        let status = status.unwrap_or_else(|| panic!("SIGTERM did not stop it within {STOPPED_WITHIN:?}\n{log}"));
+        let status =
+            status.unwrap_or_else(|| panic!("SIGTERM did not stop it within {STOPPED_WITHIN:?}\n{log}"));
         assert!(status.success(), "it ended with {status}\n{log}");
         assert_ne!(kind_of_mount(&self.mnt), "fuse.forebay", "it ended and left its mount\n{log}");
     }
 
     /// Kills it without warning, as a crash would. The dead mount stays.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::mem::forget(self);
@@ -204,7 +205,7 @@ fn take_mount_away(mnt: &Path) {
 }
 
 /// Bytes that no two positions share, so that a page in the wrong place is noticed.
-pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -218,7 +219,7 @@ pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Asks again until it is so, or the time is up.
-pub fn eventually(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !is_so() {
         assert!(Instant::now() < deadline, "not within {within:?}: {what}");

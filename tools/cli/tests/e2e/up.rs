@@ -45,7 +45,9 @@ fn a_range_of_a_large_file_is_right_wherever_it_lies() {
     fs::write(ground.ufs().join("big"), &bytes).unwrap();
     let daemon = ground.up(&[]);
     let file = fs::File::open(ground.mnt().join("big")).unwrap();
-    for (offset, len) in [(0, 10), (8 << 20, 1 << 20), ((1 << 20) - 3, 6), (5_000_000, 2_000_000), ((9 << 20) - 1, 1)] {
+    for (offset, len) in
+        [(0, 10), (8 << 20, 1 << 20), ((1 << 20) - 3, 6), (5_000_000, 2_000_000), ((9 << 20) - 1, 1)]
+    {
         let mut got = vec![0; len];
         file.read_exact_at(&mut got, offset as u64).unwrap();
         assert!(got == bytes[offset..offset + len], "{len} bytes at {offset}");
@@ -85,13 +87,11 @@ fn what_is_written_is_seen_at_once_and_reaches_the_under_file_system() {
 fn what_appears_in_the_under_file_system_appears_in_the_mount() {
     let ground = Ground::new();
     fs::write(ground.ufs().join("old"), "one").unwrap();
-    let config = ground.file("forebay.toml");
-    fs::write(&config, "").unwrap();
-    let daemon = ground.up(&[]);
+    let daemon = ground.up(&["--metadata-ttl", "1s"]);
     assert_eq!(fs::read_to_string(ground.mnt().join("old")).unwrap(), "one");
     fs::write(ground.ufs().join("new"), "two").unwrap();
     fs::write(ground.ufs().join("old"), "changed outside").unwrap();
-    eventually("the new file and the new content show", Duration::from_secs(45), || {
+    eventually("the new file and the new content show", Duration::from_secs(20), || {
         fs::read_to_string(ground.mnt().join("new")).is_ok_and(|text| text == "two")
             && fs::read_to_string(ground.mnt().join("old")).is_ok_and(|text| text == "changed outside")
     });
@@ -103,7 +103,8 @@ fn the_mount_shows_its_type_and_the_source_as_the_user_named_it() {
     let ground = Ground::new();
     let daemon = ground.up(&["-o", "ro"]);
     assert_eq!(kind_of_mount(&ground.mnt()), "fuse.forebay");
-    let shown = Command::new("findmnt").arg("-nT").arg(ground.mnt()).args(["-o", "SOURCE,OPTIONS"]).output().unwrap();
+    let shown =
+        Command::new("findmnt").arg("-nT").arg(ground.mnt()).args(["-o", "SOURCE,OPTIONS"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.starts_with(ground.ufs().to_str().unwrap()), "{shown}");
     assert!(shown.split_whitespace().last().unwrap().split(',').any(|option| option == "ro"), "{shown}");
