@@ -140,7 +140,6 @@ impl Drop for FuseMount {
         {
             tracing::error!(%error, "a mount is left behind");
         }
-        self.notifier.stop();
     }
 }
 
@@ -173,10 +172,12 @@ impl Session {
     fn serve(&mut self, shard: ShardHandle) -> Result<watch::Receiver<Option<SessionEnd>>, MountError> {
         let channel = self.channel.take().expect("a session is served once");
         let dispatch = Arc::clone(&self.dispatch);
+        let notifier = self.notifier.clone();
         let (end, ended) = watch::channel(None);
         let run = move || {
             let result = channel.serve();
             let how = settle(result, &dispatch, &shard);
+            notifier.stop();
             end.send_replace(Some(how));
         };
         std::thread::Builder::new().name("fuse-session".into()).spawn(run).map_err(MountError::Thread)?;

@@ -19,6 +19,9 @@ const UNMOUNT_RETRY: Duration = Duration::from_millis(100);
 pub fn check_mount_point(dir: &Path) -> Result<PathBuf, MountError> {
     let path = std::fs::canonicalize(dir).map_err(|error| unusable(dir, error))?;
     if let Some(entry) = mountinfo::at(&path) {
+        if entry.fs_type == FS_TYPE && is_dead(&path) {
+            return Err(MountError::DeadMount(path));
+        }
         return Err(MountError::InUse { dir: path, source_name: entry.source, fs_type: entry.fs_type });
     }
     let found = std::fs::metadata(&path).map_err(|error| unusable(dir, error))?;
@@ -56,8 +59,9 @@ fn absolute(dir: &Path) -> Option<PathBuf> {
     Some(parent.join(dir.file_name()?))
 }
 
+/// Asks for the space, which the kernel has no cached answer to, as it has for attributes.
 fn is_dead(dir: &Path) -> bool {
-    std::fs::symlink_metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    rustix::fs::statfs(dir).err() == Some(Errno::NOTCONN)
 }
 
 fn unusable(dir: &Path, error: io::Error) -> MountError {

@@ -79,6 +79,8 @@ fn negotiate(config: &mut KernelConfig, wish: Wish) -> io::Result<Granted> {
     grant(InitFlags::FUSE_ASYNC_DIO);
     grant(InitFlags::FUSE_CACHE_SYMLINKS);
     grant(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
+    // Tells an aborted connection, under which files may be open, from an unmount, after which none are.
+    grant(InitFlags::FUSE_ABORT_ERROR);
     let direct_mmap = grant(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
     let passthrough = wish.passthrough && grant(InitFlags::FUSE_PASSTHROUGH);
     if passthrough {

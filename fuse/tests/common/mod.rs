@@ -1,0 +1,225 @@
+//! A whole node, mounted: real shards, store, metadata engine and a real directory as the under file system.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+pub mod actor;
+
+use forebay_client::{Client, ClientConfig};
+use forebay_fuse::{FuseMount, MountOptions, MountSpec, probe_passthrough};
+use forebay_meta::{LmdbOptions, LmdbStore};
+use forebay_namespace::{Namespace, NamespaceConfig};
+use forebay_net::InProcess;
+use forebay_shard::{Shards, ShardsConfig};
+use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
+use forebay_types::{ByteSize, MountId, NodeId, PageSize, UfsMeta};
+use forebay_ufs::UfsOptions;
+use forebay_vfs::{OpenCounts, Vfs, VfsConfig};
+use forebay_worker::{UfsTable, Worker, WorkerConfig};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What `findmnt` shows as the source.
+pub const SOURCE: &str = "file:///a source, with all kinds";
+pub const PAGE: u64 = 64 << 10;
+
+/// How a node is set up.
+pub struct Setup {
+    pub options: &'static str,
+    /// Bytes a second that the under file system gives.
+    pub ufs_bandwidth: Option<ByteSize>,
+    pub passthrough: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { options: "suid,dev", ufs_bandwidth: None, passthrough: true }
+    }
+}
+
+/// The parts below the mount.
+struct Parts {
+    vfs: Arc<Vfs>,
+    names: Arc<Namespace>,
+    store: Arc<Store>,
+    shards: Shards,
+    _control: tokio::runtime::Runtime,
+}
+
+pub struct Node {
+    pub mount: Option<Arc<FuseMount>>,
+    parts: Parts,
+    pub dirs: Dirs,
+}
+
+/// Where a node keeps its things.
+pub struct Dirs {
+    pub base: tempfile::TempDir,
+}
+
+impl Dirs {
+    pub fn new() -> Self {
+        let dirs = Self { base: tempfile::tempdir().unwrap() };
+        for dir in
+            [dirs.mnt(), dirs.ufs(), dirs.tier(), dirs.base.path().join("meta"), dirs.base.path().join("log")]
+        {
+            std::fs::create_dir(dir).unwrap();
+        }
+        dirs
+    }
+
+    pub fn mnt(&self) -> PathBuf {
+        self.base.path().join("mnt")
+    }
+
+    pub fn ufs(&self) -> PathBuf {
+        self.base.path().join("ufs")
+    }
+
+    pub fn tier(&self) -> PathBuf {
+        self.base.path().join("tier")
+    }
+}
+
+impl Default for Dirs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A mounted node with an empty under file system.
+pub fn node() -> Node {
+    Node::start(&Setup::default(), Dirs::new())
+}
+
+impl Node {
+    pub fn start(setup: &Setup, dirs: Dirs) -> Self {
+        let mut node = Self { mount: None, parts: parts(setup, &dirs), dirs };
+        let spec = node.spec(setup.options);
+        node.mount =
+            Some(Arc::new(FuseMount::start(node.vfs(), node.parts.shards.handles(), &spec).unwrap()));
+        assert_eq!(
+            fs_type(&node.mnt()),
+            "fuse.forebay",
+            "the mount is not there; nothing below would be tested"
+        );
+        node
+    }
+
+    /// A node that is not mounted yet.
+    pub fn unmounted(dirs: Dirs) -> Self {
+        Self { mount: None, parts: parts(&Setup::default(), &dirs), dirs }
+    }
+
+    pub fn spec(&self, options: &str) -> MountSpec {
+        MountSpec {
+            source: SOURCE.into(),
+            dir: self.dirs.mnt(),
+            options: MountOptions::parse(options).unwrap(),
+        }
+    }
+
+    pub fn try_mount(&self, spec: &MountSpec) -> Result<FuseMount, forebay_fuse::MountError> {
+        FuseMount::start(self.vfs(), self.parts.shards.handles(), spec)
+    }
+
+    pub fn vfs(&self) -> Arc<Vfs> {
+        Arc::clone(&self.parts.vfs)
+    }
+
+    pub fn mount(&self) -> &FuseMount {
+        self.mount.as_ref().unwrap()
+    }
+
+    pub fn mnt(&self) -> PathBuf {
+        self.dirs.mnt().canonicalize().unwrap()
+    }
+
+    /// A path in the mount.
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dirs.mnt().join(name)
+    }
+
+    pub fn opens(&self) -> OpenCounts {
+        self.parts.vfs.open_counts()
+    }
+
+    /// Unmounts, which must succeed.
+    pub fn unmount(&self) {
+        self.mount().unmount(Duration::from_secs(10)).unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mount) = self.mount.take()
+            && let Err(error) = mount.unmount(Duration::from_secs(5))
+        {
+            eprintln!("{error}");
+            // A test that failed may have left children with files open; the machine must not keep the mount.
+            let _ = rustix::mount::unmount(self.dirs.mnt(), rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
+fn parts(setup: &Setup, dirs: &Dirs) -> Parts {
+    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let shards =
+        Shards::start(&ShardsConfig { arena: ByteSize::mib(64), ..ShardsConfig::default() }).unwrap();
+    let node = NodeId::new("test").unwrap();
+    let tier =
+        TierConfig { name: "cache".into(), dir: dirs.tier(), quota: ByteSize::gib(2), kind: TierKind::Nvme };
+    let config = StoreConfig {
+        page_size: PageSize::new(ByteSize::bytes(PAGE)).unwrap(),
+        blanks: 16,
+        ..StoreConfig::new(node.clone(), vec![tier])
+    };
+    let (store, _) = Store::open(config).unwrap();
+    let options = UfsOptions { read_bandwidth: setup.ufs_bandwidth, ..UfsOptions::default() };
+    let ufs = control.block_on(forebay_ufs::open(dirs.ufs().to_str().unwrap(), &options)).unwrap();
+    let table = UfsTable::default();
+    table.insert(MountId::ROOT, ufs);
+    let config = WorkerConfig { fetch_memory: ByteSize::mib(32), ..WorkerConfig::default() };
+    let worker = Worker::new(config, Arc::clone(&store), table, control.handle().clone());
+    let client = Client::new(ClientConfig::default(), Arc::new(InProcess::new(Arc::clone(&worker))));
+    let engine = LmdbStore::open(&dirs.base.path().join("meta"), &LmdbOptions::default()).unwrap();
+    let root = forebay_namespace::MountSpec::new("/", SOURCE);
+    let config = NamespaceConfig::new(dirs.base.path().join("log"), node, root);
+    let (names, recovery) =
+        Namespace::open(config, Arc::new(engine), Arc::clone(&worker) as Arc<dyn UfsMeta>).unwrap();
+    let passthrough = setup.passthrough && probe_passthrough(&dirs.tier()).is_ok();
+    let vfs = Vfs::new(Arc::clone(&names), client, VfsConfig { passthrough, ..VfsConfig::default() });
+    let recovered = Arc::clone(&vfs);
+    shards.handles()[0].block_on(move || async move { recovered.recover(recovery).await }).unwrap().unwrap();
+    Parts { vfs, names, store, shards, _control: control }
+}
+
+/// The type of the file system on which a path lies, as the kernel's table has it.
+pub fn fs_type(path: &Path) -> String {
+    forebay_fuse::mount_of(path).unwrap().fs_type
+}
+
+/// Waits until `done`, for some seconds.
+pub fn eventually(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never came about that {what}");
+}
+
+/// Bytes that differ from place to place.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}

@@ -1,0 +1,194 @@
+//! The life of a mount: how it shows, how it ends, and what is in its way.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use common::{Dirs, Node, SOURCE, Setup, eventually, fs_type, node};
+use forebay_fuse::op::OpKind;
+use forebay_fuse::{MountError, MountOptions, Notice, SessionEnd, clear_dead, mount_of, remount};
+use forebay_types::{Ino, Name};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The line of `/proc/self/mounts` for a mount point.
+fn line_of(dir: &std::path::Path) -> Option<String> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    table.lines().find(|line| line.split(' ').nth(1) == dir.to_str()).map(str::to_owned)
+}
+
+#[test]
+fn the_mount_shows_type_source_and_options() {
+    let node = Node::start(&Setup { options: "ro,noexec,noatime", ..Setup::default() }, Dirs::new());
+    let entry = mount_of(&node.mnt()).unwrap();
+    assert_eq!((entry.fs_type.as_str(), entry.source.as_str()), ("fuse.forebay", SOURCE));
+    let line = line_of(&node.mnt()).unwrap();
+    for word in ["ro", "noexec", "noatime", "nodev", "nosuid", "default_permissions", "allow_other"] {
+        assert!(line.split([' ', ',']).any(|shown| shown == word), "{word} is missing: {line}");
+    }
+    let error = File::create(node.at("new")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+}
+
+#[test]
+fn an_unmount_ends_the_session_and_leaves_the_directory() {
+    let node = node();
+    fs::write(node.at("file"), b"bytes").unwrap();
+    node.unmount();
+    assert_eq!(node.mount().wait(), SessionEnd::Unmounted);
+    assert_ne!(fs_type(&node.mnt()), "fuse.forebay");
+    assert_eq!(fs::read_dir(node.mnt()).unwrap().count(), 0);
+    node.unmount();
+}
+
+#[test]
+fn an_unmount_from_outside_ends_the_session_too() {
+    let node = node();
+    fs::write(node.at("file"), b"bytes").unwrap();
+    assert!(Command::new("umount").arg(node.mnt()).status().unwrap().success());
+    assert_eq!(node.mount().wait(), SessionEnd::Unmounted);
+    assert_eq!((node.mount().open_files(), node.opens().open_now), (0, 0));
+}
+
+#[test]
+fn a_lazy_unmount_from_outside_ends_with_the_last_file() {
+    let node = node();
+    let mut file = File::create(node.at("file")).unwrap();
+    assert!(Command::new("umount").arg("-l").arg(node.mnt()).status().unwrap().success());
+    file.write_all(b"still written").unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 13);
+    drop(file);
+    assert_eq!(node.mount().wait(), SessionEnd::Unmounted);
+    eventually("all is closed", || node.opens().open_now == 0);
+}
+
+#[test]
+fn a_mount_in_use_stays_and_says_who_uses_it() {
+    let node = node();
+    let file = File::create(node.at("held")).unwrap();
+    let begun = Instant::now();
+    let error = node.mount().unmount(Duration::from_millis(300)).unwrap_err();
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    let MountError::Busy { holders, .. } = &error else { panic!("{error}") };
+    assert_eq!(holders.0[0].pid, std::process::id());
+    assert!(error.to_string().contains("held"), "{error}");
+    assert_eq!(fs_type(&node.mnt()), "fuse.forebay");
+    drop(file);
+    node.unmount();
+}
+
+#[test]
+fn a_user_who_leaves_in_time_does_not_stop_the_unmount() {
+    let node = node();
+    let file = File::create(node.at("held")).unwrap();
+    let leaver = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(file);
+    });
+    node.unmount();
+    leaver.join().unwrap();
+}
+
+#[test]
+fn a_place_in_use_is_refused() {
+    let node = node();
+    let error = node.try_mount(&node.spec("")).err().unwrap();
+    let text = error.to_string();
+    assert!(matches!(error, MountError::InUse { .. }) && text.contains(SOURCE), "{text}");
+    fs::write(node.at("still"), b"there").unwrap();
+}
+
+#[test]
+fn a_failed_mount_leaves_nothing() {
+    let dirs = Dirs::new();
+    fs::remove_dir(dirs.mnt()).unwrap();
+    let node = Node::unmounted(dirs);
+    assert!(matches!(node.try_mount(&node.spec("")).err().unwrap(), MountError::Missing(_)));
+    fs::write(node.dirs.mnt(), b"").unwrap();
+    assert!(matches!(node.try_mount(&node.spec("")).err().unwrap(), MountError::NotADirectory(_)));
+    assert_eq!(fs::read_dir(node.dirs.base.path()).unwrap().count(), 5);
+}
+
+/// The number by which the kernel's control file system knows the connection.
+fn connection_of(node: &Node) -> u32 {
+    rustix::fs::minor(fs::metadata(node.mnt()).unwrap().dev())
+}
+
+#[test]
+fn an_aborted_connection_is_a_broken_session_that_can_be_cleared() {
+    let control = std::path::Path::new("/sys/fs/fuse/connections");
+    if fs::read_dir(control).map_or(0, Iterator::count) == 0 {
+        let _ = Command::new("mount").args(["-t", "fusectl", "none"]).arg(control).status();
+    }
+    let node = node();
+    let file = control.join(connection_of(&node).to_string()).join("abort");
+    fs::write(&file, b"1").unwrap();
+    let end = node.mount().wait();
+    assert!(matches!(end, SessionEnd::Broken(_)), "{end:?}");
+    let error = File::create(node.at("new")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
+    let refused = node.try_mount(&node.spec("")).err().unwrap().to_string();
+    assert!(refused.contains("umount"), "{refused}");
+    assert!(!clear_dead(&node.dirs.mnt(), "another source").unwrap());
+    assert!(clear_dead(&node.dirs.mnt(), SOURCE).unwrap());
+    assert!(!clear_dead(&node.dirs.mnt(), SOURCE).unwrap());
+    drop(node.try_mount(&node.spec("")).unwrap());
+}
+
+#[test]
+fn a_live_mount_is_not_cleared() {
+    let node = node();
+    assert!(!clear_dead(&node.dirs.mnt(), SOURCE).unwrap());
+    fs::write(node.at("still"), b"there").unwrap();
+}
+
+#[test]
+fn a_remount_changes_the_flags_of_a_mount() {
+    let node = node();
+    remount(&node.mnt(), &MountOptions::parse("ro").unwrap()).unwrap();
+    assert_eq!(File::create(node.at("new")).unwrap_err().raw_os_error(), Some(libc::EROFS));
+    remount(&node.mnt(), &MountOptions::parse("rw,noexec").unwrap()).unwrap();
+    fs::write(node.at("new"), b"").unwrap();
+    assert!(line_of(&node.mnt()).unwrap().contains("noexec"));
+}
+
+#[test]
+fn requests_are_counted_with_their_latencies() {
+    let node = node();
+    fs::write(node.at("file"), b"bytes").unwrap();
+    assert!(fs::metadata(node.at("none")).is_err());
+    let stats = node.mount().stats();
+    assert_eq!(stats.of(OpKind::Create).count, 1);
+    let lookups = stats.of(OpKind::Lookup);
+    assert!(lookups.count >= 2 && lookups.errors >= 1, "{lookups:?}");
+    assert!(lookups.quantile_us(0.5) > 0);
+    assert_eq!(stats.of(OpKind::RmDir).count, 0);
+}
+
+#[test]
+fn notices_reach_the_kernel_and_harm_nobody() {
+    let node = node();
+    fs::write(node.at("file"), b"bytes").unwrap();
+    let notifier = node.mount().notifier();
+    let name = Name::new(*b"file").unwrap();
+    let lookups = || node.mount().stats().of(OpKind::Lookup).count;
+    fs::metadata(node.at("file")).unwrap();
+    fs::metadata(node.at("file")).unwrap();
+    let before = lookups();
+    fs::metadata(node.at("file")).unwrap();
+    assert_eq!(lookups(), before, "the name was not kept, so nothing is shown below");
+    assert!(notifier.send(Notice::Entry { parent: Ino::ROOT, name: name.clone() }));
+    eventually("the kernel asks for the name again", || {
+        fs::metadata(node.at("file")).unwrap();
+        lookups() > before
+    });
+    assert!(notifier.send(Notice::Inode { ino: Ino(77_777), offset: 0, len: 0 }));
+    assert!(notifier.send(Notice::Gone { parent: Ino::ROOT, child: Ino(77_777), name }));
+    assert_eq!(fs::read(node.at("file")).unwrap(), b"bytes");
+    node.unmount();
+    eventually("the notifier knows of the end", || {
+        !notifier.send(Notice::Inode { ino: Ino::ROOT, offset: -1, len: 0 })
+    });
+}
