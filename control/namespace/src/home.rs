@@ -264,7 +264,7 @@ impl Worker {
         };
         let record = self.shared.table.get(ino)?.record();
         // What the UFS is the authority for is asked for again in due time.
-        let asked_ms = record.is_settled().then(|| self.shared.now_ms());
+        let asked_ms = (record.is_settled() && dentry.is_carried()).then(|| self.shared.now_ms());
         Some(Cached { answer: Answer::Present(ino), asked_ms })
     }
 }

@@ -304,14 +304,13 @@ impl DirStream {
     async fn own_clean_entry(&self, name: Name, dentry: &Dentry) -> FsResult<Option<Shown>> {
         let Some((ino, _)) = dentry.target else { return Ok(None) };
         let inode = self.names.inode(ino).await?;
-        let among_ufs = self.is_among_ufs(ino, &inode.record(), dentry);
+        let among_ufs = self.is_among_ufs(&inode.record(), dentry);
         Ok(among_ufs.then_some(Shown { name, inode }))
     }
 
     /// Whether a name of ours was the UFS's when the listing began.
-    fn is_among_ufs(&self, ino: Ino, record: &InodeRecord, dentry: &Dentry) -> bool {
-        let owned = dentry.shadow.as_ref().is_some_and(|shadow| shadow.owner == ino);
-        let in_place = self.ufs.is_some() && owned && record.ufs_at == UfsAt::Inherit && !dentry.mount_point;
+    fn is_among_ufs(&self, record: &InodeRecord, dentry: &Dentry) -> bool {
+        let in_place = self.ufs.is_some() && dentry.is_carried() && record.ufs_at == UfsAt::Inherit;
         let was_clean = match record.state {
             InodeState::Clean => record.turned_at <= self.began,
             InodeState::Dirty | InodeState::Native => record.turned_at > self.began,
@@ -334,7 +333,7 @@ impl DirStream {
                 from = Some(name.clone());
                 let Some((ino, _)) = dentry.target else { continue };
                 let inode = self.names.inode(ino).await?;
-                if self.is_among_ufs(ino, &inode.record(), &dentry) {
+                if self.is_among_ufs(&inode.record(), &dentry) {
                     continue;
                 }
                 at += 1;

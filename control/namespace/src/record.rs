@@ -209,6 +209,14 @@ impl Dentry {
         Self { target: Some((ino, kind)), shadow, mount_point: false }
     }
 
+    /// Whether the UFS has at this name what we have: the inode that is the name's.
+    pub(crate) fn is_carried(&self) -> bool {
+        match (&self.target, &self.shadow) {
+            (Some((ino, _)), Some(shadow)) => shadow.owner == *ino && !self.mount_point,
+            _ => false,
+        }
+    }
+
     pub(crate) fn encode(&self) -> Box<[u8]> {
         let stored = proto::Dentry {
             ino: self.target.map(|(ino, _)| ino.0),

@@ -115,7 +115,7 @@ impl Namespace {
         let inode = self.inode(ino).await?;
         let present =
             |asked_ms| Some((Cached { answer: Answer::Present(ino), asked_ms }, Some(Arc::clone(&inode))));
-        if !inode.record().is_settled() || dentry.mount_point {
+        if !inode.record().is_settled() || !dentry.is_carried() {
             return Ok(present(None));
         }
         let ttl = self.shared.mount(dir_record.mount)?.metadata_ttl_ms();

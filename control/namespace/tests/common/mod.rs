@@ -164,7 +164,8 @@ impl World {
         let (ufs_dir, state_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let ufs = DirUfs::new(ufs_dir.path());
         let clock = Arc::new(ManualClock::default());
-        clock.advance(Duration::from_secs(1_000_000));
+        // Later than any file of the UFS.
+        clock.advance(Duration::from_secs(4_000_000_000));
         let node = NodeId::new("node-a").unwrap();
         let spec = root_spec(Duration::from_secs(60));
         let mut config = NamespaceConfig::new(state_dir.path().join("log"), node, spec);
