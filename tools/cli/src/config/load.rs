@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// `FOREBAY_*` variables that are no settings: the command line reads them where its help says so.
 const NOT_SETTINGS: [&str; 2] = ["FOREBAY_CONFIG", "FOREBAY_SOCKET"];
+/// Variables with this beginning speak to the tests and to builds made for them.
+const FOR_TESTS: &str = "FOREBAY_TEST_";
 
 /// Why there is no configuration. Each names where the fault stands and what was expected there.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ pub(crate) fn load(
         None => Config::default(),
     };
     for (variable, value) in environment.filter(|(name, _)| name.starts_with("FOREBAY_")) {
-        if !NOT_SETTINGS.contains(&variable.as_str()) {
+        if !NOT_SETTINGS.contains(&variable.as_str()) && !variable.starts_with(FOR_TESTS) {
             apply_variable(&mut config, variable, &value)?;
         }
     }
