@@ -70,6 +70,8 @@ pub struct Extent {
     pub(crate) punches: AtomicU64,
     /// Allocated bytes counted against the tier.
     charged: AtomicU64,
+    /// How much of that is counted as bytes that may be nowhere else.
+    charged_authored: AtomicU64,
     /// How eviction policies know its content; 0 while it has no key.
     pub(crate) print: AtomicU64,
     /// The last second and region in which a use was counted, so that one pass over a file is one use.
@@ -116,7 +118,7 @@ impl Extent {
         }
         parts.tier.charge(0, parts.charged);
         let print = parts.keys.first().map_or(0, |key| crate::room::print_of(*key));
-        Self {
+        let extent = Self {
             id: parts.id,
             tier: parts.tier,
             page_size: parts.page_size,
@@ -127,6 +129,7 @@ impl Extent {
             guards: Guards::default(),
             punches: AtomicU64::new(0),
             charged: AtomicU64::new(parts.charged),
+            charged_authored: AtomicU64::new(0),
             print: AtomicU64::new(print),
             last_use: AtomicU64::new(u64::MAX),
             uses: AtomicU32::new(0),
@@ -138,7 +141,9 @@ impl Extent {
             entry_synced: AtomicBool::new(parts.entry_synced),
             change: tokio::sync::RwLock::new(()),
             bits: RwLock::new(()),
-        }
+        };
+        extent.recount_authored();
+        extent
     }
 
     /// Its id, for ever.
@@ -219,6 +224,7 @@ impl Extent {
         let _no_bit_is_set_now = self.bits.write();
         let new = make(&self.origin.load());
         self.origin.store(Arc::new(new));
+        self.recount_authored();
     }
 
     /// The pages that hold the bytes of `range`, cut off at the length.
@@ -430,6 +436,14 @@ impl Extent {
         }
         let before = self.charged.swap(bytes, Ordering::AcqRel);
         self.tier.charge(before, bytes);
+        self.recount_authored();
+    }
+
+    fn recount_authored(&self) {
+        let ours = self.authority() == Authority::Here && !self.guards.is_retired();
+        let now = if ours { self.charged() } else { 0 };
+        let before = self.charged_authored.swap(now, Ordering::AcqRel);
+        self.tier.charge_authored(before, now);
     }
 
     /// Allocated bytes, as last counted.
@@ -441,6 +455,7 @@ impl Extent {
     pub(crate) fn discharge(&self) {
         let before = self.charged.swap(0, Ordering::AcqRel);
         self.tier.charge(before, 0);
+        self.recount_authored();
         self.tier.extents.fetch_sub(1, Ordering::AcqRel);
     }
 

@@ -184,12 +184,17 @@ impl Extent {
         Ok(frame)
     }
 
+    /// Writes to the extent's own file. If its file system is full before the quota is, room is made once.
     async fn write_bytes(&self, frame: Frame, at: u64) -> Result<Frame, (StoreError, Frame)> {
         let file = match self.file() {
             Ok(file) => file,
             Err(error) => return Err((error, frame)),
         };
-        let (written, frame) = file.write_at(frame, at).await;
+        let (mut written, mut frame) = file.write_at(frame, at).await;
+        let full = written.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::StorageFull);
+        if full && self.tier().free_on_disk(frame.len() as u64).await {
+            (written, frame) = file.write_at(frame, at).await;
+        }
         match written {
             Ok(_) => Ok(frame),
             Err(e) => Err((StoreError::io(format!("writing extent {}", self.id()), e), frame)),
@@ -217,24 +222,53 @@ impl Extent {
     /// Writes bytes born here. [`crate::Store::unbind_all`] went before.
     ///
     /// # Errors
-    /// [`StoreError::NotResident`] if a page of the under file system is covered in part and not here: fill it
-    /// first. [`StoreError::NoSpace`], [`StoreError::Gone`], [`StoreError::Busy`], [`StoreError::Io`].
-    pub async fn write(self: &Arc<Self>, frame: Frame, offset: u64) -> Result<Frame, StoreError> {
-        let _held = self.hold(Hold::Filling)?;
-        self.check_authored()?;
-        self.tier().ensure_room(frame.len() as u64).await?;
-        let end = offset.checked_add(frame.len() as u64).ok_or(StoreError::Invalid("write past 2^64"))?;
-        if offset >= self.origin().len {
+    /// All give the frame back. [`StoreError::NotResident`] if a page of the under file system is covered in part and
+    /// not here: fill it first. [`StoreError::NoSpace`], [`StoreError::Gone`], [`StoreError::Busy`],
+    /// [`StoreError::Io`].
+    pub async fn write(self: &Arc<Self>, frame: Frame, offset: u64) -> Result<Frame, (StoreError, Frame)> {
+        let _held = match self.hold(Hold::Filling) {
+            Ok(held) => held,
+            Err(error) => return Err((error, frame)),
+        };
+        let end = match self.admit_write(offset, frame.len() as u64).await {
+            Ok(end) => end,
+            Err(error) => return Err((error, frame)),
+        };
+        {
             let _others_write_too = self.change.read().await;
-            return self.write_born_here(frame, offset, end).await;
+            if self.authority() == Authority::Here && offset >= self.origin().len {
+                return self.write_born_here(frame, offset, end).await;
+            }
         }
         let _alone = self.change.write().await;
+        self.write_over_origin(frame, offset, end).await
+    }
+
+    /// Checks what needs no lock; gives the offset of the end.
+    async fn admit_write(self: &Arc<Self>, offset: u64, len: u64) -> Result<u64, StoreError> {
         self.check_authored()?;
-        let covered = self.absent_covered(offset, end)?;
+        let end = offset.checked_add(len).ok_or(StoreError::Invalid("a write past 2^64"))?;
+        self.tier().ensure_room(len).await?;
+        Ok(end)
+    }
+
+    /// Writes where pages of the under file system may be absent; `change` is held exclusively.
+    async fn write_over_origin(
+        &self,
+        frame: Frame,
+        offset: u64,
+        end: u64,
+    ) -> Result<Frame, (StoreError, Frame)> {
+        let covered = match self.check_authored().and_then(|()| self.absent_covered(offset, end)) {
+            Ok(covered) => covered,
+            Err(error) => return Err((error, frame)),
+        };
         let frame = self.write_born_here(frame, offset, end).await?;
         self.mark_written(&covered);
-        self.flush_sidecar().await?;
-        Ok(frame)
+        match self.flush_sidecar().await {
+            Ok(()) => Ok(frame),
+            Err(error) => Err((error, frame)),
+        }
     }
 
     pub(crate) fn check_authored(&self) -> Result<(), StoreError> {
@@ -244,8 +278,13 @@ impl Extent {
         Ok(())
     }
 
-    async fn write_born_here(&self, frame: Frame, offset: u64, end: u64) -> Result<Frame, StoreError> {
-        let frame = self.write_bytes(frame, offset).await.map_err(|(error, _)| error)?;
+    async fn write_born_here(
+        &self,
+        frame: Frame,
+        offset: u64,
+        end: u64,
+    ) -> Result<Frame, (StoreError, Frame)> {
+        let frame = self.write_bytes(frame, offset).await?;
         self.raise_len(end);
         // Space is counted by what the file system says; if it says nothing, the old count stands.
         let _ = self.stat();

@@ -200,9 +200,35 @@ impl Tier {
         let store = self.store.get().and_then(std::sync::Weak::upgrade).ok_or_else(|| self.no_space())?;
         store.make_room(self.index, len).await.map(|_| ())
     }
+
+    /// Evicts though the quota is not used up, since the file system under the tier is full; says whether that freed
+    /// anything.
+    pub(crate) async fn free_on_disk(self: &Arc<Self>, len: u64) -> bool {
+        let Some(store) = self.store.get().and_then(std::sync::Weak::upgrade) else { return false };
+        match store.evict_at_least(self, len).await {
+            Ok(freed) => freed > 0,
+            Err(error) => {
+                tracing::warn!(tier = self.name, %error, "cannot evict though the file system is full");
+                false
+            }
+        }
+    }
 }
 
 impl Store {
+    async fn evict_at_least(self: &Arc<Self>, tier: &Arc<Tier>, len: u64) -> Result<u64, StoreError> {
+        let _turn = tier.evictor.turn.lock().await;
+        let wanted = len.saturating_add((tier.quota() / FREE_AT_ONCE_SHARE).min(FREE_AT_ONCE_MAX));
+        let mut freed = 0;
+        while freed < wanted
+            && let Some(bytes) = self.evict_next(tier).await?
+        {
+            freed += bytes;
+        }
+        self.wait_unlinked(UNLINK_WAIT).await;
+        Ok(freed)
+    }
+
     /// Evicts from a tier until `need` more bytes fit its quota; returns how many bytes were freed.
     ///
     /// # Errors

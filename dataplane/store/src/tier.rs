@@ -41,6 +41,10 @@ pub(crate) const IDS_PER_DIR: u64 = 256;
 /// ext4, XFS and others report overlayfs by this number (`OVERLAYFS_SUPER_MAGIC` of linux/magic.h).
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
+/// How often the lock is tried, and the pause after each time.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// How the last process left a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastExit {
@@ -65,6 +69,8 @@ pub struct TierUsage {
     pub quota: u64,
     /// Blocks allocated to extents and segments.
     pub used: u64,
+    /// How much of that may be nowhere else: neither evicted nor moved.
+    pub authored: u64,
     /// Promised to writers.
     pub reserved: u64,
     /// Extents in it.
@@ -80,6 +86,7 @@ pub(crate) struct Tier {
     dir: PathBuf,
     quota: u64,
     used: AtomicU64,
+    authored: AtomicU64,
     reserved: AtomicU64,
     pub(crate) extents: AtomicU64,
     pub(crate) permits_passthrough: bool,
@@ -138,6 +145,7 @@ impl Tier {
             dir: tier.dir.clone(),
             quota: tier.quota.as_u64(),
             used: AtomicU64::new(0),
+            authored: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             extents: AtomicU64::new(0),
             permits_passthrough: permits_passthrough(&tier.dir),
@@ -230,11 +238,12 @@ impl Tier {
 
     /// Counts `now` bytes for something that counted `before`.
     pub(crate) fn charge(&self, before: u64, now: u64) {
-        if now >= before {
-            self.used.fetch_add(now - before, Ordering::AcqRel);
-        } else {
-            self.used.fetch_sub(before - now, Ordering::AcqRel);
-        }
+        recount(&self.used, before, now);
+    }
+
+    /// Counts `now` bytes that may be nowhere else for an extent that counted `before`.
+    pub(crate) fn charge_authored(&self, before: u64, now: u64) {
+        recount(&self.authored, before, now);
     }
 
     /// Bytes taken and promised.
@@ -313,6 +322,7 @@ impl Tier {
             kind: self.kind,
             quota: self.quota,
             used: self.used.load(Ordering::Acquire),
+            authored: self.authored.load(Ordering::Acquire),
             reserved: self.reserved.load(Ordering::Acquire),
             extents: self.extents.load(Ordering::Acquire),
         }
@@ -329,6 +339,14 @@ pub struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.tier.reserved.fetch_sub(self.len, Ordering::AcqRel);
+    }
+}
+
+fn recount(total: &AtomicU64, before: u64, now: u64) {
+    if now >= before {
+        total.fetch_add(now - before, Ordering::AcqRel);
+    } else {
+        total.fetch_sub(before - now, Ordering::AcqRel);
     }
 }
 
@@ -357,15 +375,24 @@ fn refuse_foreign_content(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A process that is just ending, or was just forked from its holder, may have the lock for a moment yet.
+fn take_lock(file: &File) -> io::Result<bool> {
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
 fn lock_dir(dir: &Path) -> Result<File, StoreError> {
     let io = |source| StoreError::io(format!("locking cache directory {}", dir.display()), source);
     let path = dir.join(LOCK_FILE);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-    if let Err(error) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(io(error.into()));
-        }
+    if !take_lock(&file).map_err(io)? {
         let mut holder = String::new();
         // The holder's number is for people only; without it the error is still right.
         let _ = file.read_to_string(&mut holder);

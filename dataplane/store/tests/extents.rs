@@ -61,18 +61,22 @@ fn a_new_file_is_written_read_and_becomes_clean() {
     on_shard(move || async move {
         let extent = store.create(ExtentSpec::BORN_HERE).await.unwrap();
         assert!(extent.is_complete() && extent.authority() == Authority::Here);
+        assert_eq!(store.usage()[0].authored, 0);
         let bytes = bytes_of(3, 0, 150_000);
         extent.write(frame_of(&bytes).await, 1000).await.unwrap();
         assert_eq!(extent.len(), 151_000);
         assert_eq!(read(&extent, 0, 200_000).await, [vec![0; 1000], bytes.clone()].concat());
         extent.sync().await.unwrap();
+        let usage = &store.usage()[0];
+        assert!(usage.authored >= 150_000 && usage.authored == usage.used, "{usage:?}");
         store.bind(extent.id(), ContentKey(9)).await.unwrap();
+        assert_eq!(store.usage()[0].authored, 0);
         assert_eq!(extent.authority(), Authority::Origin);
         assert!(extent.is_complete() && !extent.is_durable());
         extent.sync().await.unwrap();
         assert!(extent.is_durable());
         let refused = extent.write(frame_of(b"x").await, 0).await;
-        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+        assert!(matches!(refused, Err((StoreError::Invalid(_), _))), "{refused:?}");
         store.unbind_all(extent.id()).await.unwrap();
         assert!(store.find(&ContentKey(9)).is_none());
         extent.write(frame_of(b"x").await, 0).await.unwrap();
@@ -88,7 +92,7 @@ fn what_was_written_here_is_never_filled_over() {
         let extent = fetched(&store, 1, 4 * PAGE).await;
         store.unbind_all(extent.id()).await.unwrap();
         let part = extent.write(frame_of(b"part").await, PAGE + 5).await;
-        assert!(matches!(part, Err(StoreError::NotResident { page: PageIndex(1), .. })));
+        assert!(matches!(part, Err((StoreError::NotResident { page: PageIndex(1), .. }, _))));
         let ours = bytes_of(7, 1, PAGE as usize);
         extent.write(frame_of(&ours).await, PAGE).await.unwrap();
         let theirs = bytes_of(1, 0, 4 * PAGE as usize);
@@ -242,5 +246,41 @@ fn guards_and_eviction_exclude_each_other() {
             "open files keep their bytes"
         );
         assert_eq!(store.len(), 4);
+    });
+}
+
+/// A tier whose file system is smaller than its quota: the quota never stops a write, the disk does.
+#[test]
+fn a_full_disk_evicts_first_and_gives_the_bytes_back_when_nothing_can_go() {
+    if !disk::may_mount() {
+        eprintln!("skipped: needs root and loop devices");
+        return;
+    }
+    let small = disk::Disk::new(48);
+    let (store, _) = open(small.path());
+    on_shard(move || async move {
+        for key in 1..=60 {
+            let extent = fetched(&store, key, 16 * PAGE).await;
+            for page in 0..16 {
+                fill(&extent, key as u64, page).await;
+            }
+        }
+        assert!(store.counters().evictions() > 10, "60 MiB went through a disk of 48");
+        let extent = store.create(ExtentSpec::BORN_HERE).await.unwrap();
+        let bytes = bytes_of(7, 7, 1 << 20);
+        let mut at = 0;
+        let (error, frame) = loop {
+            match extent.write(frame_of(&bytes).await, at).await {
+                Ok(_) => at += bytes.len() as u64,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(at > 20 << 20, "what was clean made room: {at}");
+        assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+        assert_eq!(frame[..], bytes[..]);
+        assert_eq!(read(&extent, 0, 1 << 20).await, bytes);
+        store.remove(extent.id()).await.unwrap();
+        let other = fetched(&store, 99, PAGE).await;
+        fill(&other, 99, 0).await;
     });
 }
