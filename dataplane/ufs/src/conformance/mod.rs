@@ -117,6 +117,7 @@ pub async fn run_without(ufs: Arc<dyn Ufs>, skipped: &[(&'static str, &'static s
         names::a_listing_stays_in_its_directory,
         names::a_failed_listing_is_an_error,
         names::odd_names_are_kept,
+        names::a_backslash_is_kept,
         names::control_characters_are_kept,
         names::names_that_are_no_text,
         names::names_that_are_too_long,

@@ -62,6 +62,8 @@ pub(crate) struct Limits {
     pub(crate) conditional_put: ConditionalPut,
     /// Whether a delete can name the version it takes away.
     pub(crate) conditional_delete: bool,
+    /// A character in a key that the store turns into another.
+    pub(crate) turned: Option<char>,
 }
 
 /// A part that arrived: what the store wants to hear about it when the upload is completed.

@@ -27,14 +27,17 @@ pub(crate) fn url_value(value: &str) -> String {
 pub(crate) struct KeySpace {
     /// Empty, or ends with a slash.
     prefix: String,
+    /// A character that the store would turn into another.
+    turned: Option<char>,
 }
 
 impl KeySpace {
-    /// The keys below `prefix`, with or without slashes at its ends.
-    pub(crate) fn new(prefix: &str) -> Self {
+    /// The keys below `prefix`, with or without slashes at its ends, but those with the character that the store
+    /// would turn into another.
+    pub(crate) fn new(prefix: &str, turned: Option<char>) -> Self {
         let trimmed = prefix.trim_matches('/');
         let prefix = if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") };
-        Self { prefix }
+        Self { prefix, turned }
     }
 
     /// The longest key below the mount that an object can have: its directory marker needs one byte more.
@@ -48,6 +51,9 @@ impl KeySpace {
         let text = std::str::from_utf8(key.as_bytes()).map_err(|_| unpersistable("the name is not UTF-8"))?;
         if text.len() > self.key_len_max() {
             return Err(unpersistable("the path is longer than an object's key may be"));
+        }
+        if let Some(turned) = self.turned.filter(|turned| text.contains(*turned)) {
+            return Err(unpersistable(&format!("the store would turn {turned:?} into another character")));
         }
         Ok(format!("{}{text}", self.prefix))
     }
@@ -71,17 +77,18 @@ mod tests {
 
     #[test]
     fn objects_are_named_as_files_are() {
-        let keys = KeySpace::new("/some/prefix/");
+        let keys = KeySpace::new("/some/prefix/", Some('\\'));
         assert_eq!(keys.object(&key("a b/100%/ü".as_bytes())).unwrap(), "some/prefix/a b/100%/ü");
         assert_eq!(keys.dir(&UfsKey::root()).unwrap(), "some/prefix/");
-        assert_eq!(KeySpace::new("").dir(&UfsKey::root()).unwrap(), "");
-        assert_eq!(KeySpace::new("").dir(&key(b"a")).unwrap(), "a/");
+        assert_eq!(KeySpace::new("", None).dir(&UfsKey::root()).unwrap(), "");
+        assert_eq!(KeySpace::new("", None).dir(&key(b"a")).unwrap(), "a/");
+        assert_eq!(keys.object(&key(b"a\\b")).unwrap_err().kind(), crate::UfsErrorKind::Unpersistable);
         assert_eq!(keys.object(&key(b"\xff")).unwrap_err().kind(), crate::UfsErrorKind::Unpersistable);
     }
 
     #[test]
     fn too_long_is_unpersistable() {
-        let keys = KeySpace::new("p");
+        let keys = KeySpace::new("p", None);
         let longest = ["x".repeat(200), "x".repeat(200), "x".repeat(200), "x".repeat(200), "x".repeat(217)];
         let longest = longest.join("/");
         assert_eq!(longest.len(), keys.key_len_max());

@@ -179,6 +179,10 @@ pub(crate) fn ranged_len(answer: &Answer, offset: u64, wanted: usize, what: &str
     if answer.status != StatusCode::PARTIAL_CONTENT {
         return Err(malformed(what, "the store ignores ranges"));
     }
+    // Azurite answers a range past the end with none of it, where others refuse it.
+    if answer.header("content-length") == Some("0") {
+        return Ok(0);
+    }
     let (first, last) = answer
         .header("content-range")
         .and_then(parse_content_range)
@@ -210,6 +214,7 @@ pub(crate) fn header_time(value: Option<&str>) -> TimeSpec {
 }
 
 /// The time of a listing: `2015-10-21T07:28:00.000Z`. 1970 where it is none.
+#[cfg(any(feature = "s3", feature = "gcs"))]
 pub(crate) fn listed_time(value: Option<&str>) -> TimeSpec {
     let parsed = value.and_then(|text| text.parse::<jiff::Timestamp>().ok());
     parsed.map(time_spec).unwrap_or_default()
@@ -226,6 +231,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[cfg(any(feature = "s3", feature = "gcs"))]
     #[test]
     fn times_of_headers_and_listings_agree() {
         let expected = TimeSpec { secs: 1_445_412_480, nanos: 0 };

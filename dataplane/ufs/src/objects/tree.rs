@@ -66,8 +66,8 @@ impl ObjectTree {
         client: Arc<dyn ObjectClient>,
         options: &UfsOptions,
     ) -> Self {
-        let keys = KeySpace::new(prefix);
         let limits = client.limits();
+        let keys = KeySpace::new(prefix, limits.turned);
         let capabilities = Capabilities {
             modes: true,
             owners: true,
