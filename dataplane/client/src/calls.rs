@@ -51,11 +51,11 @@ impl Client {
     /// A prefetch that fails is no failure of the read beside it: whoever needs the bytes will be told.
     async fn prefetch(&self, at: &ContentLocation, range: Range<u64>, policy: ReadPolicy) {
         let op = Op::Prefetch { at, range: range.clone(), policy };
-        let (started, pressed) = match self.call(op, self.config.io_within).await {
-            Ok(Reply::Prefetch { started, pressed }) => (started, pressed),
-            _ => (0, true),
+        let (started, covered_to) = match self.call(op, self.config.io_within).await {
+            Ok(Reply::Prefetch { started, covered_to }) => (started, covered_to),
+            _ => (0, range.start),
         };
-        self.streams.on_answer(at.ino, &range, started, pressed);
+        self.streams.on_answer(at.ino, &range, started, covered_to);
     }
 
     /// Writes all of `frame` into the extent of the location. Returns how many bytes that was.

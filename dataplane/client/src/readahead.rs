@@ -51,6 +51,8 @@ struct Stream {
     /// The end of what was asked for.
     asked_to: u64,
     window: u64,
+    /// The window met a bound once: it grows by steps from then on, no longer by doubling.
+    grown: bool,
     used_at: u64,
 }
 
@@ -84,11 +86,14 @@ impl Streams {
         self.ask(at, file_len, config)
     }
 
-    /// Memory for bodies in flight is short: what was asked for at `range` comes only in part, or not at all.
-    pub(crate) fn on_pressure(&mut self, range: &Range<u64>, config: &ReadAheadConfig) {
+    /// Memory for bodies in flight is short: of `range` only what lies before `covered_to` comes. The window
+    /// shrinks to what there is memory for, and grows slowly from there.
+    pub(crate) fn on_pressure(&mut self, range: &Range<u64>, covered_to: u64, config: &ReadAheadConfig) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.asked_to == range.end) {
-            stream.window = (stream.window / 4).max(config.window_min.as_u64());
-            stream.asked_to = range.start;
+            stream.asked_to = covered_to.max(range.start);
+            let has = stream.asked_to.saturating_sub(stream.next);
+            stream.window = has.clamp(config.window_min.as_u64().min(stream.window), stream.window);
+            stream.grown = true;
         }
     }
 
@@ -98,7 +103,13 @@ impl Streams {
             let oldest = oldest.map(|(at, _)| at).expect("a full table has an oldest entry");
             self.streams.swap_remove(oldest);
         }
-        self.streams.push(Stream { next: read.end, asked_to: read.end, window: 0, used_at: self.clock });
+        self.streams.push(Stream {
+            next: read.end,
+            asked_to: read.end,
+            window: 0,
+            grown: false,
+            used_at: self.clock,
+        });
     }
 
     /// Asks for a window once less than half of the last one is left.
@@ -109,7 +120,8 @@ impl Streams {
             return None;
         }
         let (min, max) = (config.window_min.as_u64(), config.window_max.as_u64());
-        stream.window = (stream.window * 2).clamp(min.min(max), max);
+        let more = if stream.grown { min } else { stream.window };
+        stream.window = (stream.window + more).clamp(min.min(max), max);
         let range = stream.asked_to.max(stream.next)..(stream.next + stream.window).min(file_len);
         if range.is_empty() {
             return None;
@@ -195,10 +207,13 @@ mod tests {
         run(&mut streams, 0, 32 * MIB, MIB);
         let grown = streams.streams[0].window;
         let range = run(&mut streams, 32 * MIB, 64 * MIB, MIB).pop().unwrap();
-        streams.on_pressure(&range, &config());
-        assert_eq!(streams.streams[0].window, grown / 4);
+        let covered_to = range.end - 5 * MIB;
+        streams.on_pressure(&range, covered_to, &config());
+        let shrunk = streams.streams[0].window;
+        assert!(shrunk < grown && shrunk >= covered_to - 64 * MIB, "{shrunk}");
         let again = run(&mut streams, 64 * MIB, 80 * MIB, MIB);
-        assert_eq!(again[0].start, range.start.max(65 * MIB));
+        assert_eq!(again[0].start, covered_to);
+        assert!(streams.streams[0].window > shrunk && streams.streams[0].window <= grown);
     }
 
     proptest! {

@@ -57,14 +57,14 @@ impl StreamTable {
     }
 
     /// Takes note of how a request to fetch ahead went.
-    pub(crate) fn on_answer(&self, ino: Ino, range: &Range<u64>, started: u64, pressed: bool) {
+    pub(crate) fn on_answer(&self, ino: Ino, range: &Range<u64>, started: u64, covered_to: u64) {
         self.started_bytes.fetch_add(started, Relaxed);
-        if !pressed {
+        if covered_to >= range.end {
             return;
         }
         self.shrunk.fetch_add(1, Relaxed);
         if let Some((streams, _)) = self.slice(ino).lock().inodes.get_mut(&ino) {
-            streams.on_pressure(range, &self.config);
+            streams.on_pressure(range, covered_to, &self.config);
         }
     }
 

@@ -49,7 +49,7 @@ impl Local for Worker {
         let written_to = tiers.iter().filter(|tier| tier.kind != TierKind::Mem);
         written_to.fold(Space::default(), |sum, tier| Space {
             total: sum.total + tier.quota,
-            available: sum.available + tier.quota.saturating_sub(tier.used + tier.reserved),
+            available: sum.available + tier.quota.saturating_sub(tier.authored + tier.reserved),
         })
     }
 }

@@ -4,15 +4,20 @@
 //! full) and the wait. Clean bytes never make a writer wait: the store evicts them.
 
 use crate::Worker;
-use forebay_store::{StoreError, TierKind};
+use forebay_shard::Frame;
+use forebay_store::{Extent, StoreError, TierKind, TierUsage};
 use forebay_types::FsResult;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Above this share of a tier's quota, in percent, writes look before they leap.
-const NEARLY_FULL: u64 = 90;
+/// Above this share of the quota, in percent, taken by anything, writes look before they leap.
+const FULL_MARK: u64 = 90;
+/// Above this share, in percent, taken by bytes that are nowhere else, writers wait while any are carried away:
+/// what is left is for the writers whom the kernel serves without asking us.
+const DIRTY_MARK: u64 = 80;
+const _: () = assert!(DIRTY_MARK < FULL_MARK && FULL_MARK < 100);
 /// How old the cheap look may be.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The pause between two looks of a writer who waits.
@@ -24,11 +29,23 @@ pub(crate) trait Drain: Send + Sync {
     fn hurry(&self) -> bool;
 }
 
+/// How full the tiers are that hold what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Level {
+    /// There is room.
+    Free,
+    /// There may be none.
+    Full,
+    /// Much of it is nowhere else.
+    Dirty,
+}
+
 /// How full the tiers are, and who empties them.
 pub(crate) struct Pressure {
     began: Instant,
     looked_at_ms: AtomicU64,
-    nearly_full: AtomicBool,
+    level: AtomicU8,
     drain: RwLock<Option<Weak<dyn Drain>>>,
 }
 
@@ -37,7 +54,7 @@ impl Default for Pressure {
         Self {
             began: Instant::now(),
             looked_at_ms: AtomicU64::new(u64::MAX),
-            nearly_full: AtomicBool::new(false),
+            level: AtomicU8::new(Level::Free as u8),
             drain: RwLock::new(None),
         }
     }
@@ -61,33 +78,73 @@ impl Worker {
     /// # Errors
     /// `NoSpace` if they do not fit and nothing is being carried away, or not in time.
     pub(crate) async fn room_to_write(&self, len: u64) -> FsResult<()> {
-        if !self.is_nearly_full() {
+        if self.level() == Level::Free {
             return Ok(());
         }
         let until = Instant::now() + self.config.drain_within;
+        while self.level() == Level::Dirty && self.drains(until) {
+            forebay_shard::sleep(PAUSE).await;
+        }
         loop {
             match self.store.reserve(len).await {
                 Ok(_) => return Ok(()),
-                Err(StoreError::NoSpace { .. }) if self.pressure.hurry() && Instant::now() < until => {
-                    forebay_shard::sleep(PAUSE).await;
-                }
+                Err(StoreError::NoSpace { .. }) if self.drains(until) => forebay_shard::sleep(PAUSE).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    fn is_nearly_full(&self) -> bool {
+    /// Whether waiting for room makes sense.
+    fn drains(&self, until: Instant) -> bool {
+        Instant::now() < until && self.pressure.hurry()
+    }
+
+    /// Writes a frame into an extent that we are the authority for. Room that others took meanwhile is waited for.
+    pub(crate) async fn write_frame(
+        &self,
+        extent: &Arc<Extent>,
+        mut frame: Frame,
+        offset: u64,
+    ) -> FsResult<()> {
+        let until = Instant::now() + self.config.drain_within;
+        loop {
+            frame = match extent.write(frame, offset).await {
+                Ok(_) => return Ok(()),
+                Err((StoreError::NoSpace { .. }, frame)) if self.drains(until) => frame,
+                Err((StoreError::Busy { .. }, frame)) if Instant::now() < until => frame,
+                Err((error, _)) => return Err(error.into()),
+            };
+            forebay_shard::sleep(PAUSE).await;
+        }
+    }
+
+    fn level(&self) -> Level {
         let pressure = &self.pressure;
         let now = pressure.began.elapsed().as_millis() as u64;
         let looked_at = pressure.looked_at_ms.load(Relaxed);
         if now.wrapping_sub(looked_at) < LOOK_EVERY.as_millis() as u64 {
-            return pressure.nearly_full.load(Relaxed);
+            return Level::of(pressure.level.load(Relaxed));
         }
         let tiers = self.store.usage();
-        let mut written_to = tiers.iter().filter(|tier| tier.kind != TierKind::Mem);
-        let full = written_to.any(|tier| (tier.used + tier.reserved) * 100 >= tier.quota * NEARLY_FULL);
-        pressure.nearly_full.store(full, Relaxed);
+        let written_to = tiers.iter().filter(|tier| tier.kind != TierKind::Mem);
+        let level = written_to.map(Level::of_tier).max().unwrap_or(Level::Free);
+        pressure.level.store(level as u8, Relaxed);
         pressure.looked_at_ms.store(now, Relaxed);
-        full
+        level
+    }
+}
+
+impl Level {
+    fn of(byte: u8) -> Self {
+        [Self::Free, Self::Full, Self::Dirty][usize::from(byte)]
+    }
+
+    fn of_tier(tier: &TierUsage) -> Self {
+        let over =
+            |bytes: u64, mark: u64| u128::from(bytes) * 100 >= u128::from(tier.quota) * u128::from(mark);
+        if over(tier.authored, DIRTY_MARK) {
+            return Self::Dirty;
+        }
+        if over(tier.used + tier.reserved, FULL_MARK) { Self::Full } else { Self::Free }
     }
 }

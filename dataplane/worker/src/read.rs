@@ -169,32 +169,35 @@ impl Worker {
         if let Some(extent) = self.find_extent(at)?
             && extent.is_resident(range.clone())
         {
-            return Ok(Reply::Prefetch { started: 0, pressed: false });
+            return Ok(Reply::Prefetch { started: 0, covered_to: range.end });
         }
         let keep = self.admitted(at, |admit, content| admit.may_keep_ahead(policy, content, range.start));
         let Some(target) = self.target(at, keep).await? else {
-            return Ok(Reply::Prefetch { started: 0, pressed: false });
+            return Ok(Reply::Prefetch { started: 0, covered_to: range.end });
         };
-        let (range, mut pressed) = self.cut_to_memory(&target, range);
+        let (range, wanted_to) = (self.cut_to_memory(&target, &range), range.end);
         let run_max = plan::run_max(range.end.saturating_sub(range.start), target.page_size, self.get_len());
-        let mut started = 0;
+        let (mut started, mut covered_to) = (0, range.end);
         for run in plan::runs(absent(&target, &range), run_max) {
             match self.prefetch_run(&target, &run) {
                 Some(bytes) => started += bytes,
-                None => pressed = true,
+                None => {
+                    covered_to = target.page_size.start_of(run.first).max(range.start);
+                    break;
+                }
             }
         }
-        add(&self.counters.ahead_pressed, u64::from(pressed));
-        Ok(Reply::Prefetch { started, pressed })
+        add(&self.counters.ahead_pressed, u64::from(covered_to < wanted_to));
+        Ok(Reply::Prefetch { started, covered_to })
     }
 
     /// What is kept nowhere has to fit the short queue in which it waits for its reader.
-    fn cut_to_memory(&self, target: &Target, range: Range<u64>) -> (Range<u64>, bool) {
+    fn cut_to_memory(&self, target: &Target, range: &Range<u64>) -> Range<u64> {
         let most = self.fetch.transit.capacity() / 2;
-        if target.extent.is_some() || range.end.saturating_sub(range.start) <= most {
-            return (range, false);
+        match target.extent {
+            Some(_) => range.clone(),
+            None => range.start..range.end.min(range.start.saturating_add(most)),
         }
-        (range.start..range.start + most, true)
     }
 
     /// Begins one run, if there is memory to spare; says how many bytes that is.

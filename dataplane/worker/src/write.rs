@@ -119,7 +119,7 @@ impl Worker {
         }
         self.bring_edges(at, &extent, offset..end).await?;
         self.room_to_write(len).await?;
-        extent.write(frame, offset).await?;
+        self.write_frame(&extent, frame, offset).await?;
         self.note_change(extent.id());
         add(&self.counters.written_bytes, len);
         Ok(len)

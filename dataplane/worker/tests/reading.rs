@@ -7,6 +7,8 @@ mod common;
 use common::{MIB, Node, PAGE, Rules, Setup, node, pattern, read};
 use forebay_client::{ClientConfig, Progress, ReadAheadConfig, ReadPolicy};
 use forebay_types::{Admission, ByteSize, FsErrorKind, ReadMode};
+use forebay_worker::WorkerConfig;
+use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -243,4 +245,49 @@ fn a_file_is_freed_when_asked_unless_it_is_in_use() {
     let there = born.clone();
     assert_eq!(node.on_shard(move |client| async move { client.evict(&there).await }).unwrap(), 0);
     assert_eq!(node.read(&born, 0, 7).unwrap(), b"nowhere");
+}
+
+/// The same bytes by a bare client: ranged reads of 4 MiB, eight at a time. Returns the time it took.
+fn bare_client(node: &Node, at: &forebay_types::ContentLocation) -> Duration {
+    let (key, version) = at.ufs.clone().unwrap();
+    let (ufs, size) = (Arc::clone(&node.ufs), at.size);
+    let began = Instant::now();
+    node.control.block_on(async move {
+        let pieces = (0..size).step_by(4 << 20).map(|offset| {
+            let (ufs, key, version) = (Arc::clone(&ufs), key.clone(), version.clone());
+            async move {
+                let mut buf = vec![0; (size - offset).min(4 << 20) as usize];
+                forebay_ufs::Ufs::read(&*ufs, &key, &version, offset, &mut buf).await.unwrap()
+            }
+        });
+        let read: usize =
+            stream::iter(pieces).buffer_unordered(8).fold(0, |sum, n| async move { sum + n }).await;
+        assert_eq!(read as u64, size);
+    });
+    began.elapsed()
+}
+
+#[test]
+fn a_sequential_reader_keeps_a_shaped_link_full() {
+    let worker = WorkerConfig { fetch_memory: ByteSize::mib(32), ..Setup::default().worker };
+    let node = Node::start(Setup { client: ClientConfig::default(), worker, ..Setup::default() });
+    node.ufs.rule(Rules {
+        read_takes: Duration::from_millis(20),
+        bytes_per_s: 60_000_000,
+        ..Rules::default()
+    });
+    // The best of three: other tests use the same cores, and they disturb both sides.
+    let ratios = [1, 2, 3].map(|round| {
+        let at = node.put(&format!("big-{round}"), &pattern(32 * MIB, round));
+        let bare = bare_client(&node, &at);
+        let began = Instant::now();
+        let mut read_bytes = 0;
+        while read_bytes < at.size {
+            read_bytes += node.read(&at, read_bytes, 256 << 10).unwrap().len() as u64;
+        }
+        let ours = began.elapsed();
+        println!("60 MB/s, 20 ms: bare client {bare:?}, through the worker {ours:?}");
+        bare.as_secs_f64() / ours.as_secs_f64()
+    });
+    assert!(ratios.iter().any(|ratio| *ratio > 0.8), "{ratios:?} of the bare client's speed");
 }

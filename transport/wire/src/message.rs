@@ -196,8 +196,9 @@ pub enum Reply {
     Prefetch {
         /// Bytes now on their way that were not before.
         started: u64,
-        /// Whether memory for bodies in flight is short: read-ahead should shrink.
-        pressed: bool,
+        /// The end of what is here or on its way: before the end of the range if memory for bodies in flight is
+        /// short, and read-ahead should shrink to that.
+        covered_to: u64,
     },
     /// Bytes brought from the under file system for this call.
     Fetched(u64),

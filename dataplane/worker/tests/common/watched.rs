@@ -8,13 +8,15 @@ use forebay_ufs::{
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How it behaves from now on.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Each read takes this long.
     pub read_takes: Duration,
+    /// Bytes a second of the way here, shared by all reads; 0 for no bound.
+    pub bytes_per_s: u64,
     /// This many reads fail, then they work again.
     pub reads_to_fail: u64,
     /// This many parts of uploads fail.
@@ -32,6 +34,7 @@ pub struct Watched {
     reading: AtomicU64,
     reading_max: AtomicU64,
     pub parts: Arc<AtomicU64>,
+    link_free_at: Mutex<Option<Instant>>,
 }
 
 impl Watched {
@@ -44,7 +47,21 @@ impl Watched {
             reading: 0.into(),
             reading_max: 0.into(),
             parts: Arc::default(),
+            link_free_at: Mutex::default(),
         }
+    }
+
+    /// Waits for the turn of `len` bytes on the shaped way.
+    async fn travel(&self, len: u64, bytes_per_s: u64) {
+        if bytes_per_s == 0 {
+            return;
+        }
+        let arrival = {
+            let mut free_at = self.link_free_at.lock();
+            let start = free_at.map_or_else(Instant::now, |at| at.max(Instant::now()));
+            *free_at.insert(start + Duration::from_nanos(len * 1_000_000_000 / bytes_per_s))
+        };
+        tokio::time::sleep_until(arrival.into()).await;
     }
 
     pub fn rule(&self, rules: Rules) {
@@ -106,6 +123,7 @@ impl Ufs for Watched {
             return Err(UfsError::Unavailable("read".into()));
         }
         let n = self.inner.read(key, version, offset, buf).await?;
+        self.travel(n as u64, rules.bytes_per_s).await;
         self.read_bytes.fetch_add(n as u64, SeqCst);
         Ok(n)
     }
