@@ -256,11 +256,12 @@ impl Worker {
 
 /// The absent pages of a range, in order.
 fn absent(target: &Target, range: &Range<u64>) -> Vec<PageIndex> {
-    let end = range.end.min(target.len);
     match &target.extent {
-        Some(extent) => extent.missing(range.start..end),
+        // A page whose first part is absent is absent for what was written behind it too.
+        Some(extent) => extent.missing(range.clone()),
         None => {
-            plan::pages_of(&(range.start..end.max(range.start)), target.page_size).map(PageIndex).collect()
+            let range = range.start..range.end.min(target.len).max(range.start);
+            plan::pages_of(&range, target.page_size).map(PageIndex).collect()
         }
     }
 }
