@@ -45,15 +45,20 @@ impl Worker {
         let unsupported = || FsError::from(FsErrorKind::Unsupported);
         let source = self.find_extent(from.0)?.ok_or_else(unsupported)?;
         let target = self.extent(to.0.extent.ok_or_else(unsupported)?)?;
-        let here = source.is_complete() && target.is_complete() && target.authority() == Authority::Here;
+        let here = source.is_complete()
+            && !source.is_packed()
+            && target.is_complete()
+            && target.authority() == Authority::Here;
         if !here {
             return Err(unsupported());
         }
         let _both_stay =
             (source.hold(forebay_store::Hold::Filling)?, target.hold(forebay_store::Hold::Filling)?);
         let len = len.min(COPY_MAX).min(source.len().saturating_sub(from.1));
+        self.room_to_write(len).await?;
         let copied = copy_files(&source, from.1, &target, to.1, len).await?;
         target.adopt()?;
+        self.note_change(target.id());
         Ok(copied)
     }
 }

@@ -61,11 +61,13 @@ impl Worker {
         if self.sessions.get(id).is_some() {
             return Ok(Ok(id));
         }
-        let held = extent.hold(Hold::Dirty)?;
         let keys = extent.keys();
         if extent.authority() == Authority::Origin {
             self.store.unbind_all(id).await?;
         }
+        // Looked up again: it may have been moved to where it can be written.
+        let extent = self.store.get(id).ok_or(StoreError::Gone(id))?;
+        let held = extent.hold(Hold::Dirty)?;
         let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
         self.sessions.begin(id, Session::new(held, keys, kept_since));
         Ok(Ok(id))
@@ -104,7 +106,7 @@ impl Worker {
         self.extent(at.extent.ok_or_else(unwritable)?)
     }
 
-    fn note_change(&self, extent: ExtentId) {
+    pub(crate) fn note_change(&self, extent: ExtentId) {
         if let Some(session) = self.sessions.get(extent) {
             session.changed();
         }

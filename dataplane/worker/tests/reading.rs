@@ -291,3 +291,38 @@ fn a_sequential_reader_keeps_a_shaped_link_full() {
     });
     assert!(ratios.iter().any(|ratio| *ratio > 0.8), "{ratios:?} of the bare client's speed");
 }
+
+#[test]
+fn bytes_are_right_while_files_come_and_go() {
+    let setup = Setup { quota: ByteSize::mib(3), ..streaming() };
+    let node = Node::start(setup);
+    let files: Vec<_> =
+        (0..40u64).map(|i| node.put(&format!("file-number-{i}"), &pattern(4 * PAGE + i, i))).collect();
+    let files = Arc::new(files);
+    let readers: Vec<_> = (0..4u64)
+        .map(|lane| {
+            let (client, files, shard) =
+                (Arc::clone(&node.client), Arc::clone(&files), node.shard(lane as usize));
+            node.control.spawn(async move {
+                let all = shard.call(move || async move {
+                    for round in 0..400u64 {
+                        let number = (round * 31 + lane * 17) % 40;
+                        let at = &files[number as usize];
+                        let offset = (round * 7919) % at.size;
+                        let got = read(&client, at, offset, 100_000).await.unwrap();
+                        let expected = pattern(at.size, number);
+                        let end = (offset + 100_000).min(at.size);
+                        assert!(got == expected[offset as usize..end as usize], "file {number} at {offset}");
+                        if round % 13 == 0 {
+                            // In use, or gone already: both are fine.
+                            let _ = client.evict(at).await;
+                        }
+                    }
+                });
+                all.await.unwrap();
+            })
+        })
+        .collect();
+    readers.into_iter().for_each(|reader| node.control.block_on(reader).unwrap());
+    assert!(node.store.counters().evictions() > 50, "{}", node.store.counters().evictions());
+}
