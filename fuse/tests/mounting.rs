@@ -3,13 +3,14 @@
 
 mod common;
 
-use common::{Dirs, Node, SOURCE, Setup, eventually, fs_type, node};
+use common::{Base, Dirs, Node, SOURCE, Setup, eventually, fs_type, node};
 use forebay_fuse::op::OpKind;
 use forebay_fuse::{MountError, MountOptions, Notice, SessionEnd, clear_dead, mount_of, remount};
 use forebay_types::{Ino, Name};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -152,6 +153,71 @@ fn a_remount_changes_the_flags_of_a_mount() {
     remount(&node.mnt(), &MountOptions::parse("rw,noexec").unwrap()).unwrap();
     fs::write(node.at("new"), b"").unwrap();
     assert!(line_of(&node.mnt()).unwrap().contains("noexec"));
+}
+
+/// More requests at once than find a place: they wait for one, and none is lost.
+#[test]
+fn a_full_mailbox_makes_requests_wait() {
+    let node = Node::start(&Setup { mailbox_len: 2, ..Setup::default() }, Dirs::new());
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let dir = node.mnt();
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let path = dir.join(format!("{thread}-{n}"));
+                    fs::write(&path, format!("{n}")).unwrap();
+                    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{n}"));
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(node.mnt()).unwrap().count(), 320);
+    eventually("every file is closed", || node.mount().open_files() == 0);
+}
+
+const USER_DIR: &str = "FOREBAY_USER_DIR";
+const NOBODY: u32 = 65_534;
+
+/// Not a test: what the plain user does.
+#[test]
+#[ignore = "started by another test as a process of its own"]
+fn plain_user() {
+    let Some(dir) = std::env::var_os(USER_DIR) else { return };
+    let dirs = Dirs::below(Base::Given(dir.into()));
+    let node = Node::start(&Setup { options: "", ..Setup::default() }, dirs);
+    let line = line_of(&node.mnt()).unwrap();
+    for word in ["nosuid", "nodev", "user_id=65534"] {
+        assert!(line.split([' ', ',']).any(|shown| shown == word), "{word} is missing: {line}");
+    }
+    assert_eq!(mount_of(&node.mnt()).unwrap().source, SOURCE);
+    fs::write(node.at("file"), b"bytes").unwrap();
+    let file = File::open(node.at("file")).unwrap();
+    let busy = node.mount().unmount(Duration::from_millis(100)).unwrap_err();
+    assert!(matches!(busy, MountError::Busy { .. }), "{busy}");
+    drop(file);
+    assert_eq!((fs::read(node.at("file")).unwrap(), node.opens().passthrough), (b"bytes".to_vec(), 0));
+    node.unmount();
+}
+
+/// Needs what distributions give: fusermount3 with its setuid bit, and a `/dev/fuse` that everybody may open.
+#[test]
+fn a_plain_user_mounts_with_fusermount3_and_without_passthrough() {
+    let device = fs::metadata("/dev/fuse").unwrap().mode();
+    if device & 0o006 != 0o006 || !std::path::Path::new("/usr/bin/fusermount3").exists() {
+        eprintln!("skipped: no fusermount3, or /dev/fuse is root's alone");
+        return;
+    }
+    let base = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(base.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["plain_user", "--exact", "--nocapture", "--ignored"])
+        .env(USER_DIR, base.path())
+        .env("TMPDIR", base.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

@@ -29,11 +29,18 @@ pub struct Setup {
     /// Bytes a second that the under file system gives.
     pub ufs_bandwidth: Option<ByteSize>,
     pub passthrough: bool,
+    /// Places in a shard's mailbox.
+    pub mailbox_len: usize,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { options: "suid,dev", ufs_bandwidth: None, passthrough: true }
+        Self {
+            options: "suid,dev",
+            ufs_bandwidth: None,
+            passthrough: true,
+            mailbox_len: ShardsConfig::default().mailbox_len,
+        }
     }
 }
 
@@ -54,12 +61,31 @@ pub struct Node {
 
 /// Where a node keeps its things.
 pub struct Dirs {
-    pub base: tempfile::TempDir,
+    pub base: Base,
+}
+
+/// A temporary directory of ours, or one that somebody else made and takes away.
+pub enum Base {
+    Ours(tempfile::TempDir),
+    Given(PathBuf),
+}
+
+impl Base {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Ours(dir) => dir.path(),
+            Self::Given(dir) => dir,
+        }
+    }
 }
 
 impl Dirs {
     pub fn new() -> Self {
-        let dirs = Self { base: tempfile::tempdir().unwrap() };
+        Self::below(Base::Ours(tempfile::tempdir().unwrap()))
+    }
+
+    pub fn below(base: Base) -> Self {
+        let dirs = Self { base };
         for dir in
             [dirs.mnt(), dirs.ufs(), dirs.tier(), dirs.base.path().join("meta"), dirs.base.path().join("log")]
         {
@@ -164,8 +190,10 @@ impl Drop for Node {
 
 fn parts(setup: &Setup, dirs: &Dirs) -> Parts {
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mailbox_len = setup.mailbox_len;
     let shards =
-        Shards::start(&ShardsConfig { arena: ByteSize::mib(64), ..ShardsConfig::default() }).unwrap();
+        Shards::start(&ShardsConfig { arena: ByteSize::mib(64), mailbox_len, ..ShardsConfig::default() })
+            .unwrap();
     let node = NodeId::new("test").unwrap();
     let tier =
         TierConfig { name: "cache".into(), dir: dirs.tier(), quota: ByteSize::gib(2), kind: TierKind::Nvme };
