@@ -11,7 +11,7 @@ use crate::error::{During, Error, Result};
 /// Bytes compared at a time.
 const CHUNK: usize = 1 << 20;
 /// Findings printed at most.
-const SHOWN: usize = 50;
+const SHOWN: usize = 20;
 
 /// Which trees, and how strictly.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,6 +10,7 @@ mod compare;
 mod crash;
 mod error;
 mod kernel;
+mod model;
 mod pattern;
 mod rng;
 
@@ -33,6 +34,10 @@ enum Command {
     /// Load a directory and check after a loss that all acknowledged is there
     #[command(subcommand)]
     Crash(Crash),
+    /// Drive a directory and a reference in memory with the same random operations
+    Model(model::ModelArgs),
+    /// Run a failing run of `model` again
+    Replay(model::ReplayArgs),
     /// Compare two trees: names, kinds, bytes, link targets
     Compare(compare::CompareArgs),
     /// Shut down the ext4 that holds DIR, as a loss of power would (EXT4_IOC_SHUTDOWN without log flush)
@@ -71,6 +76,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Crash(Crash::Load(args)) => crash::load(&args),
         Command::Crash(Crash::Check(args)) => crash::check(&args),
+        Command::Model(args) => model::model(&args),
+        Command::Replay(args) => model::replay(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::PowerLoss { dir } => power_loss(&dir),
         Command::MapWrite { path, offset, len, tag } => {

@@ -1,0 +1,84 @@
+# Sourced by the scripts below perf/: the binaries, and a daemon on a scratch mount.
+# FOREBAY, VERIFY: the binaries (release builds of this tree if not given). WORK: a scratch directory (made if not given).
+# UFS: another under file system. UP_FLAGS: more flags for `forebay up`. KEEP=1 leaves the scratch directory.
+set -uo pipefail
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+die() { echo "$*" >&2; exit 2; }
+
+binaries() {
+    [[ -n ${FOREBAY:-} && -n ${VERIFY:-} ]] && return
+    (cd "$top" && cargo build --locked --quiet --release -p forebay-cli -p forebay-verify ${FEATURES:+--features "$FEATURES"}) || die "the build failed"
+    local target
+    target=$(cd "$top" && cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
+    FOREBAY=${FOREBAY:-$target/release/forebay} VERIFY=${VERIFY:-$target/release/forebay-verify}
+}
+
+scratch() {
+    WORK=${WORK:-$(mktemp -d -p "${TMPDIR:-/var/tmp}" forebay-perf.XXXXXX)}
+    M=$WORK/mnt CACHE=${CACHE:-$WORK/cache}
+    mkdir -p "$M" "$CACHE" "$WORK/ufs"
+    UFS=${UFS:-$WORK/ufs}
+}
+
+# Starts the daemon on $M; returns when the mount can be used, or fails with its log.
+up() {
+    : >"$WORK/out"
+    # shellcheck disable=SC2086
+    "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" &
+    daemon=$!
+    local _
+    for _ in $(seq 600); do
+        if grep -q ^ready "$WORK/out"; then
+            [[ $(findmnt -nT "$M" -o FSTYPE) == fuse.forebay ]] && return
+            die "the daemon says ready and $M is not its mount"
+        fi
+        kill -0 "$daemon" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$WORK/log" >&2
+    die "the mount did not come up"
+}
+
+# Ends the daemon in order.
+down() {
+    kill -TERM "$daemon" 2>/dev/null
+    local _
+    for _ in $(seq 1200); do
+        kill -0 "$daemon" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL "$daemon" 2>/dev/null && echo "the daemon did not stop within two minutes" >&2
+    wait "$daemon" 2>/dev/null
+    unmount
+}
+
+# Ends the daemon without warning and takes its dead mount away.
+slay() {
+    kill -KILL "$daemon" 2>/dev/null
+    wait "$daemon" 2>/dev/null
+    unmount
+}
+
+unmount() {
+    local _
+    for _ in $(seq 100); do
+        grep -q " $M " /proc/self/mountinfo || return 0
+        umount -l "$M" 2>/dev/null
+        sleep 0.05
+    done
+    die "$M stays mounted"
+}
+
+# Waits until all that is dirty was carried to the under file system.
+barrier() { "$FOREBAY" fs persist --wait "$M" >"$WORK/persist" 2>&1 || { tail -n 5 "$WORK/persist" >&2; return 1; }; }
+
+# A whole number from LOW up to HIGH.
+between() { echo $(($1 + ((RANDOM << 15) | RANDOM) % ($2 - $1 + 1))); }
+
+cleanup() {
+    [[ -n ${daemon:-} ]] && kill -KILL "$daemon" 2>/dev/null
+    [[ -n ${M:-} ]] && umount -l "$M" 2>/dev/null
+    [[ -z ${KEEP:-} && -n ${WORK:-} && ${failed:-0} == 0 ]] && rm -rf "$WORK"
+    return 0
+}
