@@ -8,7 +8,7 @@
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent, Origin};
 use crate::guard::Hold;
-use crate::residency::Pages;
+use crate::residency::{Pages, TRACKED_PAGES_MAX};
 use crate::sidecar::overloaded;
 use forebay_shard::{Allocate, blocking};
 use forebay_types::{PageChecksum, PageIndex};
@@ -25,6 +25,12 @@ impl Extent {
             return Ok(());
         }
         self.unpack().await?;
+        if !self.len_synced.load(Ordering::Acquire) {
+            // From now on the file's own length counts, and after a power loss it would be what it was before.
+            let covered = self.origin().pages.not_durable();
+            self.sync_bytes().await?;
+            self.mark_durable(&covered);
+        }
         self.punches.fetch_add(1, Ordering::AcqRel);
         self.set_origin(|old| {
             let all_safe = old.pages.resident() == old.pages.count() && old.pages.not_durable().is_empty();
@@ -39,47 +45,34 @@ impl Extent {
         self.sync_entry().await
     }
 
-    /// Gives the authority back to the under file system, which has these very bytes now. Every page is resident,
-    /// and durable only where it was.
+    /// Gives the authority back to the under file system, which has these very bytes now.
+    ///
+    /// The bytes are synced first, and every page is durable from then on: whoever thinks after a power loss that this
+    /// node is still the authority finds all that was ever synced.
     pub(crate) async fn settle(self: &Arc<Self>, checksums: &[PageChecksum]) -> Result<(), StoreError> {
         let _held = self.hold(Hold::Filling)?;
         let _alone = self.change.write().await;
         if self.authority() == Authority::Origin {
             return Ok(());
         }
-        if !self.is_complete() {
-            return self.settle_partly().await;
-        }
+        self.sync_bytes().await?;
         let (size, len) = (self.page_size(), self.stat()?.len);
-        self.store_len(len);
-        let pages = Pages::new(size.pages_in(len));
-        for page in 0..pages.count() {
-            pages.set_written(PageIndex(page), checksums.get(page as usize).copied());
+        if size.pages_in(len) > TRACKED_PAGES_MAX {
+            return Err(StoreError::Invalid("the file has too many pages to be cached"));
         }
-        self.set_origin(|_| Origin { authority: Authority::Origin, len, pages: Arc::new(pages) });
-        self.flush_settled().await
-    }
-
-    /// Some of the bytes were never here: what is absent stays so, what was written here has no checksum.
-    async fn settle_partly(&self) -> Result<(), StoreError> {
-        let (size, len) = (self.page_size(), self.stat()?.len);
         self.store_len(len);
         self.set_origin(|old| {
-            let pages = old.pages.resized(size.pages_in(len));
-            let pages_before = old.pages.count();
-            (pages_before..pages.count()).for_each(|page| pages.set_written(PageIndex(page), None));
-            let kept = old.pages.resident_pages().take_while(|page| page.0 < pages.count());
-            kept.for_each(|page| pages.set_written(page, None));
+            let pages = settled_pages(&old.pages, size.pages_in(len), checksums);
             Origin { authority: Authority::Origin, len, pages: Arc::new(pages) }
         });
         self.flush_settled().await
     }
 
-    /// Page records of an earlier time may still be on disk and say "durable" of bytes that were replaced since. They
-    /// are overwritten, on the disk itself, before the header makes records count again.
+    /// Page records of an earlier time may still be on disk and say "durable" of bytes that were replaced since, and
+    /// new ones must be there before a header says that what has none is absent. So they are on the disk itself first.
     async fn flush_settled(&self) -> Result<(), StoreError> {
         self.origin().pages.resident_pages().for_each(|page| self.sidecar.note_page(page));
-        self.sync_sidecar().await?;
+        self.sync_records().await?;
         self.sidecar.note_header();
         self.flush_sidecar().await
     }
@@ -166,4 +159,16 @@ impl Extent {
         self.sidecar.note_page(page);
         self.sync_sidecar().await
     }
+}
+
+/// The pages of an extent that is clean again: what was absent stays so, all else is here and synced.
+fn settled_pages(before: &Pages, count: u64, checksums: &[PageChecksum]) -> Pages {
+    let pages = Pages::new(count);
+    let whole = before.resident() == before.count();
+    for page in (0..count).map(PageIndex).filter(|page| before.is_resident(*page)) {
+        // Where something is absent, the checksums are not those of what is here.
+        pages.set_written(page, checksums.get(page.0 as usize).copied().filter(|_| whole));
+        pages.set_durable(page);
+    }
+    pages
 }

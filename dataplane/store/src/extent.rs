@@ -88,6 +88,8 @@ pub struct Extent {
     pub(crate) verified: AtomicBool,
     /// Whether the directory entry is on disk.
     pub(crate) entry_synced: AtomicBool,
+    /// Whether the file's length is on disk as it is; matters while we are not the authority for it.
+    pub(crate) len_synced: AtomicBool,
     /// Shared by whoever only adds bytes that nobody else adds; exclusive for what changes the meaning of the bits.
     pub(crate) change: tokio::sync::RwLock<()>,
     /// Held (shared) while a bit is set, so that a swap of `origin` loses none.
@@ -107,6 +109,7 @@ pub(crate) struct ExtentParts {
     pub(crate) sidecar: Sidecar,
     pub(crate) verified: bool,
     pub(crate) entry_synced: bool,
+    pub(crate) len_synced: bool,
     pub(crate) charged: u64,
 }
 
@@ -139,6 +142,7 @@ impl Extent {
             sidecar: parts.sidecar,
             verified: AtomicBool::new(parts.verified),
             entry_synced: AtomicBool::new(parts.entry_synced),
+            len_synced: AtomicBool::new(parts.len_synced),
             change: tokio::sync::RwLock::new(()),
             bits: RwLock::new(()),
         };

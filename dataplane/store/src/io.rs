@@ -349,7 +349,9 @@ impl Extent {
         }
         let (file, _) = self.place()?;
         let synced = file.sync_data().await;
-        synced.map_err(|e| StoreError::io(format!("syncing extent {}", self.id()), e))
+        synced.map_err(|e| StoreError::io(format!("syncing extent {}", self.id()), e))?;
+        self.len_synced.store(true, Ordering::Release);
+        Ok(())
     }
 
     pub(crate) async fn sync_entry(&self) -> Result<(), StoreError> {

@@ -154,6 +154,7 @@ fn twin(old: &Extent, tier: &Arc<Tier>, file: fs::File) -> Arc<Extent> {
         sidecar: Sidecar::default(),
         verified: !old.needs_verify(),
         entry_synced: false,
+        len_synced: false,
         charged: 0,
     }))
 }

@@ -78,6 +78,7 @@ impl Extent {
             Origin { authority: old.authority, len: old.len, pages: Arc::new(pages) }
         });
         self.entry_synced.store(false, Ordering::Release);
+        self.len_synced.store(false, Ordering::Release);
         self.punches.fetch_add(1, Ordering::AcqRel);
         self.set_file(file);
         self.set_packed(None);

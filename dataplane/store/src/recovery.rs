@@ -140,10 +140,13 @@ impl Scan<'_> {
             verified: true,
             // Unknown after a crash of the daemon; syncing it once more costs little.
             entry_synced: self.exit == LastExit::Clean,
+            // After an unclean boot there is nothing but what is on disk.
+            len_synced: self.exit != LastExit::DaemonDied,
             charged: meta.blocks() * 512,
         };
-        if bytes.iter().all(|b| *b == 0) {
-            // No sidecar, or one that was made and never written: born here, and not yet bound.
+        let headers = &bytes[..bytes.len().min(RECORDS_AT as usize)];
+        if headers.iter().all(|b| *b == 0) {
+            // No sidecar, or one whose header was never written: born here, and not yet bound.
             report.authored += 1;
             return Ok(Some(base));
         }

@@ -250,6 +250,7 @@ fn packed_extent(
         // The entry's header says nothing of its bytes: after an unclean boot they are compared before they are read.
         verified: exit != LastExit::Unclean,
         entry_synced: true,
+        len_synced: true,
         charged: entry_len,
     });
     extent.set_packed(Some(Arc::new(Packed { segment: Arc::clone(segment), data_at, entry_len })));

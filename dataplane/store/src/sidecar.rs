@@ -98,6 +98,20 @@ impl Extent {
         self.flush_in_turn(&mut turn).await
     }
 
+    /// Writes and syncs the page records noted before the call, and leaves the header as it is on disk.
+    pub(crate) async fn sync_records(&self) -> Result<(), StoreError> {
+        let mut turn = self.sidecar.turn.lock().await;
+        let mut work = self.sidecar.take_pending();
+        let header = std::mem::take(&mut work.header);
+        let written = self.write_work(&work, &mut turn).await;
+        match written {
+            Ok(()) => self.sidecar.put_back(Pending { header, ..Pending::default() }),
+            Err(_) => self.sidecar.put_back(Pending { header, ..work }),
+        }
+        written?;
+        if turn.unsynced { self.sync_in_turn(&mut turn).await } else { Ok(()) }
+    }
+
     /// Writes what was noted before the call, and syncs.
     pub(crate) async fn sync_sidecar(&self) -> Result<(), StoreError> {
         if !self.sidecar.is_used() {
@@ -116,7 +130,7 @@ impl Extent {
         if !work.header && work.blocks.is_empty() {
             return Ok(());
         }
-        // The first flush makes the file, and a sidecar without a header is refused as a whole.
+        // The first flush makes the file, and without a header its records say nothing.
         work.header |= turn.sequence == 0;
         let written = self.write_work(&work, turn).await;
         if written.is_err() {

@@ -191,6 +191,7 @@ impl Store {
             sidecar: Sidecar::default(),
             verified: true,
             entry_synced: blank.entry_synced,
+            len_synced: false,
             charged: 0,
         }));
         self.table.insert(&extent);
@@ -249,7 +250,8 @@ impl Store {
     }
 
     /// Has an extent found by one more key. An extent whose bytes were written here becomes clean by it: the under
-    /// file system has these very bytes now. See [`Self::settle`].
+    /// file system has these very bytes now. Its bytes are synced first, so this may take a sync's time. See
+    /// [`Self::settle`].
     ///
     /// # Errors
     /// [`StoreError::Gone`], [`StoreError::Busy`], [`StoreError::Io`].

@@ -15,6 +15,7 @@ use forebay_types::PageIndex;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The time between two rounds.
@@ -74,6 +75,7 @@ impl Store {
         synced.map_err(|e| StoreError::io(format!("syncing tier {}", tier.name), e))?;
         for (held, pages) in held.iter().zip(covered) {
             held.extent().mark_durable(&pages);
+            held.extent().len_synced.store(true, Ordering::Release);
             held.extent().flush_sidecar().await?;
         }
         Ok(())

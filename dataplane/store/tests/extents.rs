@@ -72,9 +72,7 @@ fn a_new_file_is_written_read_and_becomes_clean() {
         store.bind(extent.id(), ContentKey(9)).await.unwrap();
         assert_eq!(store.usage()[0].authored, 0);
         assert_eq!(extent.authority(), Authority::Origin);
-        assert!(extent.is_complete() && !extent.is_durable());
-        extent.sync().await.unwrap();
-        assert!(extent.is_durable());
+        assert!(extent.is_complete() && extent.is_durable());
         let refused = extent.write(frame_of(b"x").await, 0).await;
         assert!(matches!(refused, Err((StoreError::Invalid(_), _))), "{refused:?}");
         store.unbind_all(extent.id()).await.unwrap();

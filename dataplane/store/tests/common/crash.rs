@@ -31,8 +31,8 @@ pub struct FileHistory {
     pub fetched: bool,
     pages: BTreeMap<u64, PageHistory>,
     authored_durably: bool,
-    /// It was asked to be ours, and nobody answered: its bytes may be gone, since they can be fetched.
-    authoring: bool,
+    /// It can be fetched, and no sync since covered what says so: it may be gone.
+    may_go: bool,
 }
 
 /// All that was asked for and acknowledged.
@@ -42,9 +42,15 @@ pub struct History {
     /// The power is being cut: what is acknowledged from now on was acknowledged by nobody. (ext4 answers some calls
     /// with success while it is shut down; a machine without power answers none.)
     pub cut: std::sync::atomic::AtomicBool,
+    /// Shared by who writes to a file, exclusive for who changes whose it is.
+    turns: Mutex<BTreeMap<ExtentId, Arc<tokio::sync::RwLock<()>>>>,
 }
 
 impl History {
+    fn turn(&self, id: ExtentId) -> Arc<tokio::sync::RwLock<()>> {
+        Arc::clone(self.turns.lock().entry(id).or_default())
+    }
+
     /// `None` once the power is being cut.
     fn powered(&self) -> Option<()> {
         (!self.cut.load(std::sync::atomic::Ordering::SeqCst)).then_some(())
@@ -83,11 +89,16 @@ async fn step(store: &Arc<Store>, history: &Arc<History>, rng: &mut SmallRng) ->
     }
     let id = ids[rng.random_range(0..ids.len())];
     let extent = store.get(id)?;
-    match pick {
-        6..75 => put_page(&extent, history, rng.random_range(0..PAGES)).await,
-        75..95 => sync(&extent, history).await,
-        _ => author(store, &extent, history).await,
+    let turn = history.turn(id);
+    if pick < 95 {
+        let _others_work_too = turn.read().await;
+        return match pick {
+            6..75 => put_page(&extent, history, rng.random_range(0..PAGES)).await,
+            _ => sync(&extent, history).await,
+        };
     }
+    let _alone = turn.write().await;
+    author_or_settle(store, &extent, history, rng.random()).await
 }
 
 async fn create(store: &Arc<Store>, history: &History, fetched: bool, key: u128) -> Option<()> {
@@ -106,8 +117,12 @@ async fn put_page(extent: &Arc<Extent>, history: &History, page: u64) -> Option<
         let mut files = history.files.lock();
         let file = files.get_mut(&id)?;
         let clean = file.key.is_some();
+        if clean && !file.fetched && !file.pages.contains_key(&page) {
+            // The under file system has no such page.
+            return Some(());
+        }
         let pages = file.pages.entry(page).or_default();
-        let version = if clean { 0 } else { pages.begun.last().map_or(1, |v| v + 1) };
+        let version = if clean { pages.acked.unwrap_or(0) } else { pages.begun.last().map_or(1, |v| v + 1) };
         pages.begun.push(version);
         (clean, version)
     };
@@ -129,6 +144,7 @@ async fn sync(extent: &Arc<Extent>, history: &History) -> Option<()> {
     history.powered()?;
     let mut files = history.files.lock();
     let file = files.get_mut(&id)?;
+    file.may_go = false;
     for (page, was) in before.pages {
         let now = file.pages.get_mut(&page)?;
         now.synced = now.synced.max(was.acked);
@@ -136,24 +152,35 @@ async fn sync(extent: &Arc<Extent>, history: &History) -> Option<()> {
     Some(())
 }
 
-/// Begins to write to a clean file.
-async fn author(store: &Arc<Store>, extent: &Arc<Extent>, history: &History) -> Option<()> {
+/// Begins to write to a clean file, or says that the under file system has one that was written.
+async fn author_or_settle(
+    store: &Arc<Store>,
+    extent: &Arc<Extent>,
+    history: &History,
+    key: u128,
+) -> Option<()> {
     let id = extent.id();
-    {
+    let clean = {
         let mut files = history.files.lock();
         let file = files.get_mut(&id)?;
-        if file.key.is_none() || file.authoring {
-            return Some(());
-        }
-        file.authoring = true;
+        file.may_go |= file.key.is_some();
+        file.key.is_some()
+    };
+    if clean {
+        store.unbind_all(id).await.ok()?;
+    } else {
+        store.bind(id, ContentKey(key)).await.ok()?;
     }
-    store.unbind_all(id).await.ok()?;
     history.powered()?;
     let mut files = history.files.lock();
     let file = files.get_mut(&id)?;
-    file.key = None;
-    file.authoring = false;
-    file.authored_durably = true;
+    file.key = (!clean).then_some(key);
+    file.may_go = !clean;
+    file.authored_durably = clean;
+    if !clean {
+        // What the under file system has was synced first.
+        file.pages.values_mut().for_each(|page| page.synced = page.acked);
+    }
     Some(())
 }
 
@@ -162,11 +189,12 @@ pub async fn check(store: Arc<Store>, history: Arc<History>, crash: Crash) -> Ve
     let mut wrong = Vec::new();
     let files = history.files.lock().clone();
     // As the name space does at start: it knows what was created here or written to, and nothing else by its id.
-    store.sweep(|id| files.get(&id).is_some_and(|file| !file.fetched || file.authored_durably));
+    let is_ours = |file: &FileHistory| (!file.fetched && file.key.is_none()) || file.authored_durably;
+    store.sweep(|id| files.get(&id).is_some_and(is_ours));
     for (id, file) in files {
         let promised = file.pages.values().any(|page| page.promise(crash).is_some());
         let Some(extent) = store.get(id) else {
-            if (promised && !file.authoring) || file.authored_durably {
+            if (promised && !file.may_go) || file.authored_durably {
                 wrong.push(format!("extent {id} is lost: {file:?}"));
             }
             continue;
