@@ -90,3 +90,38 @@ impl Body {
         self.frame.get(from as usize..to as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn room_is_counted_and_given_back() {
+        let budget = Budget::new(ByteSize::mib(1));
+        let half = run(budget.take(512 << 10, SOON)).unwrap();
+        assert_eq!(budget.free(), 512 << 10);
+        assert!(budget.try_take(1, 512 << 10).is_none(), "what is to stay free stays free");
+        let rest = budget.try_take(512 << 10, 0).unwrap();
+        assert_eq!(run(budget.take(1, SOON)).unwrap_err().kind(), FsErrorKind::Overloaded);
+        drop((half, rest));
+        assert_eq!(budget.free(), budget.total());
+    }
+
+    #[test]
+    fn what_is_larger_than_all_of_it_goes_alone() {
+        let budget = Budget::new(ByteSize::mib(1));
+        let small = run(budget.take(1, SOON)).unwrap();
+        assert!(run(budget.take(8 << 20, SOON)).is_err());
+        drop(small);
+        let large = run(budget.take(8 << 20, SOON)).unwrap();
+        assert_eq!(budget.free(), 0);
+        drop(large);
+        assert_eq!(budget.free(), 1 << 20);
+    }
+}

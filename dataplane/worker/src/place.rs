@@ -6,9 +6,10 @@
 use crate::Worker;
 use crate::fetch::{Origin, Target};
 use crate::flight::{FlightKey, Subject};
-use forebay_store::{Extent, ExtentSpec, StoreError};
+use forebay_store::{Extent, ExtentSpec, Held, Hold, StoreError};
 use forebay_types::{ContentKey, ContentLocation, FsError, FsErrorKind, FsResult, PageIndex};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be done about a content that has no extent yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,24 @@ impl Target {
         };
         FlightKey { subject, page }
     }
+}
+
+/// How often an extent that is being moved or evicted is looked at again, and how long apart.
+pub(crate) const BUSY_LOOKS: usize = 200;
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Keeps an extent where it is, after the move or eviction that may be under way.
+///
+/// # Errors
+/// `Stale` if it went meanwhile; `Busy` if it does not end.
+pub(crate) async fn hold_soon(extent: &Arc<Extent>, kind: Hold) -> FsResult<Held> {
+    for _ in 0..BUSY_LOOKS {
+        match extent.hold(kind) {
+            Err(StoreError::Busy { .. }) => forebay_shard::sleep(BUSY_PAUSE).await,
+            other => return Ok(other?),
+        }
+    }
+    Err(FsError::new(FsErrorKind::Busy, "the file's extent was in use for too long"))
 }
 
 impl Worker {

@@ -1,8 +1,9 @@
 //! Holes and copies: what is asked of whole ranges of a file, answered without moving bytes through the daemon.
 
 use crate::Worker;
+use crate::place::hold_soon;
 use forebay_shard::blocking;
-use forebay_store::{Authority, Extent};
+use forebay_store::{Authority, Extent, Hold};
 use forebay_types::{ContentLocation, FsError, FsErrorKind, FsResult};
 use forebay_wire::SeekTo;
 use rustix::fs::SeekFrom;
@@ -52,8 +53,7 @@ impl Worker {
         if !here {
             return Err(unsupported());
         }
-        let _both_stay =
-            (source.hold(forebay_store::Hold::Filling)?, target.hold(forebay_store::Hold::Filling)?);
+        let _both_stay = (hold_soon(&source, Hold::Filling).await?, hold_soon(&target, Hold::Filling).await?);
         let len = len.min(COPY_MAX).min(source.len().saturating_sub(from.1));
         self.room_to_write(len).await?;
         let copied = copy_files(&source, from.1, &target, to.1, len).await?;

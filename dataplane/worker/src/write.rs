@@ -8,7 +8,7 @@
 
 use crate::Worker;
 use crate::counters::add;
-use crate::place::content_of;
+use crate::place::{BUSY_LOOKS, BUSY_PAUSE, content_of};
 use crate::sessions::Session;
 use forebay_shard::{Allocate, Frame};
 use forebay_store::{Authority, Extent, ExtentSpec, Hold, StoreError};
@@ -18,11 +18,6 @@ use forebay_types::{
 use forebay_wire::AllocateMode;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often an extent that is being moved or evicted is looked at again, and how long apart.
-const ATTEMPTS: usize = 200;
-const PAUSE: Duration = Duration::from_millis(10);
 
 impl Worker {
     /// An empty extent for a new file.
@@ -36,10 +31,10 @@ impl Worker {
     /// Gives a file a writable extent. When this returns, its bytes are found by the extent's id only.
     pub(crate) async fn begin_write(&self, at: &ContentLocation) -> FsResult<ExtentId> {
         self.room_to_write(self.store.config().page_size.bytes()).await?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..BUSY_LOOKS {
             match self.try_begin_write(at).await {
                 // It is being moved or evicted in this moment; it, or what takes its place, is ours the next.
-                Err(StoreError::Busy { .. } | StoreError::Gone(_)) => forebay_shard::sleep(PAUSE).await,
+                Err(StoreError::Busy { .. } | StoreError::Gone(_)) => forebay_shard::sleep(BUSY_PAUSE).await,
                 other => return other?,
             }
         }
