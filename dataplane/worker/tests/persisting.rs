@@ -367,6 +367,7 @@ async fn stat(node: &Node, name: &str) -> UfsAttr {
 #[test]
 fn memory_is_bounded_and_parts_go_side_by_side() {
     let mut setup = config();
+    // Room for two parts of 8 MiB, of all files together.
     setup.memory = ByteSize::mib(20);
     let mut p = Persisting::start(Node::start(Setup::default()), setup);
     p.node.ufs.rule(Rules { part_takes: Duration::from_millis(50), ..Rules::default() });

@@ -174,9 +174,14 @@ impl Persister {
         if forebay_shard::timeout(grace, idle).await.is_ok() {
             return 0;
         }
-        let left = self.engine.in_flight.load(Relaxed);
+        self.engine.in_flight.load(Relaxed)
+    }
+}
+
+impl Drop for Persister {
+    /// Without [`Persister::stop`] before, tasks under way are dropped, and stay in the log.
+    fn drop(&mut self) {
         self.taker.abort();
-        left
     }
 }
 

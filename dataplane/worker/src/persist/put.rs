@@ -3,12 +3,15 @@
 use super::Engine;
 use super::carry::{Carried, Stop};
 use super::source::{Source, is_same};
+use crate::body::Room;
 use crate::counters::add;
 use bytes::Bytes;
 use forebay_store::{Extent, FileStat};
 use forebay_types::{ContentLocation, FsErrorKind, PageChecksum, UfsAttr, UfsKey, UfsVersion};
 use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsResult, Upload};
+use futures_util::future::{Fuse, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -119,37 +122,45 @@ impl Engine {
         Ok((source, before))
     }
 
-    async fn send_parts(&self, upload: &dyn Upload, mut source: Source) -> Result<Source, Stop> {
-        let part_len = upload.part_len();
-        let mut under_way = FuturesUnordered::new();
-        for index in 0..source.len().div_ceil(part_len) {
-            while under_way.len() >= self.config.parts_at_once.max(1) {
-                under_way.next().await.unwrap_or(Ok(()))?;
-            }
-            let len = part_len.min(source.len() - index * part_len) as usize;
-            let room = self.memory.take(len, self.config.part_within);
-            let room = tokio::select! {
-                room = room => room?,
-                // A part that ends gives its memory back; one that fails ends it all.
-                Some(done) = under_way.next(), if !under_way.is_empty() => {
-                    done?;
-                    self.memory.take(len, self.config.part_within).await?
+    /// Reads part after part while those before are on their way.
+    async fn send_parts(&self, upload: &dyn Upload, source: Source) -> Result<Source, Stop> {
+        let (part_len, len) = (upload.part_len(), source.len());
+        let mut sending = FuturesUnordered::new();
+        let mut next_index = 0;
+        let mut reading = pin!(Fuse::terminated());
+        let mut source = Some(source);
+        loop {
+            if let Some(rest) = source.take() {
+                if next_index == len.div_ceil(part_len) {
+                    break drain(sending).await.map(|()| rest);
                 }
-            };
-            let bytes;
-            (source, bytes) = self.read_part(source, len).await?;
-            under_way.push(async move {
-                let sent = timeout(self.config.part_within, upload.part(index, bytes)).await;
-                drop(room);
-                add(&self.counters.parts, 1);
-                sent.map_err(|_| Stop::Failed(format!("part {index} was not taken in time")))?
-                    .map_err(Stop::from)
-            });
+                let this_len = part_len.min(len - next_index * part_len) as usize;
+                reading.set(self.read_in_room(rest, this_len).fuse());
+            }
+            tokio::select! {
+                read = &mut reading, if sending.len() < self.config.parts_at_once.max(1) => {
+                    let (rest, bytes, room) = read?;
+                    sending.push(self.send_part(upload, next_index, bytes, room));
+                    next_index += 1;
+                    source = Some(rest);
+                }
+                Some(sent) = sending.next() => sent?,
+            }
         }
-        while let Some(sent) = under_way.next().await {
-            sent?;
-        }
-        Ok(source)
+    }
+
+    async fn send_part(&self, upload: &dyn Upload, index: u64, bytes: Bytes, room: Room) -> Result<(), Stop> {
+        let sent = timeout(self.config.part_within, upload.part(index, bytes)).await;
+        drop(room);
+        add(&self.counters.parts, 1);
+        sent.map_err(|_| Stop::Failed(format!("part {index} was not taken in time")))?.map_err(Stop::from)
+    }
+
+    /// The next part, once there is memory for it.
+    async fn read_in_room(&self, source: Source, len: usize) -> Result<(Source, Bytes, Room), Stop> {
+        let room = self.memory.take(len, self.config.part_within).await?;
+        let (source, bytes) = self.read_part(source, len).await?;
+        Ok((source, bytes, room))
     }
 
     /// Reads on a shard. The source travels there and back.
@@ -182,6 +193,13 @@ impl Engine {
             Err(_) => tracing::warn!("an upload was not taken back in time"),
         }
     }
+}
+
+async fn drain<F: Future<Output = Result<(), Stop>>>(mut sending: FuturesUnordered<F>) -> Result<(), Stop> {
+    while let Some(sent) = sending.next().await {
+        sent?;
+    }
+    Ok(())
 }
 
 /// Times a finish is repeated, and the pause that grows with each.
