@@ -4,7 +4,7 @@
 set -uo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-die() { echo "$*" >&2; exit 2; }
+die() { echo "$*" >&2; failed=1; exit 2; }
 
 binaries() {
     [[ -n ${FOREBAY:-} && -n ${VERIFY:-} ]] && return
@@ -25,8 +25,9 @@ scratch() {
 up() {
     : >"$WORK/out"
     # shellcheck disable=SC2086
-    "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" &
+    "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" </dev/null &
     daemon=$!
+    echo "$daemon" >"$WORK/pid"
     local _
     for _ in $(seq 600); do
         if grep -q ^ready "$WORK/out"; then
@@ -49,15 +50,21 @@ down() {
         sleep 0.1
     done
     kill -KILL "$daemon" 2>/dev/null && echo "the daemon did not stop within two minutes" >&2
-    wait "$daemon" 2>/dev/null
+    gone
     unmount
 }
 
 # Ends the daemon without warning and takes its dead mount away.
 slay() {
     kill -KILL "$daemon" 2>/dev/null
-    wait "$daemon" 2>/dev/null
+    gone
     unmount
+}
+
+# Waits until the daemon's process is gone, whoever started it.
+gone() {
+    wait "$daemon" 2>/dev/null
+    while kill -0 "$daemon" 2>/dev/null; do sleep 0.02; done
 }
 
 unmount() {
