@@ -12,24 +12,28 @@
 //! bytes to the client, and the two are brought together here and nowhere else.
 //!
 //! **Why this shape:** the two hard rules of the kernel (one mode per open inode; no look at passthrough writes)
-//! both concern *open inodes*, so there is exactly one place for them, [`opens`]. Every other module is a thin
-//! walk over name space and client.
+//! both concern *open inodes*, so there is exactly one place where an inode becomes open ([`opens`]) and one where
+//! it stops being so ([`closes`]). Every other module is a thin walk over name space and client.
 #![forbid(unsafe_code)]
 
 mod attrs;
 mod bytes;
+mod closes;
 mod dirs;
 mod durability;
 mod handles;
 mod names;
 mod open_inode;
 mod opens;
+mod permits;
 mod recovery;
+mod table;
+mod to_the_end;
 mod types;
 mod xattrs;
 
 pub use attrs::AttrOut;
-pub use opens::OpenCounts;
+pub use table::OpenCounts;
 pub use types::{
     AllocateMode, DirEntryOut, Entry, IoMode, NewNode, OpenFlags, Opened, RenameFlags, SpaceUsage, VfsConfig,
     Whence, XattrSetMode,
@@ -37,22 +41,38 @@ pub use types::{
 
 use forebay_client::Client;
 use forebay_namespace::Namespace;
-use std::sync::Arc;
+use forebay_types::FsResult;
+use std::sync::{Arc, Weak};
 
 /// The file system of one node, shared by its front doors.
 pub struct Vfs {
+    pub(crate) this: Weak<Self>,
     pub(crate) names: Arc<Namespace>,
     pub(crate) client: Arc<Client>,
     pub(crate) config: VfsConfig,
-    pub(crate) opens: opens::OpenTable,
+    pub(crate) opens: Arc<table::OpenTable>,
     pub(crate) handles: handles::HandleTable,
 }
 
 impl Vfs {
     /// Puts the name space and the data path together. [`Vfs::recover`] must run before the first operation.
     pub fn new(names: Arc<Namespace>, client: Arc<Client>, config: VfsConfig) -> Arc<Self> {
-        let (opens, handles) = (opens::OpenTable::default(), handles::HandleTable::default());
-        Arc::new(Self { names, client, config, opens, handles })
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            names,
+            client,
+            config,
+            opens: Arc::default(),
+            handles: handles::HandleTable::default(),
+        })
+    }
+
+    /// The turn of one operation on an inode.
+    pub(crate) async fn turn<'i>(
+        &self,
+        inode: &'i open_inode::OpenInode,
+    ) -> FsResult<tokio::sync::MutexGuard<'i, open_inode::OpenState>> {
+        inode.turn(self.config.inode_wait_max).await
     }
 
     /// Opens by mode since start, and what is open now.
