@@ -3,8 +3,8 @@
 
 mod servers;
 
-use forebay_types::ByteSize;
-use forebay_ufs::{OpenError, RetryPolicy, UfsOptions, conformance};
+use forebay_types::{ByteSize, TimeSpec, UfsKey};
+use forebay_ufs::{OpenError, PutAttrs, PutSpec, RetryPolicy, UfsOptions, conformance};
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;
 use servers::{Server, azurite, http};
@@ -57,6 +57,19 @@ async fn azure_blob_storage_conforms() {
         "attributes_change_alone",
     ];
     assert_eq!(not_shown, expected);
+}
+
+#[tokio::test]
+async fn a_listing_tells_what_rides_with_a_blob() {
+    let server = with_container().await;
+    let ufs = forebay_ufs::open(&format!("az://{CONTAINER}"), &options(&server, KEY)).await.unwrap();
+    let mtime = Some(TimeSpec { secs: 1_000_000_000, nanos: 7 });
+    let attrs = PutAttrs { mode: Some(0o755), owner: Some((7, 8)), mtime };
+    let key = UfsKey::new(*b"script").unwrap();
+    ufs.begin_put(&key, &PutSpec { attrs, ..Default::default() }).await.unwrap().finish().await.unwrap();
+    let listed = ufs.list(&UfsKey::root(), None, 10).await.unwrap().entries.remove(0).attr;
+    assert_eq!(Some(listed.clone()), ufs.stat(&key).await.unwrap());
+    assert_eq!((listed.mode, listed.owner, Some(listed.mtime)), (Some(0o755), Some((7, 8)), mtime));
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ pub(super) async fn attributes_come_with_a_put(stage: Stage) -> Outcome {
     upload.finish().await.unwrap();
     let attr = stage.stat(&key).await.unwrap();
     assert_eq!((attr.mode, attr.mtime), (Some(0o4751), MTIME));
+    if stage.can().list_attrs {
+        assert_eq!(stage.pages(stage.dir(), 10).await.remove(0).entries.remove(0).attr, attr);
+    }
     if stage.can().empty_dirs {
         stage.ufs.mkdir(&dir, &PutAttrs { mtime: None, mode: Some(0o2750), owner }).await.unwrap();
         assert_eq!(stage.stat(&dir).await.unwrap().mode, Some(0o2750));

@@ -21,7 +21,7 @@ pub(crate) struct Object {
     /// When it was put.
     pub(crate) put_at: TimeSpec,
     pub(crate) version: UfsVersion,
-    /// Its user metadata; a listing tells none.
+    /// Its user metadata; a listing tells it only where [`Limits::listed_meta`] says so.
     pub(crate) meta: Meta,
 }
 
@@ -62,6 +62,8 @@ pub(crate) struct Limits {
     pub(crate) conditional_put: ConditionalPut,
     /// Whether a delete can name the version it takes away.
     pub(crate) conditional_delete: bool,
+    /// Whether a listing tells the user metadata of the objects in it.
+    pub(crate) listed_meta: bool,
     /// A character in a key that the store turns into another.
     pub(crate) turned: Option<char>,
 }

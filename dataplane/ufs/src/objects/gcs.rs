@@ -105,13 +105,11 @@ fn credentials(
         (None, None, Some(token)) => GoogleCloudStorageBuilder::new().with_bearer_token(token),
     };
     let built = builder.with_bucket_name(bucket).with_retry(retry).build();
-    let built = built.map_err(|error| {
-        tracing::debug!(%error, "the credentials for Google Cloud Storage cannot be used");
-        OpenError::Denied {
-            url: url.to_owned(),
-            reason: "the credentials cannot be used".into(),
-            remedy: WHERE_CREDENTIALS_ARE.into(),
-        }
+    // What failed is not told: a parser's error may quote the key.
+    let built = built.map_err(|_| OpenError::Denied {
+        url: url.to_owned(),
+        reason: "the credentials cannot be used".into(),
+        remedy: WHERE_CREDENTIALS_ARE.into(),
     })?;
     Ok(Some(Arc::clone(built.credentials())))
 }

@@ -3,8 +3,8 @@
 //! A page of ours is a page of the store's. Two things need a second look. An object and a prefix of one name
 //! (`a` and `a/...`): `a/` sorts behind every key that begins `a-`, so it may come pages later; at the end of
 //! a page those objects whose prefix may still come are looked up one by one, and they are few, since each
-//! must be a beginning of the page's last key. And an empty object may be a symbolic link, which no listing
-//! tells: each empty one is asked about, several at once.
+//! must be a beginning of the page's last key. And an empty object may be a symbolic link: where the store's
+//! listing does not tell, each empty one is asked about, several at once.
 
 use super::client::{KeyPage, ListQuery, Object};
 use super::keys::SHADOWED_SUFFIX;
@@ -102,7 +102,7 @@ impl Shared {
         dir: &UfsKey,
         (name, key, listed): (Name, String, Object),
     ) -> UfsResult<Option<DirPageEntry>> {
-        if listed.size > 0 {
+        if listed.size > 0 || self.client.limits().listed_meta {
             return Ok(Some(DirPageEntry { name, attr: file_attr(&listed) }));
         }
         let found = self.client.head(&key).await.map_err(|fault| fault.at(dir))?;

@@ -187,7 +187,7 @@ fn listed(blob: &Element) -> Option<(String, Object)> {
         size: properties.text("Content-Length")?.parse().ok()?,
         put_at: header_time(properties.text("Last-Modified")),
         version: etag_version(properties.text("Etag")?),
-        meta: Meta::default(),
+        meta: Meta::parse(|name| blob.child("Metadata")?.text(&name.replace('-', "_"))),
     };
     Some((key_of(blob)?, object))
 }
@@ -219,6 +219,7 @@ impl ObjectClient for AzureClient {
             copy_len_max: 1024 * 1024 * GIB,
             conditional_put: ConditionalPut::Atomic,
             conditional_delete: true,
+            listed_meta: true,
             // The service takes a backslash for a slash.
             turned: Some('\\'),
         }
@@ -265,7 +266,10 @@ impl ObjectClient for AzureClient {
     }
 
     async fn list(&self, query: ListQuery<'_>) -> ClientResult<KeyPage> {
-        let mut url = format!("{}?restype=container&comp=list&maxresults={}", self.container.url, query.max);
+        let mut url = format!(
+            "{}?restype=container&comp=list&include=metadata&maxresults={}",
+            self.container.url, query.max
+        );
         url += &format!("&prefix={}", url_value(query.prefix));
         if query.fold {
             url += "&delimiter=%2F";

@@ -79,13 +79,11 @@ fn credentials(
         (None, None) => MicrosoftAzureBuilder::from_env(),
     };
     let built = builder.with_account(account).with_container_name(container).with_retry(retry).build();
-    let built = built.map_err(|error| {
-        tracing::debug!(%error, "the credentials for Azure cannot be used");
-        OpenError::Denied {
-            url: url.to_owned(),
-            reason: "the credentials cannot be used".into(),
-            remedy: WHERE_CREDENTIALS_ARE.into(),
-        }
+    // What failed is not told: a parser's error may quote the key.
+    let built = built.map_err(|_| OpenError::Denied {
+        url: url.to_owned(),
+        reason: "the credentials cannot be used".into(),
+        remedy: WHERE_CREDENTIALS_ARE.into(),
     })?;
     Ok(Some(Arc::clone(built.credentials())))
 }

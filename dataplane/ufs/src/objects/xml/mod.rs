@@ -145,6 +145,7 @@ impl ObjectClient for XmlClient {
             copy_len_max: 5 * GIB,
             conditional_put: if atomic { ConditionalPut::Atomic } else { ConditionalPut::CheckedBefore },
             conditional_delete: atomic || self.dialect == Dialect::Gcs,
+            listed_meta: false,
             turned: None,
         }
     }
