@@ -5,11 +5,13 @@
 //! `compare` (two trees are equal). `power-loss` shuts an ext4 down as pulling the plug would. None links any part of
 //! Forebay, and each is shown to fail on a directory that loses something. Exit status: 0 proven, 1 findings, 2 the
 //! tool itself could not go on.
+#![deny(unsafe_code)]
 
 mod compare;
 mod crash;
 mod error;
 mod kernel;
+mod matrix;
 mod model;
 mod pattern;
 mod rng;
@@ -38,6 +40,11 @@ enum Command {
     Model(model::ModelArgs),
     /// Run a failing run of `model` again
     Replay(model::ReplayArgs),
+    /// Use one file in every way beside every other, in every state
+    Matrix(matrix::MatrixArgs),
+    /// Use a file in one way (what a process of the matrix does)
+    #[command(hide = true)]
+    MatrixUser(matrix::UserArgs),
     /// Compare two trees: names, kinds, bytes, link targets
     Compare(compare::CompareArgs),
     /// Shut down the ext4 that holds DIR, as a loss of power would (EXT4_IOC_SHUTDOWN without log flush)
@@ -59,7 +66,11 @@ enum Crash {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    if let Command::MatrixUser(args) = &command {
+        return matrix::user(args);
+    }
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::Found(_)) => {
             eprintln!("forebay-verify: {error}");
@@ -78,6 +89,8 @@ fn run(command: Command) -> Result<()> {
         Command::Crash(Crash::Check(args)) => crash::check(&args),
         Command::Model(args) => model::model(&args),
         Command::Replay(args) => model::replay(&args),
+        Command::Matrix(args) => matrix::matrix(&args),
+        Command::MatrixUser(_) => Ok(()),
         Command::Compare(args) => compare::compare(&args),
         Command::PowerLoss { dir } => power_loss(&dir),
         Command::MapWrite { path, offset, len, tag } => {

@@ -1,4 +1,5 @@
 //! The crash ledger by its commands: nothing is found where nothing was lost, and each loss is found.
+#![allow(clippy::unwrap_used, reason = "a test's helper functions may fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

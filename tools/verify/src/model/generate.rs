@@ -189,7 +189,7 @@ impl Generator {
 
     fn replace(&mut self) -> Replace {
         match self.rng.below(8) {
-            0 => Replace::NoReplace,
+            0 => Replace::Refuse,
             1 => Replace::Exchange,
             _ => Replace::Plain,
         }

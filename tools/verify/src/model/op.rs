@@ -34,7 +34,7 @@ pub(crate) enum Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Replace {
     Plain,
-    NoReplace,
+    Refuse,
     Exchange,
 }
 

@@ -270,7 +270,7 @@ impl Real {
     pub(crate) fn rename(&self, from: &str, to: &str, replace: Replace) -> Answer<()> {
         let flags = match replace {
             Replace::Plain => RenameFlags::empty(),
-            Replace::NoReplace => RenameFlags::NOREPLACE,
+            Replace::Refuse => RenameFlags::NOREPLACE,
             Replace::Exchange => RenameFlags::EXCHANGE,
         };
         rustix::fs::renameat_with(CWD, self.at(from), CWD, self.at(to), flags)

@@ -293,7 +293,7 @@ impl Reference {
     pub(crate) fn rename(&mut self, from: &str, to: &str, replace: Replace) -> Answer<()> {
         let (old, new) = (self.place(from, false)?, self.place(to, false)?);
         let moved = old.inode.ok_or(Errno::NOENT)?;
-        if replace == Replace::NoReplace && new.inode.is_some() {
+        if replace == Replace::Refuse && new.inode.is_some() {
             return Err(Errno::EXIST);
         }
         if replace == Replace::Exchange && new.inode.is_none() {
