@@ -18,10 +18,12 @@
 //! pages to places, and the kernel could not read it.
 #![forbid(unsafe_code)]
 
+mod binding;
 mod blanks;
 mod change;
 mod config;
 mod counters;
+mod dir;
 mod error;
 pub mod eviction;
 mod extent;
@@ -29,6 +31,7 @@ mod format;
 mod guard;
 mod io;
 mod moving;
+mod own_file;
 mod pack;
 mod recovery;
 mod residency;
@@ -44,11 +47,13 @@ mod verify;
 
 pub use config::{StoreConfig, TierConfig, TierKind};
 pub use counters::Counters;
+pub use dir::LastExit;
 pub use error::StoreError;
 pub use eviction::EvictionKind;
-pub use extent::{Authority, Extent, FileStat};
+pub use extent::{Authority, Extent};
 pub use guard::{Evictable, Held, Hold};
+pub use own_file::FileStat;
 pub use recovery::RecoveryReport;
 pub use store::{ExtentSpec, Store};
-pub use tier::{LastExit, Reservation, TierUsage};
+pub use tier::{Reservation, TierUsage};
 pub use verify::Verdict;

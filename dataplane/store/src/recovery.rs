@@ -5,13 +5,14 @@
 //! **Never believes** a record whose checksum fails, a page record that was not durable before an unclean boot, or the
 //! length of a clean file that differs from its sidecar's.
 
+use crate::dir::LastExit;
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent, ExtentParts, Origin};
 use crate::format::sidecar::{PageRecord, RECORD_LEN, RECORDS_AT, SidecarHeader};
 use crate::residency::{Pages, TRACKED_PAGES_MAX};
 use crate::segment;
 use crate::sidecar::Sidecar;
-use crate::tier::{LastExit, SIDECAR_EXT, Tier};
+use crate::tier::{SIDECAR_EXT, Tier};
 use forebay_types::{ExtentId, PageIndex, PageSize};
 use std::collections::BTreeMap;
 use std::fs;

@@ -229,6 +229,20 @@ impl Store {
         Ok(freed)
     }
 
+    /// Evicts an extent now, as a whole; returns how many bytes that frees. 0 if its bytes may be nowhere else.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`]; [`StoreError::Busy`] if somebody holds it.
+    pub fn evict_now(&self, id: ExtentId) -> Result<u64, StoreError> {
+        let extent = self.get(id).ok_or(StoreError::Gone(id))?;
+        if !extent.is_replaceable() {
+            return Ok(0);
+        }
+        let token = Evictable::take(&extent)
+            .ok_or(StoreError::Busy { extent: id, what: "evicting what is open, pinned or being filled" })?;
+        Ok(self.evict_whole(token))
+    }
+
     /// Evicts from a tier until `need` more bytes fit its quota; returns how many bytes were freed.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! A dead entry comes back to life at a restart if its extent has no file of its own. That does no harm: it is found
 //! by content keys only, and has that content.
 
+use crate::dir::{LastExit, sync_dir};
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent, ExtentParts, Origin};
 use crate::format::segment::{
@@ -15,7 +16,7 @@ use crate::format::segment::{
 use crate::recovery::{RecoveryReport, parse_id};
 use crate::residency::Pages;
 use crate::sidecar::Sidecar;
-use crate::tier::{LastExit, Tier, sync_dir};
+use crate::tier::Tier;
 use forebay_shard::File;
 use forebay_types::limits::SEGMENT_LEN;
 use forebay_types::{ExtentId, PageIndex};

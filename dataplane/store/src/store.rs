@@ -9,16 +9,16 @@
 use crate::blanks::{self, Blank, Blanks, Ids};
 use crate::config::{StoreConfig, TierKind};
 use crate::counters::Counters;
+use crate::dir;
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent, ExtentParts, Origin};
-use crate::guard::{Evictable, Hold};
 use crate::recovery::{self, RecoveryReport};
 use crate::residency::TRACKED_PAGES_MAX;
 use crate::sidecar::{Sidecar, overloaded};
 use crate::table::Table;
-use crate::tier::{self, Reservation, Tier, TierUsage};
+use crate::tier::{Reservation, Tier, TierUsage};
 use forebay_shard::blocking;
-use forebay_types::{ContentKey, ExtentId, PageChecksum, PageSize};
+use forebay_types::{ContentKey, ExtentId, PageSize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Store {
     /// The kinds of [`StoreError`] that name a directory, its trouble and the remedy. Nothing is left half made.
     pub fn open(cfg: StoreConfig) -> Result<(Arc<Self>, RecoveryReport), StoreError> {
         check(&cfg)?;
-        let boot_id = cfg.boot_id.map_or_else(tier::boot_id, Ok)?;
+        let boot_id = cfg.boot_id.map_or_else(dir::boot_id, Ok)?;
         let counters = Arc::new(Counters::default());
         let opened: Result<Vec<_>, _> =
             (0..cfg.tiers.len()).map(|index| Tier::open(&cfg, index, boot_id, &counters)).collect();
@@ -247,103 +247,6 @@ impl Store {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Has an extent found by one more key. An extent whose bytes were written here becomes clean by it: the under
-    /// file system has these very bytes now. Its bytes are synced first, so this may take a sync's time. See
-    /// [`Self::settle`].
-    ///
-    /// # Errors
-    /// [`StoreError::Gone`], [`StoreError::Busy`], [`StoreError::Io`].
-    pub async fn bind(&self, id: ExtentId, key: ContentKey) -> Result<(), StoreError> {
-        self.settle(id, key, &[]).await
-    }
-
-    /// As [`Self::bind`], with the checksums of the pages, in order, as they were computed while the bytes were
-    /// carried to the under file system. The caller has made sure that nobody wrote since.
-    ///
-    /// # Errors
-    /// As [`Self::bind`].
-    pub async fn settle(
-        &self,
-        id: ExtentId,
-        key: ContentKey,
-        checksums: &[PageChecksum],
-    ) -> Result<(), StoreError> {
-        let extent = self.get(id).ok_or(StoreError::Gone(id))?;
-        let _held = extent.hold(Hold::Filling)?;
-        {
-            let mut keys = extent.keys_mut();
-            keys.retain(|known| *known != key);
-            keys.push(key);
-            let print = crate::room::print_of(keys[0]);
-            extent.print.store(print, Ordering::Release);
-        }
-        if extent.authority() == Authority::Here {
-            extent.settle(checksums).await?;
-        } else {
-            extent.sidecar.note_header();
-            extent.flush_sidecar().await?;
-        }
-        self.point_key_at(key, &extent);
-        extent.tier().note_packable(&extent);
-        extent.tier().evictor.admit(&extent);
-        Ok(())
-    }
-
-    /// Has an extent found by these keys again, after a writer that changed nothing took them away.
-    ///
-    /// # Errors
-    /// As [`Self::bind`].
-    pub async fn rebind(&self, id: ExtentId, keys: &[ContentKey]) -> Result<(), StoreError> {
-        for key in keys {
-            self.bind(id, *key).await?;
-        }
-        Ok(())
-    }
-
-    /// Evicts an extent now, as a whole; returns how many bytes that frees. 0 if its bytes may be nowhere else.
-    ///
-    /// # Errors
-    /// [`StoreError::Gone`]; [`StoreError::Busy`] if somebody holds it.
-    pub fn evict_now(&self, id: ExtentId) -> Result<u64, StoreError> {
-        let extent = self.get(id).ok_or(StoreError::Gone(id))?;
-        if !extent.is_replaceable() {
-            return Ok(0);
-        }
-        let token = Evictable::take(&extent)
-            .ok_or(StoreError::Busy { extent: id, what: "evicting what is open, pinned or being filled" })?;
-        Ok(self.evict_whole(token))
-    }
-
-    /// The newest binding of a key counts; an extent that is found by nothing any more goes.
-    fn point_key_at(&self, key: ContentKey, extent: &Arc<Extent>) {
-        let before = self.table.bind(key, extent.id()).filter(|before| *before != extent.id());
-        let Some(old) = before.and_then(|before| self.get(before)) else { return };
-        let mut keys = old.keys_mut();
-        keys.retain(|known| *known != key);
-        let orphaned = keys.is_empty() && old.authority() == Authority::Origin;
-        drop(keys);
-        if orphaned {
-            self.end(&old);
-        }
-    }
-
-    /// Has an extent found by no key any more and makes us the authority for its bytes, durably. Goes before any
-    /// write to it, by us or by the kernel through a passthrough handle.
-    ///
-    /// # Errors
-    /// [`StoreError::Gone`], [`StoreError::Busy`], [`StoreError::Io`].
-    pub async fn unbind_all(self: &Arc<Self>, id: ExtentId) -> Result<(), StoreError> {
-        let extent = self.settle_on_disk(self.get(id).ok_or(StoreError::Gone(id))?).await?;
-        let _held = extent.hold(Hold::Filling)?;
-        extent.tier().evictor.forget(&extent);
-        for key in std::mem::take(&mut *extent.keys_mut()) {
-            self.table.unbind(key, id);
-        }
-        extent.become_authority().await?;
-        extent.print.store(0, Ordering::Release);
-        Ok(())
     }
 
     /// Removes an extent, whoever holds it: open files keep their bytes to their end. Its files are unlinked soon.

@@ -1,17 +1,17 @@
 //! A tier: a directory with a quota, opened and locked by one process.
 //!
-//! **Owns** the directory's layout (header, lock, `extents/`, `segments/`), the lock, the header file and the counting
-//! of space. **Never does** anything with the bytes of an extent.
+//! **Owns** where things are in the directory, its header while it is open, the counting of space, and the notes
+//! of what housekeeping should look at. **Never does** anything with the bytes of an extent.
 //!
 //! **How data comes in and leaves:** [`Tier::open`] takes a configuration and gives a locked tier or an error that
 //! names cause and remedy, leaving nothing half made; [`Tier::charge`] and [`Tier::reserve`] count space.
 
 use crate::config::{StoreConfig, TierKind};
 use crate::counters::Counters;
+use crate::dir::{self, EXTENTS_DIR, LastExit, SEGMENTS_DIR};
 use crate::error::StoreError;
 use crate::extent::Extent;
 use crate::format::tier::TierHeader;
-use crate::format::{FORMAT_VERSION, Refused};
 use crate::room::Evictor;
 use crate::segment::Segments;
 use crate::store::Store;
@@ -19,17 +19,12 @@ use crate::tend::Filled;
 use forebay_types::ExtentId;
 use parking_lot::Mutex;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-const HEADER_FILE: &str = "tier";
-const HEADER_NEW_FILE: &str = "tier.new";
-const LOCK_FILE: &str = "lock";
-const EXTENTS_DIR: &str = "extents";
-const SEGMENTS_DIR: &str = "segments";
 /// The file name's extension of a sidecar.
 pub(crate) const SIDECAR_EXT: &str = "map";
 /// The file name's extension of an extent that is being moved in.
@@ -38,26 +33,6 @@ pub(crate) const MOVING_EXT: &str = "moving";
 const FANOUT: u64 = 256;
 /// Consecutive ids that share a directory, so that one directory sync covers a batch of new extents.
 pub(crate) const IDS_PER_DIR: u64 = 256;
-/// ext4, XFS and others report overlayfs by this number (`OVERLAYFS_SUPER_MAGIC` of linux/magic.h).
-const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
-
-/// How often the lock is tried, and the pause after each time.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
-/// How the last process left a tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LastExit {
-    /// There was none: the directory is new.
-    New,
-    /// It synced everything.
-    Clean,
-    /// The daemon died, the machine did not: all that was written is there.
-    DaemonDied,
-    /// The machine went down: only what was synced is believed.
-    Unclean,
-}
-
 /// A tier's space. All in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierUsage {
@@ -118,13 +93,13 @@ impl Tier {
         let tier = &cfg.tiers[index];
         let io = |source| StoreError::io(format!("opening cache directory {}", tier.dir.display()), source);
         fs::create_dir_all(&tier.dir).map_err(io)?;
-        refuse_foreign_content(&tier.dir)?;
-        let lock = lock_dir(&tier.dir)?;
-        let found = read_header(&tier.dir, cfg)?;
+        dir::refuse_foreign_content(&tier.dir)?;
+        let lock = dir::lock_dir(&tier.dir)?;
+        let found = dir::read_header(&tier.dir, cfg)?;
         for sub in [EXTENTS_DIR, SEGMENTS_DIR] {
             fs::create_dir_all(tier.dir.join(sub)).map_err(io)?;
         }
-        let (header, exit) = next_header(cfg, found, boot_id);
+        let (header, exit) = dir::next_header(cfg, found, boot_id);
         let opened = Self::assemble(cfg, index, header, lock, counters);
         opened.write_header().map_err(io)?;
         Ok((opened, exit))
@@ -148,7 +123,7 @@ impl Tier {
             authored: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             extents: AtomicU64::new(0),
-            permits_passthrough: permits_passthrough(&tier.dir),
+            permits_passthrough: dir::permits_passthrough(&tier.dir),
             epoch: header.epoch,
             skip_data_sync: cfg.skip_data_sync,
             header: Mutex::new(header),
@@ -166,8 +141,7 @@ impl Tier {
     }
 
     fn write_header(&self) -> io::Result<()> {
-        let bytes = self.header.lock().encode();
-        replace_file(&self.dir, HEADER_NEW_FILE, HEADER_FILE, &bytes)
+        dir::replace_header(&self.dir, &self.header.lock())
     }
 
     /// Ids below this one may have been handed out.
@@ -225,7 +199,7 @@ impl Tier {
         let slot = &mut made[(id.0 / IDS_PER_DIR % FANOUT) as usize];
         if !*slot {
             fs::create_dir_all(self.dir_of(id))?;
-            sync_dir(&self.dir.join(EXTENTS_DIR))?;
+            dir::sync_dir(&self.dir.join(EXTENTS_DIR))?;
             *slot = true;
         }
         Ok(())
@@ -233,7 +207,7 @@ impl Tier {
 
     /// Syncs the directory entries of an extent and its sidecar. Blocks.
     pub(crate) fn sync_dir_of(&self, id: ExtentId) -> io::Result<()> {
-        sync_dir(&self.dir_of(id))
+        dir::sync_dir(&self.dir_of(id))
     }
 
     /// Counts `now` bytes for something that counted `before`.
@@ -348,123 +322,4 @@ fn recount(total: &AtomicU64, before: u64, now: u64) {
     } else {
         total.fetch_sub(before - now, Ordering::AcqRel);
     }
-}
-
-/// The kernel stacks FUSE passthrough on one file system only, so not on overlayfs.
-fn permits_passthrough(dir: &Path) -> bool {
-    rustix::fs::statfs(dir).is_ok_and(|stat| stat.f_type as u64 != OVERLAYFS_MAGIC)
-}
-
-/// A directory with other people's files in it is never made a tier.
-fn refuse_foreign_content(dir: &Path) -> Result<(), StoreError> {
-    let io = |source| StoreError::io(format!("reading cache directory {}", dir.display()), source);
-    if dir.join(HEADER_FILE).exists() {
-        return Ok(());
-    }
-    // What a first start that was cut short leaves, and what mkfs leaves.
-    let ours = [LOCK_FILE, HEADER_NEW_FILE, EXTENTS_DIR, SEGMENTS_DIR, "lost+found"];
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        let known = ours.iter().any(|ours| name == *ours);
-        let holds_extents =
-            name == EXTENTS_DIR && fs::read_dir(dir.join(&name)).map_err(io)?.next().is_some();
-        if !known || holds_extents {
-            return Err(StoreError::NotATier { dir: dir.to_owned() });
-        }
-    }
-    Ok(())
-}
-
-/// A process that is just ending, or was just forked from its holder, may have the lock for a moment yet.
-fn take_lock(file: &File) -> io::Result<bool> {
-    for _ in 0..LOCK_TRIES {
-        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(false)
-}
-
-fn lock_dir(dir: &Path) -> Result<File, StoreError> {
-    let io = |source| StoreError::io(format!("locking cache directory {}", dir.display()), source);
-    let path = dir.join(LOCK_FILE);
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-    if !take_lock(&file).map_err(io)? {
-        let mut holder = String::new();
-        // The holder's number is for people only; without it the error is still right.
-        let _ = file.read_to_string(&mut holder);
-        let holder = if holder.trim().is_empty() { "(unknown)" } else { holder.trim() };
-        return Err(StoreError::Locked { dir: dir.to_owned(), holder: holder.to_owned() });
-    }
-    file.set_len(0).map_err(io)?;
-    writeln!(file, "{}", std::process::id()).map_err(io)?;
-    Ok(file)
-}
-
-fn read_header(dir: &Path, cfg: &StoreConfig) -> Result<Option<TierHeader>, StoreError> {
-    let path = dir.join(HEADER_FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(StoreError::io(format!("reading {}", path.display()), e)),
-    };
-    let header = TierHeader::decode(&bytes).map_err(|refused| match refused {
-        Refused::Version(theirs) => {
-            StoreError::ForeignVersion { dir: dir.to_owned(), theirs, ours: FORMAT_VERSION }
-        }
-        other => StoreError::DamagedHeader { path, reason: format!("{other:?}") },
-    })?;
-    if header.node != cfg.node {
-        return Err(StoreError::ForeignNode {
-            dir: dir.to_owned(),
-            theirs: header.node,
-            ours: cfg.node.clone(),
-        });
-    }
-    Ok(Some(header))
-}
-
-/// The header this process works under, and how the one before it ended.
-fn next_header(cfg: &StoreConfig, found: Option<TierHeader>, boot_id: [u8; 16]) -> (TierHeader, LastExit) {
-    let Some(old) = found else {
-        let node = cfg.node.clone();
-        let fresh =
-            TierHeader { node, page_size: cfg.page_size, boot_id, epoch: 1, clean: false, id_mark: 1 };
-        return (fresh, LastExit::New);
-    };
-    let exit = match (old.clean, old.boot_id == boot_id) {
-        (true, _) => LastExit::Clean,
-        (false, true) => LastExit::DaemonDied,
-        (false, false) => LastExit::Unclean,
-    };
-    let epoch = if exit == LastExit::Unclean { old.epoch.wrapping_add(1) } else { old.epoch };
-    (TierHeader { boot_id, epoch, clean: false, page_size: cfg.page_size, ..old }, exit)
-}
-
-/// Syncs the entries of a directory. Blocks.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Replaces a small file so that after a power loss it is the old one or the new one.
-fn replace_file(dir: &Path, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let path = dir.join(temporary);
-    let mut file = File::create(&path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&path, dir.join(name))?;
-    sync_dir(dir)
-}
-
-/// The kernel's random id of this boot.
-pub(crate) fn boot_id() -> Result<[u8; 16], StoreError> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(PATH).map_err(|e| StoreError::io(format!("reading {PATH}"), e))?;
-    let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let number =
-        u128::from_str_radix(&hex, 16).map_err(|_| StoreError::Config(format!("{PATH} has no id")))?;
-    Ok(number.to_be_bytes())
 }

@@ -14,7 +14,7 @@ use forebay_types::ByteSize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Tasks that work on the store side by side.
 const WORKERS: u64 = 3;
@@ -47,7 +47,12 @@ fn round(seed: u64, skip_data_sync: bool, verify: bool) -> Vec<String> {
                 work(store, shared, seed, 100_000).await;
             });
         });
-        std::thread::sleep(Duration::from_millis(200 + seed % 7 * 90));
+        let begun = Instant::now();
+        while history.files.lock().len() < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the round does no work");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(100 + seed % 7 * 90));
         history.cut.store(true, SeqCst);
         disk.cut_power();
     });
@@ -55,7 +60,6 @@ fn round(seed: u64, skip_data_sync: bool, verify: bool) -> Vec<String> {
     disk.reboot();
     let (store, report) = Store::open(boot(disk.path(), 2, false)).unwrap();
     assert_eq!(report.tiers[0].1, Some(LastExit::Unclean));
-    assert!(!history.files.lock().is_empty(), "the round did no work");
     on_shard(move || async move {
         if verify {
             let ids: Vec<_> = history.files.lock().keys().copied().collect();
