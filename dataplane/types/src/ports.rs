@@ -212,6 +212,9 @@ pub trait PersistLog: Send + Sync + 'static {
     }
 
     /// Records what came of a task, in one transaction that checks its generation.
+    ///
+    /// Where the answer is [`Settled::Clean`], the record is durable before it is given: from then on the local
+    /// copy may be evicted, and a power loss must not bring back a record that says it is the only one.
     fn finish<'a>(
         &'a self,
         task: &'a PersistTask,
