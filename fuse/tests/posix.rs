@@ -253,6 +253,23 @@ fn times_are_kept_to_the_nanosecond_also_before_1970() {
     set((4_102_444_800, 999_999_999), (-2, 0));
 }
 
+/// fuser panics on such a time; the mount must not end with it, however often.
+#[test]
+fn a_time_that_nobody_can_decode_harms_nobody_else() {
+    let node = node();
+    fs::write(node.at("file"), b"bytes").unwrap();
+    let mut file = File::options().append(true).open(node.at("file")).unwrap();
+    let impossible = Timespec { tv_sec: i64::MIN, tv_nsec: 1 };
+    let times = Timestamps { last_access: impossible, last_modification: impossible };
+    for _ in 0..5 {
+        let set = rustix::fs::utimensat(CWD, node.at("file"), &times, AtFlags::empty());
+        assert_eq!(set, Err(Errno::CONNABORTED));
+        file.write_all(b"x").unwrap();
+        fs::write(node.at("other"), b"other").unwrap();
+    }
+    assert_eq!(fs::read(node.at("file")).unwrap(), b"bytesxxxxx");
+}
+
 #[test]
 fn an_open_file_outlives_its_name() {
     let node = node();

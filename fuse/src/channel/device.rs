@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The group of the ioctls of `/dev/fuse` (`FUSE_DEV_IOC_MAGIC`).
 const IOC_GROUP: u8 = 229;
+/// `FUSE_DEV_IOC_CLONE`
+const IOC_CLONE: Opcode = opcode::read::<u32>(IOC_GROUP, 0);
 /// `FUSE_DEV_IOC_BACKING_OPEN`
 const IOC_BACKING_OPEN: Opcode = opcode::write::<BackingMap>(IOC_GROUP, 1);
 /// `FUSE_DEV_IOC_BACKING_CLOSE`
@@ -57,6 +59,17 @@ unsafe impl Ioctl for BackingMap {
     unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> rustix::io::Result<BackingId> {
         u32::try_from(out).map(BackingId).map_err(|_| rustix::io::Errno::IO)
     }
+}
+
+/// A second descriptor of the session, with a queue of its own for the requests that are read from it.
+pub(crate) fn clone_device(device: &OwnedFd) -> io::Result<OwnedFd> {
+    let clone = OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/fuse")?);
+    let source = u32::try_from(device.as_raw_fd()).map_err(io::Error::other)?;
+    // SAFETY: this ioctl reads one u32, the number of a descriptor of ours, and touches no other memory.
+    let setter = unsafe { Setter::<IOC_CLONE, u32>::new(source) };
+    // SAFETY: as above.
+    unsafe { ioctl(&clone, setter) }?;
+    Ok(clone)
 }
 
 /// The kernel's end of a session, for everything but requests.
@@ -157,6 +170,7 @@ mod tests {
 
     #[test]
     fn the_ioctls_have_the_numbers_of_the_header_file() {
+        assert_eq!(IOC_CLONE, 0x8004_e500);
         assert_eq!(IOC_BACKING_OPEN, 0x4010_e501);
         assert_eq!(IOC_BACKING_CLOSE, 0x4004_e502);
     }

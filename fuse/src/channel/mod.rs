@@ -12,7 +12,7 @@
 //!
 //! **Why this shape:** FUSE over io_uring and a raw `/dev/fuse` reader differ in exactly these two calls.
 
-mod device;
+pub(crate) mod device;
 pub(crate) mod fuser;
 
 pub use device::BackingId;

@@ -2,7 +2,7 @@
 //! each shard.
 //!
 //! **Owns** what fuser needs of us: the negotiation, the translation of its requests into [`Op`](crate::op::Op)s
-//! ([`requests`], [`convert`]) and of our replies into its own ([`respond`]). fuser is named nowhere else.
+//! ([`requests`], [`convert`]) and of our replies into its own ([`respond`]), and its threads ([`readers`]). fuser is named nowhere else.
 //!
 //! **Never does** serve a request on fuser's thread: the arriving thread copies what it must and hands over, the reply
 //! is written by the shard.
@@ -16,10 +16,10 @@
 //!   `O_TMPFILE`.
 //! - A BATCH_FORGET comes as one FORGET after the other, because the type of its elements is private to fuser.
 //! - It reads into a buffer of its own, so the bytes of a WRITE are copied once more into an arena frame.
-//! - It panics on a time below -2^63 s, which `utimensat` can be made to send: that ends one reading thread, the last
-//!   of which ends the session. Nobody can reach another one's data by it.
+//! - It panics on a time of -2^63 s, which any owner of a file can set; [`readers`] replaces the thread.
 
 mod convert;
+mod readers;
 mod requests;
 mod respond;
 mod trial;
@@ -28,8 +28,9 @@ pub(crate) use trial::trial;
 
 use crate::channel::{BACKGROUND_MAX, Channel, Granted, REQUEST_LEN_MAX, Wish};
 use crate::front::Front;
-use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
-use requests::Requests;
+use fuser::{InitFlags, KernelConfig, Session};
+use readers::{further_session, put_clone_behind, read_on, session_of};
+use requests::{Handshake, Requests};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
@@ -40,21 +41,23 @@ const STACK_DEPTH: u32 = 1;
 
 /// A session by fuser, connected.
 pub(crate) struct FuserChannel {
-    session: Session<Requests>,
+    first: Session<Requests>,
+    device: Arc<OwnedFd>,
+    front: Arc<Front>,
+    threads: usize,
     granted: Granted,
 }
 
 impl Channel for FuserChannel {
     fn connect(device: OwnedFd, front: Arc<Front>, wish: Wish) -> io::Result<Self> {
         let granted = Arc::new(OnceLock::new());
-        let requests = Requests::new(front, wish, Arc::clone(&granted));
-        let mut config = Config::default();
-        config.n_threads = Some(wish.threads);
-        config.clone_fd = true;
-        // The kernel itself keeps other users out unless allow_other is set.
-        let session = Session::from_fd(requests, device, SessionACL::All, config)?;
+        let handshake = Handshake { wish, granted: Arc::clone(&granted) };
+        let requests = Requests::first(Arc::clone(&front), handshake);
+        let kept = Arc::new(device.try_clone()?);
+        let first = session_of(requests, device)?;
+        put_clone_behind(&first, &kept)?;
         let granted = granted.get().copied().ok_or_else(|| io::Error::other("the kernel skipped INIT"))?;
-        Ok(Self { session, granted })
+        Ok(Self { first, device: kept, front, threads: wish.threads, granted })
     }
 
     fn granted(&self) -> Granted {
@@ -62,7 +65,21 @@ impl Channel for FuserChannel {
     }
 
     fn serve(self) -> io::Result<()> {
-        self.session.run()
+        let Self { first, device, front, threads, .. } = self;
+        let mut readers = Vec::new();
+        for arrival in 1..threads {
+            let (device, front) = (Arc::clone(&device), Arc::clone(&front));
+            let requests = move || Requests::further(Arc::clone(&front), arrival);
+            let session = further_session(requests(), &device)?;
+            let read = move || read_on(session, &device, requests);
+            readers.push(std::thread::Builder::new().name(format!("fuse-{arrival}")).spawn(read)?);
+        }
+        let mut ended = read_on(first, &device, || Requests::further(Arc::clone(&front), 0));
+        for reader in readers {
+            let other = reader.join().unwrap_or_else(|_| Err(io::Error::other("a reading thread panicked")));
+            ended = ended.and(other);
+        }
+        ended
     }
 }
 

@@ -20,46 +20,43 @@ use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
     LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, TimeOrNow, WriteFlags,
 };
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
-thread_local! {
-    /// The number of a reading thread: 0 and up, in the order in which they read their first request. A thread
-    /// serves one session for its whole life.
-    static ARRIVAL: Cell<Option<usize>> = const { Cell::new(None) };
+/// What the first session asks of the kernel, and where it notes what it got.
+pub(super) struct Handshake {
+    pub(super) wish: Wish,
+    pub(super) granted: Arc<OnceLock<Granted>>,
 }
 
-/// Takes fuser's calls.
+/// Takes fuser's calls on one reading thread.
 pub(super) struct Requests {
     front: Arc<Front>,
-    wish: Wish,
-    granted: Arc<OnceLock<Granted>>,
-    threads_seen: AtomicUsize,
+    /// The number of the thread.
+    arrival: usize,
+    /// Only the first session has one to make.
+    handshake: Option<Handshake>,
 }
 
 impl Requests {
-    pub(super) fn new(front: Arc<Front>, wish: Wish, granted: Arc<OnceLock<Granted>>) -> Self {
-        Self { front, wish, granted, threads_seen: AtomicUsize::new(0) }
+    /// For the session that makes the handshake.
+    pub(super) fn first(front: Arc<Front>, handshake: Handshake) -> Self {
+        Self { front, arrival: 0, handshake: Some(handshake) }
     }
 
-    fn arrival(&self) -> usize {
-        ARRIVAL.get().unwrap_or_else(|| {
-            let number = self.threads_seen.fetch_add(1, Relaxed);
-            ARRIVAL.set(Some(number));
-            number
-        })
+    /// For a session that joins a connection.
+    pub(super) fn further(front: Arc<Front>, arrival: usize) -> Self {
+        Self { front, arrival, handshake: None }
     }
 
     fn submit(&self, request: &fuser::Request, op: Op, to: To) {
         let unique = RequestId(request.unique().0);
         let request = Request { unique, caller: caller(request), arrived: Instant::now(), op };
-        self.front.submit(self.arrival(), request, to);
+        self.front.submit(self.arrival, request, to);
     }
 
     /// Hands in what could be put into an `Op`, refuses what could not.
@@ -96,8 +93,9 @@ fn frame_of(data: &[u8]) -> Result<Frame, Errno> {
 
 impl Filesystem for Requests {
     fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {
-        let granted = negotiate(config, self.wish)?;
-        let _ = self.granted.set(granted);
+        if let Some(Handshake { wish, granted }) = &self.handshake {
+            let _ = granted.set(negotiate(config, *wish)?);
+        }
         Ok(())
     }
 
