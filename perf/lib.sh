@@ -1,6 +1,6 @@
 # Sourced by the scripts below perf/: the binaries, and a daemon on a scratch mount.
 # FOREBAY, VERIFY: the binaries (release builds of this tree if not given). WORK: a scratch directory (made if not given).
-# UFS: another under file system. UP_FLAGS: more flags for `forebay up`. KEEP=1 leaves the scratch directory.
+# UFS: another under file system. UP_FLAGS: more flags for `forebay up`. CONFIG: a file for `forebay node` instead. KEEP=1 leaves the scratch directory.
 set -uo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -24,8 +24,12 @@ scratch() {
 # Starts the daemon on $M; returns when the mount can be used, or fails with its log.
 up() {
     : >"$WORK/out"
-    # shellcheck disable=SC2086
-    "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" </dev/null &
+    if [[ -n ${CONFIG:-} ]]; then
+        FOREBAY_LOG_FILTER=${LOG:-warn} "$FOREBAY" node --config "$CONFIG" >"$WORK/out" 2>>"$WORK/log" </dev/null &
+    else
+        # shellcheck disable=SC2086
+        "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" </dev/null &
+    fi
     daemon=$!
     echo "$daemon" >"$WORK/pid"
     local _

@@ -5,9 +5,12 @@
 //! file's view laid over it, and it may not be kept by the kernel (time to live 0).
 
 use crate::Vfs;
-use crate::open_inode::{OpenInode, OpenState};
+use crate::open_inode::OpenState;
+use crate::opens::Unsettled;
+use crate::table::InodeRef;
 use crate::types::{Entry, SpaceUsage};
-use forebay_types::{Attr, Caller, FsResult, Ino, SetAttr};
+use forebay_types::limits::FILE_LEN_MAX;
+use forebay_types::{Attr, Caller, FileKind, FsErrorKind, FsResult, Ino, SetAttr};
 use std::time::Duration;
 
 /// Attributes, and how long they may be kept.
@@ -37,8 +40,8 @@ impl Vfs {
 
     async fn laid_over(&self, mut attr: Attr, ttl: Duration) -> FsResult<AttrOut> {
         let Some(inode) = self.opens.peek(attr.ino) else { return Ok(AttrOut { attr, ttl }) };
-        let state = inode.lock(self.config.inode_wait_max).await?;
-        let Some(writing) = &state.writing else {
+        let state = self.turn(&inode).await?;
+        let Some(writing) = state.writing.as_ref().filter(|_| state.is_write_open()) else {
             // The last writer may have closed between the reading of the record and our turn.
             let (attr, ttl) = self.names.attr(inode.ino).await?;
             return Ok(AttrOut { attr, ttl });
@@ -51,10 +54,15 @@ impl Vfs {
     /// Changes attributes; a new length cuts or extends the bytes before the record says so.
     ///
     /// # Errors
-    /// `NotPermitted`, `ReadOnly`; `Invalid` for a length of a directory; `NoSpace`.
+    /// `NotPermitted`, `ReadOnly`; `IsADirectory`, or `Invalid`, for the length of what has none; `FileTooLarge`;
+    /// `NoSpace`.
     pub async fn setattr(&self, caller: &Caller, ino: Ino, change: SetAttr) -> FsResult<AttrOut> {
+        self.demand_writable(ino).await?;
+        if let Some(len) = change.size {
+            self.demand_length(ino, len).await?;
+        }
         let inode = self.opens.enter(ino);
-        let mut state = inode.lock(self.config.inode_wait_max).await?;
+        let mut state = self.turn(&inode).await?;
         if let Some(len) = change.size {
             self.set_len(&inode, &mut state, len).await?;
         }
@@ -70,20 +78,26 @@ impl Vfs {
         self.getattr(ino).await
     }
 
+    /// Refuses a length that an inode cannot have.
+    async fn demand_length(&self, ino: Ino, len: u64) -> FsResult<()> {
+        match self.names.attr(ino).await?.0.kind {
+            FileKind::Regular if len > FILE_LEN_MAX => Err(FsErrorKind::FileTooLarge.into()),
+            FileKind::Regular => Ok(()),
+            FileKind::Directory => Err(FsErrorKind::IsADirectory.into()),
+            _ => Err(FsErrorKind::Invalid.into()),
+        }
+    }
+
     /// Cuts or extends a file, open or not.
-    async fn set_len(&self, inode: &OpenInode, state: &mut OpenState, len: u64) -> FsResult<()> {
-        if state.writing.is_none() {
-            self.begin_writing(inode, state).await?;
-        }
-        let cut = async {
-            self.client.truncate(&*inode.location()?, len).await?;
-            self.fold(inode, state).await
-        }
-        .await;
-        if state.writers == 0 {
-            self.end_writing(inode, state).await?;
-        }
-        cut
+    async fn set_len(&self, inode: &InodeRef, state: &mut OpenState, len: u64) -> FsResult<()> {
+        let unsettled = Unsettled::new(self, inode);
+        self.begin_writing(inode, state).await?;
+        inode.touch();
+        self.client.truncate(&*inode.location()?, len).await?;
+        self.fold(inode, state).await?;
+        self.settle_in_turn(inode, state).await?;
+        unsettled.settled();
+        Ok(())
     }
 
     /// Space used and left.

@@ -2,7 +2,7 @@
 
 use crate::Vfs;
 use crate::handles::FileHandle;
-use crate::open_inode::OpenInode;
+use crate::table::InodeRef;
 use crate::types::{AllocateMode, OpenFlags, Opened, Whence};
 use forebay_shard::Frame;
 use forebay_types::limits::FILE_LEN_MAX;
@@ -13,11 +13,13 @@ impl Vfs {
     /// Opens a regular file.
     ///
     /// # Errors
-    /// `Stale` if the inode is gone; `NoSpace` above the dirty high mark; `ReadOnly`.
+    /// `Stale` if the inode is gone; `IsADirectory`, or `Invalid` for what else has no bytes; for a writer `ReadOnly`
+    /// and `NoSpace`.
     pub async fn open(&self, _caller: &Caller, ino: Ino, flags: OpenFlags) -> FsResult<Opened> {
-        let (inode, mode) = self.open_inode(ino, flags).await?;
-        let handle = self.handles.add_file(FileHandle { inode, writer: flags.write, sync: flags.sync });
-        Ok(Opened { handle, mode })
+        if flags.write {
+            self.demand_writable(ino).await?;
+        }
+        self.open_inode(self.opens.enter(ino), flags).await
     }
 
     /// Reads up to `len` bytes; fewer only at the end of the file.
@@ -27,10 +29,10 @@ impl Vfs {
     /// under the handle and the old bytes are not here.
     pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Frame> {
         let file = self.handles.files.get(handle)?;
-        let location = file.inode.location()?;
+        let location = file.inode().location()?;
         match self.client.read(&location, offset, len).await {
             Err(error) if error.kind() == FsErrorKind::Stale => {
-                let moved = self.relocate(&file.inode, &location).await?.ok_or(error)?;
+                let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
                 self.client.read(&moved, offset, len).await
             }
             other => other,
@@ -41,11 +43,17 @@ impl Vfs {
     /// handle was opened. `None` if they are where they were.
     async fn relocate(
         &self,
-        inode: &OpenInode,
-        known: &ContentLocation,
+        inode: &InodeRef,
+        known: &Arc<ContentLocation>,
     ) -> FsResult<Option<Arc<ContentLocation>>> {
+        let state = self.turn(inode).await?;
+        let told = inode.location()?;
+        if state.writing.is_some() || *told != **known {
+            // A writer has come, or another reader has asked before.
+            return Ok((*told != **known).then_some(told));
+        }
         let now = self.names.content(inode.ino).await?;
-        Ok((now != *known).then(|| inode.set_location(now)))
+        Ok((now != **known).then(|| inode.set_location(now)))
     }
 
     /// Writes all of `frame`.
@@ -58,7 +66,8 @@ impl Vfs {
         if end.is_none() {
             return Err(FsErrorKind::FileTooLarge.into());
         }
-        let written = self.client.write(&*file.inode.location()?, offset, frame).await?;
+        file.inode().touch();
+        let written = self.client.write(&*file.inode().location()?, offset, frame).await?;
         if file.sync {
             self.sync_file(&file).await?;
         }
@@ -85,7 +94,8 @@ impl Vfs {
         if offset.checked_add(len).is_none_or(|end| end > FILE_LEN_MAX) {
             return Err(FsErrorKind::FileTooLarge.into());
         }
-        self.client.allocate(&*file.inode.location()?, mode.into(), offset, len).await
+        file.inode().touch();
+        self.client.allocate(&*file.inode().location()?, mode.into(), offset, len).await
     }
 
     /// The next data or hole at or after `offset`.
@@ -94,13 +104,14 @@ impl Vfs {
     /// `OutOfRange` past the end.
     pub async fn lseek(&self, handle: HandleId, offset: u64, whence: Whence) -> FsResult<u64> {
         let file = self.handles.files.get(handle)?;
-        self.client.seek(&*file.inode.location()?, offset, whence.into()).await
+        self.client.seek(&*file.inode().location()?, offset, whence.into()).await
     }
 
     /// Copies a range between two open files within the tier.
     ///
     /// # Errors
-    /// `Unsupported` if one of them is not wholly here: the caller then copies through memory.
+    /// `Unsupported` if one of them is not wholly here: the caller then copies through memory. `Invalid` if the
+    /// ranges overlap in one file.
     pub async fn copy_file_range(
         &self,
         from: (HandleId, u64),
@@ -108,8 +119,19 @@ impl Vfs {
         len: u64,
     ) -> FsResult<u64> {
         let (source, target) = (self.handles.files.get(from.0)?, self.writable(to.0)?);
-        let (source, target) = (source.inode.location()?, target.inode.location()?);
-        self.client.copy_range((&source, from.1), (&target, to.1), len).await
+        if to.1.checked_add(len).is_none_or(|end| end > FILE_LEN_MAX) {
+            return Err(FsErrorKind::FileTooLarge.into());
+        }
+        if source.inode().ino == target.inode().ino && from.1.abs_diff(to.1) < len {
+            return Err(FsErrorKind::Invalid.into());
+        }
+        target.inode().touch();
+        let (here, there) = (source.inode().location()?, target.inode().location()?);
+        let copied = self.client.copy_range((&here, from.1), (&there, to.1), len).await?;
+        if target.sync {
+            self.sync_file(&target).await?;
+        }
+        Ok(copied)
     }
 
     /// One descriptor of the handle was closed.
@@ -124,10 +146,14 @@ impl Vfs {
     /// The last descriptor of the handle was closed.
     ///
     /// # Errors
-    /// Nobody can act on one; it is for the log.
+    /// `Stale` if there is no such handle. Any other is for the log: the handle is closed all the same, and what could
+    /// not be settled is tried again behind the scenes.
     pub async fn release(&self, handle: HandleId) -> FsResult<()> {
-        let file = self.handles.files.remove(handle)?;
-        self.close_inode(Arc::clone(&file.inode), file.writer).await
+        match Arc::into_inner(self.handles.files.remove(handle)?) {
+            Some(file) => self.settle(file.leave(self)).await,
+            // An operation on it is still under way, and closes it when it ends.
+            None => Ok(()),
+        }
     }
 }
 

@@ -19,12 +19,13 @@ impl Vfs {
     }
 
     pub(crate) async fn sync_file(&self, file: &FileHandle) -> FsResult<()> {
-        let location = file.inode.location()?;
+        let inode = file.inode();
+        let location = inode.location()?;
         if location.extent.is_some() {
             self.client.sync(&location).await?;
         }
-        let mut state = file.inode.lock(self.config.inode_wait_max).await?;
-        self.fold(&file.inode, &mut state).await?;
+        let mut state = self.turn(inode).await?;
+        self.fold(inode, &mut state).await?;
         drop(state);
         self.names.sync().await
     }

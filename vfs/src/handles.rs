@@ -1,19 +1,62 @@
 //! Handles: what a front door holds while a file or directory is open.
 
-use crate::open_inode::OpenInode;
+use crate::Vfs;
+use crate::table::InodeRef;
+use crate::types::OpenFlags;
 use forebay_namespace::DirStream;
 use forebay_types::{FsErrorKind, FsResult, HandleId};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// An open regular file.
+/// An open regular file. It counts as open until its last user is gone: whoever still reads or writes when it is
+/// closed ends first.
 pub(crate) struct FileHandle {
-    pub(crate) inode: Arc<OpenInode>,
+    vfs: Weak<Vfs>,
+    /// `None` once it has left.
+    inode: Option<InodeRef>,
     pub(crate) writer: bool,
     /// Every write is durable when it returns.
     pub(crate) sync: bool,
+}
+
+impl FileHandle {
+    /// A handle of `inode`, counted.
+    pub(crate) fn new(vfs: &Vfs, inode: InodeRef, flags: OpenFlags) -> Self {
+        inode.count_in(flags.write);
+        vfs.names.hold(inode.ino);
+        let vfs = Weak::clone(&vfs.this);
+        Self { vfs, inode: Some(inode), writer: flags.write, sync: flags.sync }
+    }
+
+    /// The inode it is a handle of.
+    pub(crate) fn inode(&self) -> &InodeRef {
+        self.inode.as_ref().expect("a handle leaves its inode when nobody has it any more")
+    }
+
+    /// Ends it. The inode is still to be settled.
+    pub(crate) fn leave(mut self, vfs: &Vfs) -> InodeRef {
+        let inode = self.inode.take().expect("a handle leaves its inode once");
+        self.count_out(vfs, &inode);
+        inode
+    }
+
+    fn count_out(&self, vfs: &Vfs, inode: &InodeRef) {
+        inode.count_out(self.writer);
+        vfs.names.unhold(inode.ino);
+        vfs.opens.closed();
+    }
+}
+
+impl Drop for FileHandle {
+    fn drop(&mut self) {
+        let Some(inode) = self.inode.take() else { return };
+        if let Some(vfs) = self.vfs.upgrade() {
+            self.count_out(&vfs, &inode);
+            vfs.settle_behind(inode);
+        }
+    }
 }
 
 /// An open directory. One listing at a time reads from it.

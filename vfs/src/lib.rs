@@ -16,6 +16,7 @@
 //! it stops being so ([`closes`]). Every other module is a thin walk over name space and client.
 #![forbid(unsafe_code)]
 
+mod after_power_loss;
 mod attrs;
 mod bytes;
 mod closes;

@@ -1,21 +1,40 @@
-//! One open inode: its I/O mode, who has it open, and where its bytes are.
+//! One open inode: who has it open, its I/O mode, and where its bytes are.
 //!
-//! Two locks, for two kinds of callers. Opens, closes, truncates and attribute reads of an inode are ordered by
-//! the async [`OpenInode::lock`], because they wait for the data path in the middle. Reads and writes must not
-//! queue behind each other, so where the bytes are stands apart, behind a lock that is held for a copy only.
+//! Three locks, for three kinds of callers. Opens, closes, truncates and attribute reads of an inode take turns
+//! ([`OpenInode::turn`]), because they wait for the data path in the middle. How many handles there are stands
+//! apart, behind a lock that nobody waits under: a close is counted whether or not its turn ever comes, so no
+//! failure can leave a file open for good. Reads and writes must not queue behind each other, so where the bytes
+//! are stands apart as well.
 
 use crate::types::IoMode;
 use forebay_client::Backing;
 use forebay_types::{Attr, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, Ino};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 /// An inode that is open, or that an operation is busy with.
 pub(crate) struct OpenInode {
     pub(crate) ino: Ino,
+    users: Mutex<Users>,
     state: tokio::sync::Mutex<OpenState>,
     location: RwLock<Option<Arc<ContentLocation>>>,
+    /// The daemon itself changed bytes since the last look at the extent file.
+    touched: AtomicBool,
+    /// A task is at work that settles the inode, now or in a while.
+    settling: AtomicBool,
+}
+
+/// Who has an inode open.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Users {
+    pub(crate) handles: u32,
+    pub(crate) writers: u32,
+    /// The last name is gone; the bytes go with the last handle.
+    pub(crate) unlinked: bool,
+    /// The inode was made open for write with this extent, and nobody has looked at it since.
+    pub(crate) born: Option<ExtentId>,
 }
 
 /// The mode of an inode; chosen by the first open, left when the last handle closes.
@@ -30,40 +49,106 @@ pub(crate) enum Mode {
     Cached { keep_cache: bool },
 }
 
-/// What the inode looked like in the extent file when its record was last brought up to date.
+/// An inode that is open for write, or in the middle of becoming so.
 pub(crate) struct Writing {
     pub(crate) extent: ExtentId,
-    pub(crate) baseline: FileTimes,
-    /// Whether anything differed from a baseline since the first writer came.
+    /// What the extent file looked like when the record was last brought up to date. `None`: the inode is on its
+    /// way to being open for write, and nobody can have changed it yet.
+    pub(crate) baseline: Option<FileTimes>,
+    /// Something was changed since the first writer came.
     pub(crate) changed: bool,
+    /// The baseline is so young that a write right after it may bear the same time.
+    pub(crate) ambiguous: bool,
+    /// A writer's bytes go past the daemon.
+    pub(crate) by_kernel: bool,
 }
 
 /// What opens and closes of one inode decide about.
 #[derive(Default)]
 pub(crate) struct OpenState {
     pub(crate) mode: Mode,
-    pub(crate) handles: u32,
-    pub(crate) writers: u32,
     /// From the first writer's open to the last writer's close.
     pub(crate) writing: Option<Writing>,
-    /// The last name is gone; the bytes go with the last handle.
-    pub(crate) unlinked: bool,
 }
 
 impl OpenInode {
     pub(crate) fn new(ino: Ino) -> Self {
-        Self { ino, state: tokio::sync::Mutex::default(), location: RwLock::default() }
+        Self {
+            ino,
+            users: Mutex::default(),
+            state: tokio::sync::Mutex::default(),
+            location: RwLock::default(),
+            touched: AtomicBool::new(false),
+            settling: AtomicBool::new(false),
+        }
     }
 
     /// The turn of one open, close, truncate or attribute read.
     ///
     /// # Errors
     /// `TimedOut` if the operation before it does not end within `wait_max`.
-    pub(crate) async fn lock(&self, wait_max: Duration) -> FsResult<tokio::sync::MutexGuard<'_, OpenState>> {
+    pub(crate) async fn turn(&self, wait_max: Duration) -> FsResult<tokio::sync::MutexGuard<'_, OpenState>> {
+        if let Ok(free) = self.state.try_lock() {
+            return Ok(free);
+        }
         forebay_shard::timeout(wait_max, self.state.lock()).await.map_err(|_| {
             let waited = wait_max.as_secs();
             FsError::new(FsErrorKind::TimedOut, format!("inode {} was busy for {waited} s", self.ino))
         })
+    }
+
+    /// Who has it open just now.
+    pub(crate) fn users(&self) -> Users {
+        *self.users.lock()
+    }
+
+    /// One handle more.
+    pub(crate) fn count_in(&self, writer: bool) {
+        let mut users = self.users.lock();
+        users.handles += 1;
+        users.writers += u32::from(writer);
+    }
+
+    /// One handle fewer.
+    pub(crate) fn count_out(&self, writer: bool) {
+        let mut users = self.users.lock();
+        users.handles -= 1;
+        users.writers -= u32::from(writer);
+    }
+
+    /// The last name is gone, or the bytes that went with it are.
+    pub(crate) fn set_unlinked(&self, unlinked: bool) {
+        self.users.lock().unlinked = unlinked;
+    }
+
+    /// The inode was made, open for write.
+    pub(crate) fn set_born(&self, extent: ExtentId) {
+        self.users.lock().born = Some(extent);
+    }
+
+    /// What [`OpenInode::set_born`] said, to the first who asks.
+    pub(crate) fn take_born(&self) -> Option<ExtentId> {
+        self.users.lock().born.take()
+    }
+
+    /// The daemon changed bytes.
+    pub(crate) fn touch(&self) {
+        self.touched.store(true, SeqCst);
+    }
+
+    /// Whether the daemon changed bytes since the last one who asked so.
+    pub(crate) fn take_touched(&self) -> bool {
+        self.touched.swap(false, SeqCst)
+    }
+
+    /// Whether nobody else settles the inode behind the scenes: then the caller must, until
+    /// [`OpenInode::end_settling`].
+    pub(crate) fn begin_settling(&self) -> bool {
+        !self.settling.swap(true, SeqCst)
+    }
+
+    pub(crate) fn end_settling(&self) {
+        self.settling.store(false, SeqCst);
     }
 
     /// Where the bytes are.
@@ -74,7 +159,7 @@ impl OpenInode {
         self.location.read().clone().ok_or_else(|| FsErrorKind::Stale.into())
     }
 
-    /// Tells reads and writes where the bytes are from now on.
+    /// Tells reads and writes where the bytes are from now on. Only in one's turn.
     pub(crate) fn set_location(&self, location: ContentLocation) -> Arc<ContentLocation> {
         let location = Arc::new(location);
         *self.location.write() = Some(Arc::clone(&location));
@@ -91,12 +176,22 @@ impl OpenState {
             Mode::Cached { keep_cache } => Some(IoMode::Cached { keep_cache: *keep_cache }),
         }
     }
+
+    /// Whether the extent file is the authority for size and times.
+    pub(crate) fn is_write_open(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| writing.baseline.is_some())
+    }
 }
 
 impl Writing {
+    /// An inode on its way to being open for write.
+    pub(crate) fn beginning(extent: ExtentId) -> Self {
+        Self { extent, baseline: None, changed: false, ambiguous: false, by_kernel: false }
+    }
+
     /// Whether the extent file was changed since the record was brought up to date.
     pub(crate) fn differs(&self, now: &FileTimes) -> bool {
-        self.baseline != *now
+        self.baseline.is_some_and(|baseline| baseline != *now)
     }
 
     /// Puts what the extent file says over the record's attributes.

@@ -1,150 +1,129 @@
-//! The table of open inodes, and the steps of open and close.
+//! Opening: which mode an inode gets, and how it becomes open for write.
 //!
-//! **Owns** which inodes are open and in which mode, and the transitions: the first open chooses, every later
-//! one repeats, the last close ends it; the first writer makes the inode `write-open` in the home's log before
-//! it gets its handle, the last writer's close settles size and times.
+//! **Owns** the steps of an open. The first open of an inode chooses its mode, every later one repeats it. The first
+//! writer makes the inode `write-open` in the home's log before anybody gets a handle; from then on its extent file
+//! is the authority for size and times.
 //!
-//! **Why this shape:** mixed modes on one inode give EIO and closed backing ids give EIO, so a choice may depend
-//! on nothing but this table. An entry lives exactly as long as somebody refers to it ([`InodeRef`]).
+//! **Why this shape:** an open may fail, or be given up, between any two steps. It leaves a mark of each step in the
+//! inode *before* the next one ([`Writing::beginning`]), and holds an [`Unsettled`] that has the inode settled
+//! ([`crate::closes`]) unless the open came to its end. So a failure needs no undoing of its own at each step.
 
 use crate::Vfs;
+use crate::handles::FileHandle;
 use crate::open_inode::{Mode, OpenInode, OpenState, Writing};
-use crate::types::{IoMode, OpenFlags};
-use forebay_types::{ContentLocation, FsErrorKind, FsResult, Generation, Ino};
-use hashbrown::HashMap;
-use parking_lot::Mutex;
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::table::InodeRef;
+use crate::types::{IoMode, OpenFlags, Opened};
+use forebay_types::{
+    Attr, Clock, ContentLocation, FileKind, FileTimes, FsError, FsErrorKind, FsResult, Generation, Ino,
+    SystemClock, TimeSpec,
+};
+use std::time::Duration;
 
-/// Spreads the table's locks; a power of two well above the number of cores.
-const TABLE_SLICES: usize = 64;
-const _: () = assert!(TABLE_SLICES.is_power_of_two());
+/// The longest tick of the clock that file times are taken from (a kernel of 100 Hz, doubled). Two writes within one
+/// may leave the same time.
+const FILE_TIME_TICK: Duration = Duration::from_millis(20);
 
-type Slice = Mutex<HashMap<Ino, Arc<OpenInode>>>;
-
-/// The inodes somebody has open or is busy with.
-pub(crate) struct OpenTable {
-    slices: Box<[Slice]>,
-    passthrough: AtomicU64,
-    cached: AtomicU64,
-    open_now: AtomicU64,
+/// Has an inode settled when it is dropped, unless told that there is no need.
+pub(crate) struct Unsettled<'v> {
+    vfs: &'v Vfs,
+    inode: Option<InodeRef>,
 }
 
-impl Default for OpenTable {
-    fn default() -> Self {
-        let slices = (0..TABLE_SLICES).map(|_| Slice::default()).collect();
-        Self { slices, passthrough: 0.into(), cached: 0.into(), open_now: 0.into() }
-    }
-}
-
-/// Opens since start by mode, and handles open now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenCounts {
-    /// Opens answered with passthrough.
-    pub passthrough: u64,
-    /// Opens answered with the cached mode.
-    pub cached: u64,
-    /// Handles open now.
-    pub open_now: u64,
-}
-
-/// Keeps an inode in the table. Not `Clone`: only the table makes one, under the slice's lock, so that the last
-/// one to go is recognised.
-pub(crate) struct InodeRef<'t> {
-    table: &'t OpenTable,
-    inode: Arc<OpenInode>,
-}
-
-impl OpenTable {
-    fn slice(&self, ino: Ino) -> &Slice {
-        // The low bits of allocated numbers count up and those of derived ones are a hash: both spread.
-        &self.slices[ino.0 as usize & (TABLE_SLICES - 1)]
+impl<'v> Unsettled<'v> {
+    pub(crate) fn new(vfs: &'v Vfs, inode: &InodeRef) -> Self {
+        Self { vfs, inode: Some(inode.clone()) }
     }
 
-    /// The entry of `ino`, made if there is none.
-    pub(crate) fn enter(&self, ino: Ino) -> InodeRef<'_> {
-        let mut slice = self.slice(ino).lock();
-        let inode = slice.entry(ino).or_insert_with(|| Arc::new(OpenInode::new(ino)));
-        InodeRef { table: self, inode: Arc::clone(inode) }
-    }
-
-    /// The entry of `ino` if somebody has it open.
-    pub(crate) fn peek(&self, ino: Ino) -> Option<InodeRef<'_>> {
-        let slice = self.slice(ino).lock();
-        slice.get(&ino).map(|inode| InodeRef { table: self, inode: Arc::clone(inode) })
-    }
-
-    fn leave(&self, inode: &Arc<OpenInode>) {
-        let mut slice = self.slice(inode.ino).lock();
-        // The table's own reference, and the one that is going.
-        if Arc::strong_count(inode) == 2 {
-            slice.remove(&inode.ino);
-        }
-    }
-
-    pub(crate) fn count(&self, mode: &IoMode) {
-        match mode {
-            IoMode::Passthrough(_) => self.passthrough.fetch_add(1, Relaxed),
-            IoMode::Cached { .. } | IoMode::Direct => self.cached.fetch_add(1, Relaxed),
-        };
-        self.open_now.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn counts(&self) -> OpenCounts {
-        OpenCounts {
-            passthrough: self.passthrough.load(Relaxed),
-            cached: self.cached.load(Relaxed),
-            open_now: self.open_now.load(Relaxed),
-        }
+    /// The operation came to its end: the inode is as its handles say.
+    pub(crate) fn settled(mut self) {
+        self.inode = None;
     }
 }
 
-impl Deref for InodeRef<'_> {
-    type Target = OpenInode;
-    fn deref(&self) -> &OpenInode {
-        &self.inode
-    }
-}
-
-impl Drop for InodeRef<'_> {
+impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
-        self.table.leave(&self.inode);
-    }
-}
-
-impl InodeRef<'_> {
-    /// The inode for a handle to keep; [`Vfs::drop_inode`] gives it back.
-    pub(crate) fn keep(self) -> Arc<OpenInode> {
-        Arc::clone(&self.inode)
+        if let Some(inode) = self.inode.take() {
+            self.vfs.settle_behind(inode);
+        }
     }
 }
 
 impl Vfs {
-    /// Opens `ino`: counts the handle, chooses or repeats the mode, makes the inode write-open for a writer.
-    pub(crate) async fn open_inode(&self, ino: Ino, flags: OpenFlags) -> FsResult<(Arc<OpenInode>, IoMode)> {
-        let inode = self.opens.enter(ino);
-        let mut state = inode.lock(self.config.inode_wait_max).await?;
-        if state.handles == 0 {
-            inode.set_location(self.names.content(ino).await?);
+    /// Opens `inode` and gives out a handle.
+    pub(crate) async fn open_inode(&self, inode: InodeRef, flags: OpenFlags) -> FsResult<Opened> {
+        let unsettled = flags.write.then(|| Unsettled::new(self, &inode));
+        let mut state = self.turn(&inode).await?;
+        if inode.users().handles == 0 {
+            self.open_idle(&inode, &mut state).await?;
         }
-        if flags.write && state.writing.is_none() {
+        if flags.write {
             self.begin_writing(&inode, &mut state).await?;
+            if flags.truncate {
+                inode.touch();
+                self.client.truncate(&*inode.location()?, 0).await?;
+            }
         }
-        if flags.write && flags.truncate {
-            self.client.truncate(&*inode.location()?, 0).await?;
+        let opened = self.hand_out(&inode, &mut state, flags)?;
+        if let Some(unsettled) = unsettled {
+            unsettled.settled();
         }
-        let mode = self.choose_mode(&inode, &mut state)?;
-        state.handles += 1;
-        state.writers += u32::from(flags.write);
-        self.opens.count(&mode);
-        drop(state);
-        self.names.hold(ino);
-        Ok((inode.keep(), mode))
+        Ok(opened)
+    }
+
+    /// Opens what was just made, open for write in the log already: whatever the caller asked for, the handle counts
+    /// as a writer's, so that the bytes are found again if the daemon dies before the first close.
+    pub(crate) async fn open_born(
+        &self,
+        inode: InodeRef,
+        baseline: FileTimes,
+        flags: OpenFlags,
+    ) -> FsResult<Opened> {
+        let unsettled = Unsettled::new(self, &inode);
+        let mut state = self.turn(&inode).await?;
+        if !state.is_write_open() && self.is_write_open_in_log(inode.ino).await? {
+            let location = self.names.content(inode.ino).await?;
+            inode.take_born();
+            start_writing(&inode, &mut state, location, baseline)?;
+        }
+        // Somebody else may have opened and closed it since it got its name.
+        self.begin_writing(&inode, &mut state).await?;
+        let opened = self.hand_out(&inode, &mut state, OpenFlags { write: true, ..flags })?;
+        unsettled.settled();
+        Ok(opened)
+    }
+
+    /// Whether the log surely has an inode as open for write: nothing else makes its attributes expire at once on a
+    /// mount where they are believed for a while.
+    async fn is_write_open_in_log(&self, ino: Ino) -> FsResult<bool> {
+        let (_, ttl) = self.names.attr(ino).await?;
+        Ok(ttl.is_zero() && !self.names.policy(ino).await?.metadata_ttl.0.is_zero())
+    }
+
+    /// Chooses the mode and makes the handle. Nothing waits here, so a handle is counted if and only if it is given
+    /// out.
+    fn hand_out(&self, inode: &InodeRef, state: &mut OpenState, flags: OpenFlags) -> FsResult<Opened> {
+        let mode = self.choose_mode(inode, state)?;
+        if let Some(writing) = state.writing.as_mut().filter(|_| flags.write) {
+            writing.by_kernel |= matches!(mode, IoMode::Passthrough(_));
+        }
+        self.opens.opened(&mode);
+        let handle = self.handles.add_file(FileHandle::new(self, inode.clone(), flags));
+        Ok(Opened { handle, mode })
+    }
+
+    /// Looks at an inode that nobody has open.
+    async fn open_idle(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+        let (attr, _) = self.names.attr(inode.ino).await?;
+        openable(&attr)?;
+        state.mode = Mode::Idle;
+        if state.writing.is_none() {
+            inode.set_location(self.names.content(inode.ino).await?);
+        }
+        Ok(())
     }
 
     /// Repeats the mode of an open inode, or chooses one: passthrough if the file is wholly here.
-    pub(crate) fn choose_mode(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<IoMode> {
+    fn choose_mode(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<IoMode> {
         if let Some(mode) = state.io_mode() {
             return Ok(mode);
         }
@@ -154,110 +133,92 @@ impl Vfs {
             Some(backing) => Mode::Passthrough(backing),
             // Bytes that never changed here are still what the page cache has of this inode: another version
             // would be another inode.
-            None => Mode::Cached { keep_cache: location.generation == Generation(0) },
+            None => Mode::Cached { keep_cache: location.generation == Generation(0) && state.writing.is_none() },
         };
         state.io_mode().ok_or_else(|| FsErrorKind::Stale.into())
     }
 
     /// Makes the inode write-open: a writable extent first, then the home's log, then nobody is told anything
-    /// else. From here to [`Vfs::end_writing`] the extent file is the authority for size and times.
+    /// else. From here to its settling the extent file is the authority for size and times.
     pub(crate) async fn begin_writing(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+        if state.is_write_open() {
+            return Ok(());
+        }
         let here = self.names.content(inode.ino).await?;
-        let target = self.client.begin_write(&here).await?;
-        let location = self.names.write_opened(inode.ino, Some(target)).await?;
-        self.start_writing(inode, state, location).await
-    }
-
-    /// Takes the baseline of an inode that the log says is write-open.
-    pub(crate) async fn start_writing(
-        &self,
-        inode: &OpenInode,
-        state: &mut OpenState,
-        location: ContentLocation,
-    ) -> FsResult<()> {
-        let extent = location.extent.ok_or(FsErrorKind::Stale)?;
+        let extent = self.client.begin_write(&here).await?;
+        inode.take_born();
+        state.writing = Some(Writing::beginning(extent));
+        if let Mode::Passthrough(backing) = &state.mode
+            && backing.extent() != extent
+        {
+            return Err(FsError::new(FsErrorKind::Stale, format!("inode {} is open from elsewhere", inode.ino)));
+        }
         let baseline = self.client.adopt(extent).await?;
-        inode.set_location(location);
-        state.writing = Some(Writing { extent, baseline, changed: false });
-        Ok(())
+        let location = self.names.write_opened(inode.ino, Some(extent)).await?;
+        start_writing(inode, state, location, baseline)
     }
 
     /// Brings the record up to date with the extent file, if it differs.
     pub(crate) async fn fold(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
-        let Some(writing) = &mut state.writing else { return Ok(()) };
-        let now = self.client.adopt(writing.extent).await?;
-        if writing.differs(&now) {
-            self.names.update_written(inode.ino, now).await?;
-            writing.baseline = now;
-            writing.changed = true;
-        }
-        Ok(())
-    }
-
-    /// The last writer is gone: the record takes over from the extent file again.
-    pub(crate) async fn end_writing(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
-        let Some(writing) = state.writing.take() else { return Ok(()) };
-        let now = self.client.adopt(writing.extent).await?;
-        let changed = writing.changed || writing.differs(&now);
-        if changed && writing.differs(&now) {
-            self.names.update_written(inode.ino, now).await?;
-        }
-        self.names.write_closed(inode.ino, now, changed).await?;
-        self.client.end_write(writing.extent, changed);
-        Ok(())
-    }
-
-    /// Closes one handle of an inode.
-    pub(crate) async fn close_inode(&self, inode: Arc<OpenInode>, was_writer: bool) -> FsResult<()> {
-        let result = self.close_steps(&inode, was_writer).await;
-        self.names.unhold(inode.ino);
-        self.opens.open_now.fetch_sub(1, Relaxed);
-        self.drop_inode(inode);
-        result
-    }
-
-    async fn close_steps(&self, inode: &OpenInode, was_writer: bool) -> FsResult<()> {
-        let mut state = inode.lock(self.config.inode_wait_max).await?;
-        state.handles -= 1;
-        state.writers -= u32::from(was_writer);
-        let unlinked_for_good = state.unlinked && state.handles == 0;
-        if state.writers == 0 && !unlinked_for_good {
-            self.end_writing(inode, &mut state).await?;
-        }
-        if state.handles == 0 {
-            state.mode = Mode::Idle;
-        }
-        if unlinked_for_good {
-            state.writing = None;
-            self.discard_unlinked(inode).await?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what [`InodeRef::keep`] gave out.
-    pub(crate) fn drop_inode(&self, inode: Arc<OpenInode>) {
-        drop(InodeRef { table: &self.opens, inode });
-    }
-
-    /// Frees the bytes of an inode that lost its last name; at once, or with its last handle.
-    pub(crate) async fn reap(&self, ino: Ino) -> FsResult<()> {
-        let inode = self.opens.enter(ino);
-        let mut state = inode.lock(self.config.inode_wait_max).await?;
-        if state.handles > 0 {
-            state.unlinked = true;
+        let Some(writing) = state.writing.as_mut().filter(|writing| writing.baseline.is_some()) else {
             return Ok(());
+        };
+        let now = self.client.adopt(writing.extent).await?;
+        writing.changed |= inode.take_touched();
+        if writing.differs(&now) {
+            writing.changed = true;
+            self.names.update_written(inode.ino, now).await?;
+            writing.baseline = Some(now);
         }
-        if let Ok(location) = self.names.content(ino).await {
-            inode.set_location(location);
-        }
-        self.discard_unlinked(&inode).await
+        Ok(())
     }
+}
 
-    async fn discard_unlinked(&self, inode: &OpenInode) -> FsResult<()> {
-        // The bytes go first: a crash in between leaves an orphan record, which recovery finds and repeats.
-        if let Some(extent) = inode.location().ok().and_then(|location| location.extent) {
-            self.client.discard(extent).await?;
-        }
-        self.names.release_orphan(inode.ino).await
+/// Notes that the log says an inode is open for write. What the page cache has of it may be kept no longer than
+/// the handles that are open now.
+pub(crate) fn start_writing(
+    inode: &OpenInode,
+    state: &mut OpenState,
+    location: ContentLocation,
+    baseline: FileTimes,
+) -> FsResult<()> {
+    let extent = location.extent.ok_or(FsErrorKind::Stale)?;
+    inode.set_location(location);
+    inode.take_touched();
+    let ambiguous = is_within_tick(baseline.ctime, SystemClock.now());
+    state.writing = Some(Writing { baseline: Some(baseline), ambiguous, ..Writing::beginning(extent) });
+    if let Mode::Cached { keep_cache } = &mut state.mode {
+        *keep_cache = false;
+    }
+    Ok(())
+}
+
+/// Whether a change at `now` could bear the time `then`.
+fn is_within_tick(then: TimeSpec, now: TimeSpec) -> bool {
+    let nanos = |at: TimeSpec| i128::from(at.secs) * 1_000_000_000 + i128::from(at.nanos);
+    nanos(now) - nanos(then) < FILE_TIME_TICK.as_nanos() as i128
+}
+
+/// Refuses what has no bytes to open, and an inode that went with its last name while nobody had it open.
+fn openable(attr: &Attr) -> FsResult<()> {
+    match attr.kind {
+        FileKind::Regular if attr.nlink > 0 => Ok(()),
+        FileKind::Regular => Err(FsErrorKind::Stale.into()),
+        FileKind::Directory => Err(FsErrorKind::IsADirectory.into()),
+        _ => Err(FsErrorKind::Invalid.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_this_tick_is_ambiguous_and_an_older_one_is_not() {
+        let at = |secs, nanos| TimeSpec { secs, nanos };
+        assert!(is_within_tick(at(10, 0), at(10, 19_999_999)));
+        assert!(!is_within_tick(at(10, 0), at(10, 20_000_000)));
+        assert!(is_within_tick(at(9, 999_999_999), at(10, 1)));
+        assert!(is_within_tick(at(11, 0), at(10, 0)), "a clock that was set back proves nothing");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Vfs;
 use forebay_namespace::Recovery;
-use forebay_types::{ContentLocation, ExtentId, FsResult, Ino};
+use forebay_types::{ContentLocation, ExtentId, FileTimes, FsErrorKind, FsResult, Ino};
 
 impl Vfs {
     /// Settles what the last daemon left open: every write-open inode takes its size and times from its extent
@@ -16,7 +16,7 @@ impl Vfs {
             self.drop_orphan(ino, extent).await?;
         }
         for location in found.write_open {
-            self.settle(&location).await?;
+            self.settle_found(location).await?;
         }
         Ok(())
     }
@@ -28,20 +28,48 @@ impl Vfs {
         self.names.release_orphan(ino).await
     }
 
-    async fn settle(&self, location: &ContentLocation) -> FsResult<()> {
-        let Some(extent) = location.extent else {
-            tracing::warn!(ino = %location.ino, "an inode was open for write without an extent");
-            return Ok(());
+    pub(crate) async fn settle_found(&self, location: ContentLocation) -> FsResult<()> {
+        let ino = location.ino;
+        let (extent, now) = match self.adopt_found(&location).await? {
+            Some(found) => found,
+            None if location.ufs.is_some() => {
+                tracing::error!(%ino, "what was written last to a file did not survive: it is what it was before");
+                return self.names.write_closed(ino, FileTimes::default(), false).await;
+            }
+            None => {
+                tracing::error!(%ino, "what was written to a new file did not survive: it is empty");
+                self.begin_anew(location).await?
+            }
         };
-        let mut now = self.client.adopt(extent).await?;
-        let (recorded, _) = self.names.attr(location.ino).await?;
-        if now.mtime <= recorded.ctime {
-            // The extent file was last written before the record last changed: a time that was set since stays.
-            now.mtime = recorded.mtime;
-        }
-        self.names.update_written(location.ino, now).await?;
-        self.names.write_closed(location.ino, now, true).await?;
+        let now = self.keep_set_times(ino, now).await?;
+        self.names.write_closed(ino, now, true).await?;
         self.client.end_write(extent, true);
         Ok(())
+    }
+
+    /// The extent of a file, and what it says; `None` if it is gone: after a power loss that is so where nobody had
+    /// asked for the file to be durable.
+    pub(crate) async fn adopt_found(&self, location: &ContentLocation) -> FsResult<Option<(ExtentId, FileTimes)>> {
+        let Some(extent) = location.extent else { return Ok(None) };
+        match self.client.adopt(extent).await {
+            Err(error) if error.kind() == FsErrorKind::Stale => Ok(None),
+            times => Ok(Some((extent, times?))),
+        }
+    }
+
+    async fn begin_anew(&self, location: ContentLocation) -> FsResult<(ExtentId, FileTimes)> {
+        let nothing = ContentLocation { extent: None, ufs: None, size: 0, ..location };
+        let extent = self.client.begin_write(&nothing).await?;
+        self.names.write_opened(nothing.ino, Some(extent)).await?;
+        Ok((extent, self.client.adopt(extent).await?))
+    }
+
+    /// The extent file was last written before the record last changed: a time that was set since stays.
+    async fn keep_set_times(&self, ino: Ino, mut now: FileTimes) -> FsResult<FileTimes> {
+        let (recorded, _) = self.names.attr(ino).await?;
+        if now.mtime <= recorded.ctime {
+            now.mtime = recorded.mtime;
+        }
+        Ok(now)
     }
 }

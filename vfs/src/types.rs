@@ -14,7 +14,7 @@ pub struct OpenFlags {
     pub read: bool,
     /// Writes will come.
     pub write: bool,
-    /// Every write goes to the end.
+    /// Every write goes to the end: the front door, which orders the writes, says where that is.
     pub append: bool,
     /// The file is to be emptied; only where the front door has no separate truncate.
     pub truncate: bool,

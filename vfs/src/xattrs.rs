@@ -47,6 +47,7 @@ impl Vfs {
         if value.len() > XATTR_VALUE_LEN_MAX {
             return Err(FsErrorKind::FileTooLarge.into());
         }
+        self.demand_writable(ino).await?;
         self.names.set_xattr(ino, name, value, mode.into()).await
     }
 
@@ -56,6 +57,7 @@ impl Vfs {
     /// `NoAttribute`; `NotPermitted` for a reserved name.
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
         refuse_reserved(name)?;
+        self.demand_writable(ino).await?;
         self.names.remove_xattr(ino, name).await
     }
 }

@@ -31,6 +31,8 @@ const BATCH_MAX: usize = 256;
 trait Job: Send {
     /// Executes it; keeps the result and says whether it was executed.
     fn run(&mut self, txn: &mut Txn<'_>) -> bool;
+    /// It cannot be logged: nothing of it happens.
+    fn refuse(&mut self, error: FsError);
     /// Answers; `logged` is what became of the batch.
     fn answer(self: Box<Self>, logged: &FsResult<()>);
 }
@@ -48,6 +50,10 @@ impl<T: Send, F: FnOnce(&mut Txn<'_>) -> OpResult<T> + Send> Job for Typed<T, F>
         let executed = result.is_ok();
         self.result = Some(result);
         executed
+    }
+
+    fn refuse(&mut self, error: FsError) {
+        self.result = Some(Err(Refusal::Fs(error)));
     }
 
     fn answer(self: Box<Self>, logged: &FsResult<()>) {
@@ -188,7 +194,13 @@ impl Worker {
             if !job.run(&mut txn) {
                 continue;
             }
-            let (changes, inos) = txn.finish();
+            let (changes, inos) = match txn.finish() {
+                Ok(finished) => finished,
+                Err(error) => {
+                    job.refuse(error);
+                    continue;
+                }
+            };
             if changes.is_empty() {
                 continue;
             }
@@ -253,6 +265,9 @@ impl Worker {
             if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
                 self.shared.names.learn(&inode, inode.names_epoch(), &name, cached);
             }
+        }
+        for (key, value) in changes.keys.iter().filter(|(key, _)| key[0] == crate::keys::QUEUE) {
+            self.shared.note_queued(key, value.as_deref());
         }
         self.committer.push(pending);
     }

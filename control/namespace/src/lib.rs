@@ -22,6 +22,7 @@
 //! not a journal to be replayed.
 #![forbid(unsafe_code)]
 
+mod authored;
 mod commit;
 mod error;
 mod flights;
@@ -30,11 +31,13 @@ mod keys;
 mod list;
 mod log;
 mod mounts;
+mod moving;
 mod names;
 mod namespace;
 mod open;
 mod ops;
 mod overlay;
+mod persist;
 mod proto;
 mod readers;
 mod record;
@@ -53,3 +56,4 @@ pub use ops::attrs::XattrMode;
 pub use ops::create::NewInode;
 pub use ops::rename::RenameMode;
 pub use ops::unlink::Unlinked;
+pub use persist::{BarrierReport, DirtyStats};

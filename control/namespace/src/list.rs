@@ -12,6 +12,7 @@
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
 use crate::keys;
+use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
 use crate::record::{Dentry, InodeRecord, UfsAt};
 use crate::table::{Inode, OwnNames};
@@ -28,6 +29,8 @@ const OWN_LEN: usize = 256;
 const OWN_BASE: u64 = 1 << 62;
 /// The first offset of the UFS's entries: after the dots.
 const UFS_BASE: u64 = 2;
+/// How often a page is asked for again because the directory was moved in the UFS.
+const MOVED_TRIES: usize = 4;
 /// The most places to start again from; then every second is dropped.
 const CHECKPOINTS_MAX: usize = 1024;
 
@@ -230,13 +233,12 @@ impl DirStream {
 
     /// The page with the entry `index`; `None` past the last entry.
     async fn page_at(&mut self, index: u64) -> FsResult<Option<&Page>> {
-        let Some(dir) = self.ufs.clone() else { return Ok(None) };
         if self.page.as_ref().is_none_or(|page| index < page.first) {
             let (first, from) = match self.tokens.before(index) {
                 Some((first, token)) => (first, Some(token)),
                 None => (0, None),
             };
-            self.page = Some(self.fetch(&dir, first, from).await?);
+            self.page = Some(self.fetch(first, from).await?);
         }
         loop {
             let Some(page) = &self.page else { return Ok(None) };
@@ -246,14 +248,29 @@ impl DirStream {
             }
             let Some(next) = page.next.clone() else { return Ok(None) };
             self.tokens.add(end, next.clone());
-            self.page = Some(self.fetch(&dir, end, Some(next)).await?);
+            self.page = Some(self.fetch(end, Some(next)).await?);
         }
         Ok(self.page.as_ref())
     }
 
-    async fn fetch(&self, dir: &UfsKey, first: u64, from: Option<PageToken>) -> FsResult<Page> {
-        let page = self.names.flights.list(self.mount, dir, from, PAGE_LEN).await?;
-        Ok(Page { first, entries: page.entries, next: page.next })
+    async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
+        for _ in 0..MOVED_TRIES {
+            let Some(dir) = self.ufs.clone() else { break };
+            let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
+            match page {
+                Ok(page) => return Ok(Page { first, entries: page.entries, next: page.next }),
+                Err(error) if error.kind() != FsErrorKind::NotFound => return Err(error),
+                Err(error) => {
+                    // It may have been moved in the UFS meanwhile, with all that is in it.
+                    let record = self.dir.record();
+                    if self.names.absence(&record, &dir).await? != Absence::Overtaken {
+                        return Err(error);
+                    }
+                    self.ufs = self.names.ufs_key(&record).await?;
+                }
+            }
+        }
+        Err(FsErrorKind::Stale.into())
     }
 
     /// What is shown for each entry of the UFS: nothing for those that are ours or hidden.

@@ -159,6 +159,8 @@ pub struct Namespace {
     pub(crate) readers: Readers,
     pub(crate) flights: Flights,
     pub(crate) committer: Arc<Committer>,
+    /// Held while a task is worked out.
+    pub(crate) deriving: tokio::sync::Mutex<()>,
     home: Home,
     syncer: Syncer,
     commit_thread: Option<JoinHandle<()>>,
@@ -194,7 +196,17 @@ impl Namespace {
         let home = Home::start(Arc::clone(&shared), Arc::clone(&committer), state, queue).map_err(started)?;
         let flights = Flights::new(ufs, config.ufs_deadline);
         let commit_thread = Some(commit_thread);
-        let names = Self { shared, readers, flights, committer, home, syncer, commit_thread, _lock: lock };
+        let names = Self {
+            shared,
+            readers,
+            flights,
+            committer,
+            deriving: tokio::sync::Mutex::default(),
+            home,
+            syncer,
+            commit_thread,
+            _lock: lock,
+        };
         Ok((Arc::new(names), recovery))
     }
 
@@ -464,7 +476,14 @@ impl Namespace {
     /// # Errors
     /// `Stale` if it is gone.
     pub async fn content(&self, ino: Ino) -> FsResult<ContentLocation> {
-        let record = self.inode(ino).await?.record();
+        let inode = self.inode(ino).await?;
+        let record = inode.record();
+        if let UfsAt::At(key) = &record.ufs_at
+            && self.await_move(record.mount, key).await
+        {
+            tracing::debug!(%ino, %key, "a file is read while it is being moved");
+        }
+        let record = inode.record();
         let key = if record.version.is_some() { self.ufs_key(&record).await? } else { None };
         Ok(ops::location(ino, &record, key))
     }
@@ -588,6 +607,9 @@ impl Namespace {
     /// `NotFound`; `Busy` for the root mount, and while anything in it is kept here.
     pub async fn remove_mount(&self, id: MountId) -> FsResult<()> {
         let mount = self.shared.mounts.get(id).ok_or(FsErrorKind::NotFound)?;
+        if self.shared.queue.has_mount(id) {
+            return Err(FsError::new(FsErrorKind::Busy, "not all of the mount is persisted"));
+        }
         let removed = Arc::clone(&mount);
         self.mutate(move |txn| ops::upkeep::remove_mount(txn, &removed)).await?;
         self.shared.mounts.remove(id);

@@ -11,6 +11,7 @@ use crate::names::Names;
 use crate::namespace::{NamespaceConfig, Recovery};
 use crate::ops::upkeep::mount_root;
 use crate::overlay::Overlay;
+use crate::persist::queue::Queue;
 use crate::record::InodeRecord;
 use crate::shared::Shared;
 use crate::table::Table;
@@ -55,6 +56,7 @@ pub(crate) fn open(config: &NamespaceConfig, engine: Arc<dyn MetaStore>) -> Resu
         view: View { overlay: Overlay::default(), engine },
         names: Names::new(config.names_max),
         mounts: Mounts::default(),
+        queue: Queue::default(),
         clock: Arc::clone(&config.clock),
         owner: config.owner,
         node: config.node.clone(),
@@ -66,6 +68,7 @@ pub(crate) fn open(config: &NamespaceConfig, engine: Arc<dyn MetaStore>) -> Resu
             shared.view.inode(mount.root)?.ok_or_else(|| crate::record::corrupt("a mount has no root"))?;
         shared.table.load(mount.root, record).hold();
     }
+    load_queue(&shared)?;
     let next = counter(&*shared.view.engine, keys::NEXT_INO)?.unwrap_or(FIRST_INO);
     let mut recovery = left_behind(&shared)?;
     recovery.replayed = replayed.last_seq - committed;
@@ -162,6 +165,21 @@ fn load_mounts(shared: &Shared) -> Result<(), NamespaceError> {
         shared.mounts.set(Mount::decode(MountId(u32::from_be_bytes(id)), &value)?);
     }
     Ok(())
+}
+
+fn load_queue(shared: &Shared) -> Result<(), NamespaceError> {
+    const PAGE_LEN: usize = 4096;
+    let (mut from, until) = keys::all(keys::QUEUE);
+    loop {
+        let page = shared.view.engine.scan(&from, &until, PAGE_LEN)?;
+        for (key, value) in &page {
+            shared.note_queued(key, Some(value));
+        }
+        match page.last() {
+            Some((last, _)) => from = [&last[..], &[0]].concat().into(),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Makes the root at the first start; later sees to it that it is the same UFS, and takes over the policies.

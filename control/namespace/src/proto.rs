@@ -58,6 +58,10 @@ pub(crate) struct Inode {
     pub(crate) turned_at: u64,
     #[prost(string, optional, tag = "26")]
     pub(crate) unpersistable: Option<String>,
+    #[prost(fixed64, optional, tag = "27")]
+    pub(crate) left_parent: Option<u64>,
+    #[prost(bytes = "vec", optional, tag = "28")]
+    pub(crate) left_name: Option<Vec<u8>>,
 }
 
 /// An extended attribute.
@@ -100,6 +104,23 @@ pub(crate) struct Shadow {
     pub(crate) version: Option<Vec<u8>>,
     #[prost(fixed64, tag = "3")]
     pub(crate) owner: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) generation: u64,
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) attempt: Option<u64>,
+}
+
+/// A name that is to be carried, at `q` + directory + name.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Queued {
+    /// The log record that queued it last: the order of the queue.
+    #[prost(uint64, tag = "1")]
+    pub(crate) seq: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) mount: u32,
+    /// Bytes that would be put.
+    #[prost(uint64, tag = "3")]
+    pub(crate) bytes: u64,
 }
 
 /// A mount, at `m` + number.

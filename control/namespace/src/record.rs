@@ -44,6 +44,8 @@ pub(crate) struct InodeRecord {
     /// for what has lost its last name.
     pub(crate) at: Option<Slot>,
     pub(crate) ufs_at: UfsAt,
+    /// With [`UfsAt::At`]: the name it has there, whose shadow it is.
+    pub(crate) left: Option<Slot>,
     /// The version of the content the UFS has where `ufs_at` says; always `None` for directories.
     pub(crate) version: Option<UfsVersion>,
     /// The extent with what was written here; `None` while the UFS is the authority.
@@ -74,6 +76,10 @@ pub(crate) struct Shadow {
     pub(crate) version: Option<UfsVersion>,
     /// Whose content it is.
     pub(crate) owner: Ino,
+    /// Which change of the owner's content it is; 0 for what came from the UFS.
+    pub(crate) generation: Generation,
+    /// Something was begun to be put here and its end was not recorded: how long it is. The UFS may have it.
+    pub(crate) attempt: Option<u64>,
 }
 
 /// One name in a directory, as the engine keeps it: present, or a whiteout that hides what the UFS has.
@@ -157,16 +163,16 @@ impl InodeRecord {
             xattrs: self.xattrs.iter().map(proto::Xattr::from_pair).collect(),
             turned_at: self.turned_at,
             unpersistable: self.unpersistable.clone(),
+            left_parent: self.left.as_ref().map(|(parent, _)| parent.0),
+            left_name: self.left.as_ref().map(|(_, name)| name.as_bytes().to_vec()),
         };
         stored.encode_to_vec().into()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> FsResult<Self> {
         let stored = proto::Inode::decode(bytes).map_err(corrupt)?;
-        let at = match (stored.parent, stored.name) {
-            (Some(parent), Some(name)) => Some((Ino(parent), Name::new(name).map_err(corrupt)?)),
-            _ => None,
-        };
+        let at = slot_of(stored.parent, stored.name)?;
+        let left = slot_of(stored.left_parent, stored.left_name)?;
         let ufs_at = match stored.ufs_key {
             Some(key) => UfsAt::At(UfsKey::new(key).map_err(corrupt)?),
             None if stored.ufs_inherit => UfsAt::Inherit,
@@ -190,6 +196,7 @@ impl InodeRecord {
             mount: MountId(stored.mount),
             at,
             ufs_at,
+            left,
             version: stored.version.map(UfsVersion::new),
             extent: stored.extent.map(ExtentId),
             link_target: stored.link_target.map(Into::into),
@@ -200,6 +207,21 @@ impl InodeRecord {
             turned_at: stored.turned_at,
             unpersistable: stored.unpersistable,
         })
+    }
+}
+
+fn slot_of(dir: Option<u64>, name: Option<Vec<u8>>) -> FsResult<Option<Slot>> {
+    match (dir, name) {
+        (Some(dir), Some(name)) => Ok(Some((Ino(dir), Name::new(name).map_err(corrupt)?))),
+        _ => Ok(None),
+    }
+}
+
+impl Shadow {
+    /// What the UFS has where a clean inode is.
+    pub(crate) fn of(ino: Ino, record: &InodeRecord) -> Self {
+        let (version, generation) = (record.version.clone(), record.generation);
+        Self { kind: record.kind, version, owner: ino, generation, attempt: None }
     }
 }
 
@@ -225,6 +247,8 @@ impl Dentry {
                 kind: kind_code(shadow.kind),
                 version: shadow.version.as_ref().map(|version| version.as_bytes().to_vec()),
                 owner: shadow.owner.0,
+                generation: shadow.generation.0,
+                attempt: shadow.attempt,
             }),
             mount_point: self.mount_point,
         };
@@ -236,7 +260,13 @@ impl Dentry {
         let target = stored.ino.map(|ino| kind_of(stored.kind).map(|kind| (Ino(ino), kind))).transpose()?;
         let shadow = stored.shadow.map(|shadow| -> FsResult<Shadow> {
             let version = shadow.version.map(UfsVersion::new);
-            Ok(Shadow { kind: kind_of(shadow.kind)?, version, owner: Ino(shadow.owner) })
+            Ok(Shadow {
+                kind: kind_of(shadow.kind)?,
+                version,
+                owner: Ino(shadow.owner),
+                generation: Generation(shadow.generation),
+                attempt: shadow.attempt,
+            })
         });
         Ok(Self { target, shadow: shadow.transpose()?, mount_point: stored.mount_point })
     }

@@ -6,10 +6,11 @@
 //! wait. An answer that was overtaken by a mutation is thrown away.
 
 use crate::keys;
+use crate::moving::Absence;
 use crate::names::{Answer, Cached};
 use crate::namespace::Namespace;
 use crate::ops;
-use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::table::{CleanId, Inode, Offered, OwnNames};
 use forebay_types::{
     DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, MountId, Name, UfsAttr, UfsKey,
@@ -22,6 +23,9 @@ const TRIES: usize = 16;
 const NUMBER_TRIES: u32 = 16;
 /// Entries of one page when a directory is looked at for being empty.
 const EMPTY_PAGE: usize = 1000;
+
+/// What a name is, and what the cache of names may say of it.
+type Resolved = (Cached, Option<Arc<Inode>>);
 
 impl Namespace {
     /// What `name` in `dir` is; `None` if it is nothing.
@@ -61,16 +65,10 @@ impl Namespace {
                 return Ok(None);
             }
             let found = match self.own_name(dir, name).await? {
-                Some(dentry) => match self.resolve_own(dir, &record, name, dentry).await? {
-                    Some(found) => found,
-                    None => continue,
-                },
+                Some(dentry) => self.resolve_own(dir, &record, name, dentry).await?,
                 None => self.resolve_ufs(dir, &record, name).await?,
             };
-            if dir.names_epoch() != epoch {
-                continue;
-            }
-            let (cached, inode) = found;
+            let Some((cached, inode)) = found.filter(|_| dir.names_epoch() == epoch) else { continue };
             self.shared.names.learn(dir, epoch, name, cached);
             return Ok(inode);
         }
@@ -108,7 +106,7 @@ impl Namespace {
         dir_record: &InodeRecord,
         name: &Name,
         dentry: Dentry,
-    ) -> FsResult<Option<(Cached, Option<Arc<Inode>>)>> {
+    ) -> FsResult<Option<Resolved>> {
         let Some((ino, _)) = dentry.target else {
             return Ok(Some((Cached { answer: Answer::Absent, asked_ms: None }, None)));
         };
@@ -122,32 +120,43 @@ impl Namespace {
         let now = self.shared.now_ms();
         let fresh =
             Cached { answer: Answer::Absent, asked_ms: Some(inode.validated_ms()) }.is_fresh(now, ttl);
-        if fresh || self.is_unchanged(&inode, dir_record, name, &dentry).await? {
-            inode.set_validated(now);
+        if fresh {
             return Ok(present(Some(now)));
         }
-        let (dir, name) = (dir.ino, name.clone());
-        self.mutate_own(move |txn| ops::upkeep::drop_stale(txn, dir, &name, &dentry)).await?;
-        Ok(None)
+        match self.ask_again(&inode, dir_record, name, &dentry).await? {
+            Absence::Overtaken => Ok(None),
+            // Still there, or on its way: nothing is dropped for an answer that may be wrong.
+            Absence::Uncertain => {
+                inode.set_validated(now);
+                Ok(present(Some(now)))
+            }
+            Absence::Real => {
+                let (dir, name) = (dir.ino, name.clone());
+                self.mutate_own(move |txn| ops::upkeep::drop_stale(txn, dir, &name, &dentry)).await?;
+                Ok(None)
+            }
+        }
     }
 
-    /// Whether the UFS still has what a clean name of ours stands for.
-    async fn is_unchanged(
+    /// Whether the UFS still has what a clean name of ours stands for: [`Absence::Uncertain`] if so.
+    async fn ask_again(
         &self,
         inode: &Inode,
         dir: &InodeRecord,
         name: &Name,
         dentry: &Dentry,
-    ) -> FsResult<bool> {
-        let Some(dir_key) = self.ufs_key(dir).await? else { return Ok(false) };
-        let Some(ufs) = self.flights.stat(dir.mount, dir_key.child(name)).await? else { return Ok(false) };
+    ) -> FsResult<Absence> {
+        let Some(dir_key) = self.ufs_key(dir).await? else { return Ok(Absence::Overtaken) };
+        let Some(ufs) = self.flights.stat(dir.mount, dir_key.child(name)).await? else {
+            return self.absence(dir, &dir_key).await;
+        };
         if ufs.kind == FileKind::Directory && inode.kind() == FileKind::Directory {
             self.take_over_dir(inode, &ufs).await?;
-            return Ok(true);
+            return Ok(Absence::Uncertain);
         }
-        let shadow = dentry.shadow.as_ref();
-        Ok(shadow
-            .is_some_and(|shadow| shadow.kind == ufs.kind && shadow.version.as_ref() == Some(&ufs.version)))
+        let same = |shadow: &Shadow| shadow.kind == ufs.kind && shadow.version.as_ref() == Some(&ufs.version);
+        let unchanged = dentry.shadow.as_ref().is_some_and(same);
+        Ok(if unchanged { Absence::Uncertain } else { Absence::Real })
     }
 
     /// Brings a stored directory up to date with what the UFS says of it.
@@ -181,23 +190,24 @@ impl Namespace {
         Ok(())
     }
 
-    /// Asks the UFS, if it has the directory.
+    /// Asks the UFS, if it has the directory. `None`: the answer was overtaken, and the question begins anew.
     async fn resolve_ufs(
         &self,
         dir: &Arc<Inode>,
         record: &InodeRecord,
         name: &Name,
-    ) -> FsResult<(Cached, Option<Arc<Inode>>)> {
+    ) -> FsResult<Option<Resolved>> {
         let Some(dir_key) = self.ufs_key(record).await? else {
-            return Ok((Cached { answer: Answer::Absent, asked_ms: None }, None));
+            return Ok(Some((Cached { answer: Answer::Absent, asked_ms: None }, None)));
         };
         let key = dir_key.child(name);
         let asked_ms = Some(self.shared.now_ms());
         match self.flights.stat(record.mount, key.clone()).await? {
-            None => Ok((Cached { answer: Answer::Absent, asked_ms }, None)),
+            None if self.absence(record, &dir_key).await? == Absence::Overtaken => Ok(None),
+            None => Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None))),
             Some(ufs) => {
                 let inode = self.clean_inode(record.mount, &key, (dir.ino, name.clone()), &ufs).await?;
-                Ok((Cached { answer: Answer::Present(inode.ino), asked_ms }, Some(inode)))
+                Ok(Some((Cached { answer: Answer::Present(inode.ino), asked_ms }, Some(inode))))
             }
         }
     }
@@ -214,6 +224,15 @@ impl Namespace {
         let id = CleanId { mount, key, kind: ufs.kind, version };
         let record = self.shared.clean_record(mount, at, ufs);
         let now = self.shared.now_ms();
+        // While it is remembered an inode keeps its number, also when its key has changed because a directory
+        // above it was moved in the UFS.
+        if let Some((dir, name)) = &record.at
+            && let Some(Cached { answer: Answer::Present(ino), .. }) = self.shared.names.get(*dir, name)
+            && self.shared.table.get(ino).is_some()
+            && let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), now)
+        {
+            return Ok(inode);
+        }
         for attempt in 0..NUMBER_TRIES {
             let ino = id.number(attempt);
             self.load_if_stored(ino).await?;

@@ -2,6 +2,7 @@
 
 use crate::mounts::{Mount, Mounts};
 use crate::names::Names;
+use crate::persist::queue::Queue;
 use crate::record::{InodeRecord, UfsAt};
 use crate::table::Table;
 use crate::view::View;
@@ -21,10 +22,11 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) names: Names,
     pub(crate) mounts: Mounts,
+    pub(crate) queue: Queue,
     pub(crate) clock: Arc<dyn Clock>,
     /// Owner and group of what the UFS gives none.
     pub(crate) owner: (u32, u32),
-    #[expect(dead_code, reason = "names the copy of a conflict")]
+    /// This node, in the names of conflict copies.
     pub(crate) node: NodeId,
 }
 
@@ -44,6 +46,16 @@ impl Shared {
     pub(crate) fn mount(&self, id: MountId) -> FsResult<Arc<Mount>> {
         let gone = || FsError::new(FsErrorKind::Stale, format!("mount {id} was removed"));
         self.mounts.get(id).ok_or_else(gone)
+    }
+
+    /// A name's key in the queue has changed.
+    pub(crate) fn note_queued(&self, key: &[u8], value: Option<&[u8]>) {
+        let Some(slot) = crate::keys::slot(key) else { return };
+        let queued = value.and_then(|bytes| <crate::proto::Queued as prost::Message>::decode(bytes).ok());
+        let now = self.now_ms();
+        let delay = queued.and_then(|queued| self.mounts.get(MountId(queued.mount)));
+        let delay = delay.map_or(0, |mount| mount.spec.policy.persist_delay.0.as_millis() as u64);
+        self.queue.note(slot, queued, now, now + delay);
     }
 
     /// The record of something the UFS has and nobody changed here.
@@ -67,6 +79,7 @@ impl Shared {
             mount,
             at: Some(at),
             ufs_at: UfsAt::Inherit,
+            left: None,
             version: (!is_dir).then(|| ufs.version.clone()),
             extent: None,
             link_target: ufs.link_target.clone(),

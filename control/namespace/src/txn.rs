@@ -137,8 +137,38 @@ impl<'a> Txn<'a> {
     }
 
     /// What was changed, and the numbers that are left.
-    pub(crate) fn finish(self) -> (Changes, InoRange) {
-        (self.own, self.inos)
+    pub(crate) fn finish(mut self) -> FsResult<(Changes, InoRange)> {
+        let queued: Vec<Key> = self
+            .own
+            .keys
+            .iter()
+            .filter(|(key, value)| key[0] == keys::QUEUE && value.is_some())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in queued {
+            let value = self.queued(&key)?;
+            self.own.keys.insert(key, value);
+        }
+        Ok((self.own, self.inos))
+    }
+
+    /// What stands in the queue for a name; nothing on a mount that keeps everything.
+    fn queued(&self, key: &[u8]) -> FsResult<Value> {
+        let Some((dir, name)) = keys::slot(key) else { return Ok(None) };
+        let dir_record = self.inode(dir)?;
+        if self.is_transient(&dir_record)? {
+            return Ok(None);
+        }
+        let target = self.dentry(dir, &name)?.and_then(|dentry| dentry.target);
+        let bytes = match target {
+            Some((ino, FileKind::Regular)) => {
+                let record = self.inode(ino)?;
+                if record.state == InodeState::Dirty { record.size } else { 0 }
+            }
+            _ => 0,
+        };
+        let queued = crate::proto::Queued { seq: self.seq, mount: dir_record.mount.0, bytes };
+        Ok(Some(prost::Message::encode_to_vec(&queued).into()))
     }
 
     /// The next number for an inode born here.
@@ -281,7 +311,7 @@ impl<'a> Txn<'a> {
         };
         let Some(inode) = self.shared.table.get(ino) else { return Ok(None) };
         let record = inode.record();
-        let shadow = Shadow { kind: record.kind, version: record.version.clone(), owner: ino };
+        let shadow = Shadow::of(ino, &record);
         Ok(Some(Found { target: Some((ino, record)), shadow: Some(shadow), mount_point: false }))
     }
 
@@ -326,7 +356,7 @@ impl<'a> Txn<'a> {
             return Err(FsErrorKind::Stale.into());
         }
         self.keep(dir)?;
-        let shadow = Shadow { kind: record.kind, version: record.version.clone(), owner: ino };
+        let shadow = Shadow::of(ino, &record);
         self.own.inodes.insert(ino, (Arc::clone(&record), Fate::Stored));
         self.own.dentries.insert((dir, name), Some(Dentry::present(ino, record.kind, Some(shadow))));
         Ok(record)
@@ -385,29 +415,71 @@ impl<'a> Txn<'a> {
 
     /// Whether a directory has any name of its own, whiteouts aside.
     pub(crate) fn has_own_names(&self, dir: Ino) -> FsResult<bool> {
-        let (mut from, until) = keys::of(keys::DENTRY, dir);
-        let mut changed: BTreeMap<Slot, bool> = BTreeMap::new();
+        Ok(self.find_name(dir, |dentry| dentry.target.is_some())?.is_some())
+    }
+
+    /// A name in a directory, whiteouts included, of which `wanted` holds.
+    pub(crate) fn find_name(&self, dir: Ino, wanted: impl Fn(&Dentry) -> bool) -> FsResult<Option<Slot>> {
+        let mut found = None;
+        self.each_name(dir, |slot, dentry| {
+            let hit = wanted(dentry);
+            if hit {
+                found = Some(slot.clone());
+            }
+            Ok(!hit)
+        })?;
+        Ok(found)
+    }
+
+    /// Shows `visit` the names of a directory, whiteouts included, until it says that it has seen enough.
+    pub(crate) fn each_name(
+        &self,
+        dir: Ino,
+        mut visit: impl FnMut(&Slot, &Dentry) -> FsResult<bool>,
+    ) -> FsResult<()> {
+        let mut changed: BTreeMap<Slot, Option<Dentry>> = BTreeMap::new();
         for layer in [&self.staged.changes.dentries, &self.own.dentries] {
             let of_dir = layer.iter().filter(|((of, _), _)| *of == dir);
-            let present = |dentry: &Option<Dentry>| dentry.as_ref().is_some_and(|d| d.target.is_some());
-            changed.extend(of_dir.map(|(slot, dentry)| (slot.clone(), present(dentry))));
+            changed.extend(of_dir.map(|(slot, dentry)| (slot.clone(), dentry.clone())));
         }
-        if changed.values().any(|present| *present) {
-            return Ok(true);
+        for (slot, dentry) in &changed {
+            if let Some(dentry) = dentry
+                && !visit(slot, dentry)?
+            {
+                return Ok(());
+            }
         }
+        let (mut from, until) = keys::of(keys::DENTRY, dir);
         loop {
             let page = self.shared.view.scan(&from, &until, 256)?;
             for (key, value) in &page {
-                let unchanged = keys::slot(key).is_some_and(|slot| !changed.contains_key(&slot));
-                if unchanged && Dentry::decode(value)?.target.is_some() {
-                    return Ok(true);
+                let slot = keys::slot(key).filter(|slot| !changed.contains_key(slot));
+                if let Some(slot) = slot
+                    && !visit(&slot, &Dentry::decode(value)?)?
+                {
+                    return Ok(());
                 }
             }
             match page.last() {
                 Some((last, _)) => from = [&last[..], &[0]].concat().into(),
-                None => return Ok(false),
+                None => return Ok(()),
             }
         }
+    }
+
+    /// Writes a name without touching its place in the queue.
+    pub(crate) fn put_name(&mut self, dir: Ino, name: &Name, dentry: Dentry) {
+        self.own.dentries.insert((dir, name.clone()), Some(dentry));
+    }
+
+    /// Takes a name out of the queue: there is nothing to carry.
+    pub(crate) fn unqueue(&mut self, dir: Ino, name: &Name) {
+        self.put_key(keys::queue(dir, name), None);
+    }
+
+    /// Puts a name into the queue, at its end.
+    pub(crate) fn queue(&mut self, dir: Ino, name: &Name) {
+        self.put_key(keys::queue(dir, name), Some([].into()));
     }
 }
 

@@ -139,6 +139,15 @@ pub(crate) enum FsCommand {
     /// Drop the cached bytes of a file, or of everything below a directory. What is not yet persisted stays, and so
     /// does what is open.
     Free(Steer),
+    /// Carry what was written to the under file system now, without the persist delay.
+    Persist {
+        /// What to carry.
+        #[command(flatten)]
+        what: Steer,
+        /// Return only when all of it is there: a barrier. Fails if something could not be carried.
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 /// What a request of `forebay fs` is about.

@@ -15,6 +15,7 @@ mod daemon;
 mod failure;
 mod fdlimit;
 mod host;
+mod left_behind;
 mod logging;
 mod metrics;
 mod mount_helper;

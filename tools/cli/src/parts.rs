@@ -7,6 +7,7 @@
 use crate::admin;
 use crate::cachedir::CacheDir;
 use crate::failure::{Failure, Outcome};
+use crate::left_behind;
 use crate::metrics;
 use crate::plan::{Plan, PlannedMount};
 use forebay_client::{Client, ClientConfig, ReadPolicy};
@@ -16,10 +17,10 @@ use forebay_namespace::{MountSpec, Namespace, NamespaceConfig, Recovery};
 use forebay_net::InProcess;
 use forebay_shard::{ShardHandle, Shards, ShardsConfig};
 use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
-use forebay_types::{ByteSize, MountId, UfsMeta};
+use forebay_types::{ByteSize, MountId, PersistLog, UfsMeta};
 use forebay_ufs::Ufs;
 use forebay_vfs::{Vfs, VfsConfig};
-use forebay_worker::{UfsTable, Worker, WorkerConfig};
+use forebay_worker::{PersistConfig, Persister, UfsTable, Worker, WorkerConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ const FREE_MIN: ByteSize = ByteSize::mib(64);
 const FETCH_SHARE: u64 = 2;
 /// How long the shards may take to end what they are doing.
 const SHARDS_STOP: Duration = Duration::from_secs(10);
+/// How long uploads that are under way may take to end; what does not is carried by the next start.
+const PERSIST_STOP: Duration = Duration::from_secs(10);
 
 /// A node that serves its mount.
 pub(crate) struct Parts {
@@ -45,6 +48,7 @@ pub(crate) struct Parts {
     worker: Arc<Worker>,
     client: Arc<Client>,
     store: Arc<Store>,
+    persister: Arc<Persister>,
     shards: Shards,
 }
 
@@ -61,7 +65,7 @@ impl Parts {
     /// The first part that did not start; nothing is left running or mounted.
     pub(crate) async fn start(plan: &Plan, cache: &CacheDir, stores: Vec<Arc<dyn Ufs>>) -> Outcome<Self> {
         let shards = Shards::start(&shards_config(plan)).map_err(Failure::new)?;
-        let store = open_store(plan, cache)?;
+        let (store, went_down) = open_store(plan, cache)?;
         let (worker, client, ufs) = data_path(plan, &store);
         let mut stores = stores.into_iter();
         ufs.insert(MountId::ROOT, stores.next().expect("a plan has a mount at the root"));
@@ -71,7 +75,9 @@ impl Parts {
         let passthrough = may_pass_through(&cache.folder(TIER));
         let config = VfsConfig { passthrough, ..VfsConfig::default() };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
-        recover(&shards, &vfs, recovery).await?;
+        left_behind::settle(&shards, (&store, went_down), &names, &vfs, recovery).await?;
+        left_behind::begin_housekeeping(&shards, &store)?;
+        let persister = start_persisting(plan, &shards, &worker, &names);
         let mount = mount(plan, &vfs, &shards)?;
         Ok(Self {
             passthrough: passthrough && mount.has_passthrough(),
@@ -81,6 +87,7 @@ impl Parts {
             worker,
             client,
             store,
+            persister,
             shards,
         })
     }
@@ -106,6 +113,8 @@ impl Parts {
             vfs: Arc::clone(&self.vfs),
             worker: Arc::clone(&self.worker),
             store: Arc::clone(&self.store),
+            names: Arc::clone(&self.names),
+            persister: Arc::clone(&self.persister),
             shards: self.shards.handles().to_vec(),
         }
     }
@@ -123,15 +132,20 @@ impl Parts {
     pub(crate) async fn stop(self, grace: Duration) -> Outcome<()> {
         let mount = Arc::clone(&self.mount);
         let unmounted = blocking(move || mount.unmount(grace).map_err(Failure::new)).await;
-        let names = Arc::clone(&self.names);
-        let flushed = blocking(move || names.flush().map_err(Failure::new)).await;
+        let Self { mount, vfs, names, worker, client, store, persister, shards, .. } = self;
+        // The metrics page, the only other one who knows the engine, was closed before.
+        if let Some(persister) = Arc::into_inner(persister) {
+            let dropped = persister.stop(PERSIST_STOP).await;
+            tracing::debug!(dropped, "persisting has stopped; what is left stays in the log");
+        }
+        let log = Arc::clone(&names);
+        let flushed = blocking(move || log.flush().map_err(Failure::new)).await;
         if unmounted.is_err() {
             // The kernel still has files of the tier open: no mark of a clean end.
             return unmounted.and(flushed);
         }
-        let store = Arc::clone(&self.store);
-        let closed = blocking(move || store.close().map_err(Failure::new)).await;
-        let Self { mount, vfs, names, worker, client, store, shards, .. } = self;
+        let tiers = Arc::clone(&store);
+        let closed = blocking(move || tiers.close().map_err(Failure::new)).await;
         drop((mount, vfs, client, worker, names, store));
         blocking(move || {
             let report = shards.stop(SHARDS_STOP);
@@ -155,13 +169,14 @@ fn shards_config(plan: &Plan) -> ShardsConfig {
     ShardsConfig { cores: plan.cores.clone(), arena: plan.arena, ..ShardsConfig::default() }
 }
 
-fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<Arc<Store>> {
+/// The store, and whether the machine went down under it.
+fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<(Arc<Store>, bool)> {
     let quota = quota(plan)?;
     let tier = TierConfig { name: "cache".to_owned(), dir: cache.folder(TIER), quota, kind: TierKind::Nvme };
     let config = StoreConfig { page_size: plan.page_size, ..StoreConfig::new(plan.node.clone(), vec![tier]) };
     let (store, report) = Store::open(config).map_err(Failure::new)?;
     tracing::info!(%quota, clean = report.clean, authored = report.authored, "the store is open");
-    Ok(store)
+    Ok((store, left_behind::machine_went_down(&report)))
 }
 
 /// The quota: as the settings say, else four fifths of what is free.
@@ -258,13 +273,16 @@ fn may_pass_through(tier: &Path) -> bool {
     }
 }
 
-/// Settles what the last daemon left, before anybody can see it.
-async fn recover(shards: &Shards, vfs: &Arc<Vfs>, recovery: Recovery) -> Outcome<()> {
-    let vfs = Arc::clone(vfs);
-    let recovered = shards.handles()[0].call(move || async move { vfs.recover(recovery).await }).await;
-    recovered
-        .map_err(Failure::new)?
-        .map_err(|error| Failure::new(error.during("settle what the last daemon left")))
+/// From here on, what is dirty is carried to the under file systems.
+fn start_persisting(
+    plan: &Plan,
+    shards: &Shards,
+    worker: &Arc<Worker>,
+    names: &Arc<Namespace>,
+) -> Arc<Persister> {
+    let log: Arc<dyn PersistLog> = Arc::clone(names) as _;
+    let config = PersistConfig::new(plan.node.clone());
+    Arc::new(Persister::start(config, Arc::clone(worker), log, shards.handles().to_vec()))
 }
 
 fn mount(plan: &Plan, vfs: &Arc<Vfs>, shards: &Shards) -> Outcome<Arc<FuseMount>> {

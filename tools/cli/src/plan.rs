@@ -60,6 +60,7 @@ impl Plan {
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
     pub(crate) fn check(config: &Config) -> Outcome<Self> {
+        let fuse = MountOptions::parse(&config.fuse.options).map_err(Failure::new)?;
         let mut mounts = config.mounts.iter().map(planned).collect::<Outcome<Vec<_>>>()?;
         mounts.sort_by(|a, b| a.settings.at.cmp(&b.settings.at));
         let root = mounts.first().filter(|mount| mount.settings.at == "/").ok_or_else(|| {
@@ -83,7 +84,7 @@ impl Plan {
             cache_size: config.cache.size,
             page_size: config.cache.page_size,
             dir,
-            fuse: MountOptions::parse(&config.fuse.options).map_err(Failure::new)?,
+            fuse,
             cores: config.node.cores.clone(),
             arena: config.node.arena,
             metrics: config.metrics.listen,

@@ -65,6 +65,7 @@ pub(crate) fn create(
         mount: dir.mount,
         at: Some((parent, name.clone())),
         ufs_at: UfsAt::Nowhere,
+        left: None,
         version: None,
         extent: new.extent,
         link_target: new.link_target,

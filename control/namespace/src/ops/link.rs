@@ -1,7 +1,7 @@
 //! Giving an inode a further name.
 
 use crate::keys;
-use crate::record::{Dentry, InodeRecord};
+use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::txn::{OpResult, Txn};
 use forebay_types::limits::LINKS_MAX;
 use forebay_types::{FsErrorKind, Ino, InodeState, Name};
@@ -53,6 +53,27 @@ pub(crate) fn forget_name(
     record.at = if record.nlink > 1 { txn.further_names(ino, 1)?.pop() } else { None };
     if let Some((next_dir, next_name)) = record.at.clone() {
         txn.put_key(keys::link(ino, next_dir, &next_name), None);
+        take_carried_name(txn, ino, record, next_dir, &next_name)?;
+    }
+    Ok(())
+}
+
+/// If the UFS has the very content under the name that is the first one now, it need not be moved there.
+fn take_carried_name(
+    txn: &Txn<'_>,
+    ino: Ino,
+    record: &mut InodeRecord,
+    dir: Ino,
+    name: &Name,
+) -> OpResult<()> {
+    let shadow = txn.dentry(dir, name)?.and_then(|dentry| dentry.shadow);
+    let same = |shadow: &Shadow| {
+        shadow.owner == ino && shadow.generation == record.generation && shadow.attempt.is_none()
+    };
+    if let Some(shadow) = shadow.filter(|shadow| record.state == InodeState::Clean && same(shadow)) {
+        record.ufs_at = UfsAt::Inherit;
+        record.left = None;
+        record.version = shadow.version;
     }
     Ok(())
 }

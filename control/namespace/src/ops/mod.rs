@@ -34,10 +34,12 @@ pub(crate) fn location(
     }
 }
 
-/// Pins down where the UFS has an inode before its name changes, because after that the name no longer tells.
+/// Pins down where the UFS has an inode before its first name changes, because after that the name no longer
+/// tells.
 pub(crate) fn pin_ufs_key(txn: &Txn<'_>, record: &mut InodeRecord) -> FsResult<()> {
     if record.ufs_at == UfsAt::Inherit {
         record.ufs_at = txn.ufs_key(record)?.map_or(UfsAt::Nowhere, UfsAt::At);
+        record.left = record.at.clone();
     }
     Ok(())
 }

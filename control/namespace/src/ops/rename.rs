@@ -187,6 +187,7 @@ fn settle_at(txn: &Txn<'_>, ino: Ino, record: &mut InodeRecord, found: &Found) -
     let inherited = InodeRecord { ufs_at: UfsAt::Inherit, ..record.clone() };
     if txn.ufs_key(&inherited)?.as_ref() == Some(key) {
         record.ufs_at = UfsAt::Inherit;
+        record.left = None;
     }
     Ok(())
 }

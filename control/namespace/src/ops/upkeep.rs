@@ -32,6 +32,7 @@ pub(crate) fn mount_root(
         mount,
         at,
         ufs_at: if has_ufs { UfsAt::At(UfsKey::root()) } else { UfsAt::Nowhere },
+        left: None,
         version: None,
         extent: None,
         link_target: None,

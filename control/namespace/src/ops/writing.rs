@@ -45,7 +45,9 @@ pub(crate) fn write_closed(txn: &mut Txn<'_>, ino: Ino, times: FileTimes, change
         // What the UFS has is still what we have, and is found by its key.
         record.extent = None;
     }
-    if record.nlink > 0 && (changed || record.state == InodeState::Dirty) {
+    // A name that waited for the close only because the file was open is looked at again.
+    let settled = record.is_settled() && !record.attrs_ours && record.nlink == 1;
+    if record.nlink > 0 && !settled {
         txn.queue_names(ino, &record)?;
     }
     txn.update(ino, record)?;

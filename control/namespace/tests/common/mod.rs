@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+pub mod carrier;
+
 use forebay_meta::{LmdbOptions, LmdbStore};
 use forebay_namespace::{
     Entry, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Unlinked,
@@ -267,7 +269,7 @@ pub fn name(text: &str) -> Name {
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 #[track_caller]

@@ -46,6 +46,13 @@ pub(crate) enum Request {
         /// Which.
         path: Vec<u8>,
     },
+    /// Carry what is dirty to the under file system.
+    Persist {
+        /// Below which path.
+        path: Vec<u8>,
+        /// Answer only when all of it is there.
+        wait: bool,
+    },
 }
 
 /// How far a long request has come.

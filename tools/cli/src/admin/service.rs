@@ -3,10 +3,10 @@
 use super::{Progress, Request, walk};
 use forebay_client::{Client, Progress as FetchProgress};
 use forebay_fuse::FuseMount;
-use forebay_namespace::Namespace;
+use forebay_namespace::{BarrierReport, DirtyStats, Namespace};
 use forebay_shard::ShardHandle;
 use forebay_store::Store;
-use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, NodeId};
+use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino, NodeId};
 use forebay_vfs::Vfs;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -17,6 +17,9 @@ use tokio::sync::mpsc::Sender;
 
 /// How often a client hears how far a request has come.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// So many failures are named; a message with more helps nobody.
+const FAILURES_NAMED: usize = 5;
 
 /// The parts that requests concern.
 pub(crate) struct Service {
@@ -41,6 +44,7 @@ impl Service {
             Request::Stat { path } => self.stat(path).await,
             Request::Load { path } => self.load(path, says).await,
             Request::Free { path } => self.free(path).await,
+            Request::Persist { path, wait } => self.persist(path, wait, says).await,
         }
     }
 
@@ -104,7 +108,7 @@ impl Service {
             };
             walk::each_file(&vfs, &path, load_one).await
         };
-        tell(self.on_shard(load), &tally, &says).await?;
+        tell(self.on_shard(load), || tally.progress(), &says).await?;
         let told = tally.progress();
         Ok(json!({ "files": told.files, "bytes": told.bytes, "fetched_bytes": tally.bytes.fetched() }))
     }
@@ -129,6 +133,32 @@ impl Service {
             Ok(json!({ "freed_bytes": freed.into_inner(), "files_in_use": kept.into_inner() }))
         };
         self.on_shard(free).await
+    }
+
+    async fn persist(&self, path: Vec<u8>, wait: bool, says: Sender<Progress>) -> FsResult<Value> {
+        let (vfs, of) = (Arc::clone(&self.vfs), path.clone());
+        let top =
+            self.on_shard(
+                move || async move { walk::find(&vfs, &of).await.map(|found| (found.ino, found.kind)) },
+            );
+        let (ino, kind) = top.await?;
+        let names = Arc::clone(&self.names);
+        let before = names.dirty_stats();
+        let carried = tokio::spawn(async move {
+            match kind {
+                FileKind::Directory if ino == Ino::ROOT => names.persist_barrier(None).await,
+                FileKind::Directory => names.persist_barrier(Some(ino)).await,
+                _ => names.persist_now(ino).await.map(|()| BarrierReport::default()),
+            }
+        });
+        if !wait {
+            return Ok(json!({ "dirty_names": before.names, "dirty_bytes": before.bytes }));
+        }
+        let so_far = || left_of(before, self.names.dirty_stats());
+        let ended = async { carried.await.unwrap_or_else(|error| Err(FsError::new(FsErrorKind::Io, error))) };
+        let report = tell(ended, so_far, &says).await?;
+        refuse_failures(&report)?;
+        Ok(json!({ "open_for_write": report.open_for_write, "left_dirty": self.names.dirty_stats().names }))
     }
 
     /// Runs a task where files can be reached, and brings its result back.
@@ -168,10 +198,33 @@ impl Tally {
     }
 }
 
+/// What was dirty before, and how much of that is done. New changes hide some of what was done.
+fn left_of(before: DirtyStats, now: DirtyStats) -> Progress {
+    Progress {
+        files: before.names.saturating_sub(now.names) as u64,
+        files_total: before.names as u64,
+        bytes: before.bytes.saturating_sub(now.bytes),
+        bytes_total: before.bytes,
+    }
+}
+
+/// A barrier that left something behind has failed.
+fn refuse_failures(report: &BarrierReport) -> FsResult<()> {
+    let named = report.failed.iter().take(FAILURES_NAMED).map(|(name, why)| format!("{name}: {why}"));
+    match report.failed.len() {
+        0 => Ok(()),
+        count => {
+            let named = named.collect::<Vec<_>>().join("; ");
+            let story = format!("{count} names were not carried and are tried again: {named}");
+            Err(FsError::new(FsErrorKind::Unavailable, story))
+        }
+    }
+}
+
 /// Waits for the work and says meanwhile how far it is. A client that does not listen misses some figures.
 async fn tell<T>(
     work: impl Future<Output = FsResult<T>>,
-    tally: &Tally,
+    so_far: impl Fn() -> Progress,
     says: &Sender<Progress>,
 ) -> FsResult<T> {
     tokio::pin!(work);
@@ -180,7 +233,7 @@ async fn tell<T>(
         tokio::select! {
             biased;
             outcome = &mut work => return outcome,
-            _ = ticks.tick() => drop(says.try_send(tally.progress())),
+            _ = ticks.tick() => drop(says.try_send(so_far())),
         }
     }
 }

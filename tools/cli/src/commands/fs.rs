@@ -31,6 +31,9 @@ pub(crate) fn run(command: FsCommand) -> Outcome<()> {
         }
         FsCommand::Load(steer) => steer_files(&steer, "load", |path| Request::Load { path }),
         FsCommand::Free(steer) => steer_files(&steer, "free", |path| Request::Free { path }),
+        FsCommand::Persist { what, wait } => {
+            steer_files(&what, "persist", |path| Request::Persist { path, wait })
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The metrics page: one snapshot of every part, in the OpenMetrics text format.
 
 use forebay_fuse::{FuseMount, bucket_end_us};
+use forebay_namespace::Namespace;
 use forebay_shard::ShardHandle;
 use forebay_store::Store;
 use forebay_vfs::Vfs;
-use forebay_worker::Worker;
+use forebay_worker::{Persister, Worker};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -32,6 +33,10 @@ pub(crate) struct Sources {
     pub(crate) worker: Arc<Worker>,
     /// Tiers, evictions.
     pub(crate) store: Arc<Store>,
+    /// What is dirty.
+    pub(crate) names: Arc<Namespace>,
+    /// What was carried.
+    pub(crate) persister: Arc<Persister>,
     /// Rings and tasks.
     pub(crate) shards: Vec<ShardHandle>,
 }
@@ -61,6 +66,7 @@ impl Collector for Sources {
         page.requests(self)?;
         page.opens(self)?;
         page.reads(self)?;
+        page.persist(self)?;
         page.tiers(self)?;
         page.shards(self)
     }
@@ -158,6 +164,40 @@ impl Page<'_> {
         let (used, most) = from.worker.fetch_memory();
         self.gauge("fetch_memory_bytes", "Memory that fetched bytes take", used)?;
         self.gauge("fetch_memory_limit_bytes", "The most they may take", most)
+    }
+
+    fn persist(&mut self, from: &Sources) -> Encoded {
+        let dirty = from.names.dirty_stats();
+        self.gauge(
+            "dirty_names",
+            "Names that differ from what the under file system has",
+            dirty.names as u64,
+        )?;
+        self.gauge("dirty_bytes", "Bytes of files that are to be put", dirty.bytes)?;
+        self.gauge(
+            "dirty_oldest_seconds",
+            "Age of the oldest change",
+            dirty.oldest.unwrap_or_default().as_secs(),
+        )?;
+        self.gauge("persist_in_flight", "Persist tasks under way", dirty.in_flight as u64)?;
+        self.gauge("persist_set_aside", "Names that keep failing", dirty.set_aside as u64)?;
+        let did = from.persister.counters();
+        self.counter("persist_puts", "Files put", did.puts)?;
+        self.counter("persist_put_bytes", "Bytes of files put", did.put_bytes)?;
+        self.counter("persist_changes", "Directories, links, moves and attributes carried", did.changes)?;
+        self.counter("persist_removals", "Names taken away", did.removals)?;
+        self.counter(
+            "persist_changed",
+            "Uploads thrown away because the file changed meanwhile",
+            did.changed,
+        )?;
+        self.counter("persist_conflicts", "Files put beside what somebody else wrote", did.conflicts)?;
+        self.counter(
+            "persist_unpersistable",
+            "Results the under file system cannot hold",
+            did.unpersistable,
+        )?;
+        self.counter("persist_failures", "Tasks that failed and are tried again", did.failed)
     }
 
     fn tiers(&mut self, from: &Sources) -> Encoded {

@@ -6,5 +6,6 @@ mod bad_input;
 mod commands;
 mod posix;
 mod restart;
+mod steering;
 mod support;
 mod up;

@@ -48,6 +48,21 @@ fn links_modes_and_times_are_kept() {
 }
 
 #[test]
+fn times_set_through_a_writer_outlive_its_close() {
+    let ground = Ground::new();
+    let daemon = ground.up(&[]);
+    let path = ground.mnt().join("f");
+    let then = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_577_836_800, 123_456_789);
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(b"as tar does").unwrap();
+    file.set_modified(then).unwrap();
+    assert_eq!(file.metadata().unwrap().modified().unwrap(), then);
+    drop(file);
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), then);
+    daemon.stop();
+}
+
+#[test]
 fn an_unlinked_file_lives_as_long_as_it_is_open() {
     let ground = Ground::new();
     let daemon = ground.up(&[]);

@@ -1,0 +1,411 @@
+//! What came of a task, recorded in one mutation.
+//!
+//! The state may have moved on while the task was out: the name may be another inode's, the inode may have
+//! another name, other content or other attributes. What the UFS has now is recorded with the name's shadow in
+//! any case; what that means for the inode is decided by its record now. A name that still differs stays in
+//! the queue.
+
+use super::derive::ufs_attr;
+use crate::keys;
+use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
+use crate::txn::{OpResult, Txn};
+use forebay_types::limits::NAME_LEN_MAX;
+use forebay_types::{
+    FileKind, Generation, Ino, InodeState, Name, PersistTask, PersistWork, Settled, UfsAttr, UfsKey,
+};
+
+/// What came of a task, with what had to be asked of the UFS to record it.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// The UFS has this now at the task's key (`None`: nothing).
+    Done(Option<UfsAttr>),
+    /// The same for a further name; the first one has `first` now, which is the same file where the store has
+    /// hard links.
+    Linked { now: UfsAttr, first: Option<UfsAttr> },
+    /// Nothing was put.
+    Undone,
+    /// Theirs keeps the name; ours, if it had bytes, is here, and is this.
+    Beside(Option<(Name, UfsAttr)>),
+    /// What was to be moved is something else now, by others' hands.
+    SourceChanged(UfsAttr),
+    /// The UFS cannot hold it.
+    Unpersistable(String),
+}
+
+pub(crate) fn finish(
+    txn: &mut Txn<'_>,
+    slot: &Slot,
+    task: &PersistTask,
+    ending: Ending,
+) -> OpResult<Settled> {
+    let mut end = End { txn, slot, task };
+    match ending {
+        Ending::Done(now) => end.done(now),
+        Ending::Linked { now, first } => end.linked(&now, first.as_ref()),
+        Ending::Undone => end.undone(),
+        Ending::Beside(beside) => end.beside(beside),
+        Ending::SourceChanged(there) => end.source_changed(&there),
+        Ending::Unpersistable(why) => end.unpersistable(why),
+    }
+}
+
+struct End<'e, 'a> {
+    txn: &'e mut Txn<'a>,
+    slot: &'e Slot,
+    task: &'e PersistTask,
+}
+
+impl End<'_, '_> {
+    fn dentry(&self) -> OpResult<Dentry> {
+        let gone = Dentry { target: None, shadow: None, mount_point: false };
+        Ok(self.txn.dentry(self.slot.0, &self.slot.1)?.unwrap_or(gone))
+    }
+
+    /// The inode's record, if it is still kept.
+    fn record(&self) -> OpResult<Option<InodeRecord>> {
+        match self.txn.is_stored(self.task.ino)? {
+            true => Ok(Some(InodeRecord::clone(&*self.txn.inode(self.task.ino)?))),
+            false => Ok(None),
+        }
+    }
+
+    /// Writes the name with what the UFS has there; it stays in the queue if anything is left to do.
+    fn set_shadow(&mut self, shadow: Option<Shadow>) -> OpResult<()> {
+        let dentry = Dentry { shadow, ..self.dentry()? };
+        self.txn.set_name(self.slot.0, &self.slot.1, dentry, true);
+        Ok(())
+    }
+
+    fn shadow(&self, now: &UfsAttr) -> Shadow {
+        let version = (now.kind != FileKind::Directory).then(|| now.version.clone());
+        let (owner, generation) = (self.task.ino, self.task.generation);
+        Shadow { kind: now.kind, version, owner, generation, attempt: None }
+    }
+
+    fn done(&mut self, now: Option<UfsAttr>) -> OpResult<Settled> {
+        let work = &self.task.work;
+        let Some(now) = now else { return self.removed() };
+        match work {
+            PersistWork::Remove { .. } => self.removed(),
+            PersistWork::Put { to, attr, .. } => self.made(to, attr, &now),
+            PersistWork::MakeDir { key, attr } => self.made(key, attr, &now),
+            PersistWork::MakeSpecial { key, attr, .. } => self.made(key, attr, &now),
+            PersistWork::Move { from, to, .. } => self.moved(from, to, &now),
+            PersistWork::SetAttr { attr, .. } => self.attrs_set(attr, &now),
+            PersistWork::Link { .. } => self.linked(&now, None),
+        }
+    }
+
+    /// A file, a directory or a link is in the UFS.
+    fn made(&mut self, key: &UfsKey, sent: &UfsAttr, now: &UfsAttr) -> OpResult<Settled> {
+        self.set_shadow(Some(self.shadow(now)))?;
+        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
+        let left = record.left.clone();
+        self.is_now_at(&mut record, key);
+        if record.kind != FileKind::Directory {
+            record.version = Some(now.version.clone());
+        }
+        let unchanged = record.generation == self.task.generation && !record.write_open;
+        if unchanged && record.state == InodeState::Dirty {
+            record.state = InodeState::Clean;
+            record.turned_at = self.txn.seq;
+            record.extent = None;
+            record.attrs_ours = attrs_differ(&ufs_attr(&record), sent);
+        }
+        if left.is_some() && record.left != left {
+            self.requeue(left.as_ref())?;
+        }
+        self.conclude(record)
+    }
+
+    /// The UFS has the inode's content at `key`, which is its first name's if that has not changed meanwhile.
+    fn is_now_at(&self, record: &mut InodeRecord, key: &UfsKey) {
+        if record.at.as_ref() == Some(self.slot) {
+            record.ufs_at = UfsAt::Inherit;
+            record.left = None;
+        } else {
+            record.ufs_at = UfsAt::At(key.clone());
+            record.left = Some(self.slot.clone());
+        }
+    }
+
+    /// A name where older content is may be cleared now.
+    fn requeue(&mut self, slot: Option<&Slot>) -> OpResult<()> {
+        if let Some((dir, name)) = slot
+            && let Some(dentry) = self.txn.dentry(*dir, name)?
+            && dentry.shadow.is_some()
+        {
+            self.txn.queue(*dir, name);
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, from: &UfsKey, to: &UfsKey, now: &UfsAttr) -> OpResult<Settled> {
+        self.set_shadow(Some(self.shadow(now)))?;
+        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
+        if record.ufs_at != UfsAt::At(from.clone()) {
+            return self.conclude(record);
+        }
+        if let Some((dir, name)) = record.left.clone().filter(|left| left != self.slot) {
+            self.clear_left(dir, &name)?;
+        }
+        self.is_now_at(&mut record, to);
+        if record.is_dir() {
+            self.follow(self.task.ino, from, to)?;
+        } else {
+            self.new_version(&mut record, now)?;
+        }
+        self.conclude(record)
+    }
+
+    /// The key an inode was moved away from has nothing any more.
+    fn clear_left(&mut self, dir: Ino, name: &Name) -> OpResult<()> {
+        let Some(dentry) = self.txn.dentry(dir, name)? else { return Ok(()) };
+        if dentry.shadow.as_ref().is_some_and(|shadow| shadow.owner == self.task.ino) {
+            self.txn.set_name(dir, name, Dentry { shadow: None, ..dentry }, true);
+        }
+        Ok(())
+    }
+
+    /// Everything that still is below a directory that was moved was moved with it, also what no longer has a
+    /// name there: the shadows in it tell whose it is.
+    fn follow(&mut self, top: Ino, from: &UfsKey, to: &UfsKey) -> OpResult<()> {
+        let mut dirs = vec![top];
+        while let Some(dir) = dirs.pop() {
+            let mut owners = Vec::new();
+            self.txn.each_name(dir, |_, dentry| {
+                owners.extend(dentry.shadow.as_ref().map(|shadow| (shadow.owner, shadow.kind)));
+                owners.extend(dentry.target);
+                Ok(true)
+            })?;
+            owners.sort_unstable_by_key(|(ino, _)| *ino);
+            owners.dedup_by_key(|(ino, _)| *ino);
+            for (ino, kind) in owners {
+                if !self.txn.is_stored(ino)? {
+                    continue;
+                }
+                let mut record = InodeRecord::clone(&*self.txn.inode(ino)?);
+                let inherits = record.ufs_at == UfsAt::Inherit;
+                if let UfsAt::At(key) = &record.ufs_at
+                    && let Some(key) = rebased(key, from, to)
+                {
+                    record.ufs_at = UfsAt::At(key);
+                    self.txn.put(ino, record);
+                    dirs.extend((kind == FileKind::Directory).then_some(ino));
+                } else if inherits && kind == FileKind::Directory {
+                    dirs.push(ino);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attrs_set(&mut self, sent: &UfsAttr, now: &UfsAttr) -> OpResult<Settled> {
+        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
+        if !record.is_dir() {
+            self.new_version(&mut record, now)?;
+        }
+        record.attrs_ours = record.state == InodeState::Clean && attrs_differ(&ufs_attr(&record), sent);
+        self.conclude(record)
+    }
+
+    /// The same content has another version now; so have all names that are the very same file there.
+    fn new_version(&mut self, record: &mut InodeRecord, now: &UfsAttr) -> OpResult<()> {
+        let old = record.version.replace(now.version.clone());
+        for (dir, name) in self.txn.names_of(self.task.ino, record)? {
+            let Some(dentry) = self.txn.dentry(dir, &name)? else { continue };
+            let Some(shadow) = dentry.shadow.clone() else { continue };
+            if shadow.owner == self.task.ino && shadow.version == old {
+                let shadow = Shadow { version: Some(now.version.clone()), ..shadow };
+                self.txn.put_name(dir, &name, Dentry { shadow: Some(shadow), ..dentry });
+            }
+        }
+        Ok(())
+    }
+
+    fn linked(&mut self, now: &UfsAttr, first: Option<&UfsAttr>) -> OpResult<Settled> {
+        let Some(mut record) = self.record()? else {
+            self.set_shadow(Some(self.shadow(now)))?;
+            return Ok(Settled::StillDirty);
+        };
+        if let Some(first) = first.filter(|first| first.version == now.version) {
+            self.new_version(&mut record, first)?;
+        }
+        self.set_shadow(Some(self.shadow(now)))?;
+        self.conclude(record)
+    }
+
+    /// The UFS has nothing at the key any more.
+    fn removed(&mut self) -> OpResult<Settled> {
+        let owner = self.dentry()?.shadow.map(|shadow| shadow.owner);
+        self.set_shadow(None)?;
+        if let Some(owner) = owner {
+            self.drop_removed_dir(owner)?;
+        }
+        Ok(Settled::Clean)
+    }
+
+    /// A directory's record outlives its name for the sake of the names that were to be removed in it.
+    fn drop_removed_dir(&mut self, ino: Ino) -> OpResult<()> {
+        if !self.txn.is_stored(ino)? {
+            return Ok(());
+        }
+        let record = InodeRecord::clone(&*self.txn.inode(ino)?);
+        if record.is_dir() && record.nlink == 0 {
+            self.txn.drop_inode(ino, record);
+        }
+        Ok(())
+    }
+
+    /// Nothing was put: what is known of the UFS is what it was before.
+    fn undone(&mut self) -> OpResult<Settled> {
+        let dentry = self.dentry()?;
+        let Some(shadow) = dentry.shadow.clone().filter(|shadow| shadow.attempt.is_some()) else {
+            return Ok(Settled::StillDirty);
+        };
+        let before = shadow.version.is_some().then_some(Shadow { attempt: None, ..shadow });
+        self.set_shadow(before)?;
+        Ok(Settled::StillDirty)
+    }
+
+    /// The file that was renamed here was changed by others where it still is: what is renamed is what they
+    /// made of it.
+    fn source_changed(&mut self, there: &UfsAttr) -> OpResult<Settled> {
+        self.undone()?;
+        if let Some(mut record) = self.record()?
+            && record.state == InodeState::Clean
+        {
+            record.version = Some(there.version.clone());
+            record.size = there.size;
+            record.mtime = there.mtime;
+            record.generation = record.generation.next();
+            record.turned_at = self.txn.seq;
+            self.txn.put(self.task.ino, record);
+        }
+        self.txn.queue(self.slot.0, &self.slot.1);
+        Ok(Settled::StillDirty)
+    }
+
+    /// Theirs keeps the name. Ours, if the name still is ours, gets the name of the copy, or one made the same
+    /// way; what has no bytes and no name any more is given up.
+    fn beside(&mut self, copy: Option<(Name, UfsAttr)>) -> OpResult<Settled> {
+        let dentry = self.dentry()?;
+        let record = self.record()?;
+        match (record, dentry.target) {
+            (Some(record), Some((ino, _))) if ino == self.task.ino => self.step_beside(record, copy),
+            (_, Some(_)) => {
+                // Another inode has the name now and meets theirs when it is put.
+                self.set_shadow(None)?;
+                Ok(Settled::StillDirty)
+            }
+            (_, None) => {
+                self.txn.drop_name(self.slot.0, &self.slot.1);
+                if let Some(shadow) = dentry.shadow {
+                    self.drop_removed_dir(shadow.owner)?;
+                }
+                Ok(Settled::StillDirty)
+            }
+        }
+    }
+
+    fn step_beside(&mut self, mut record: InodeRecord, copy: Option<(Name, UfsAttr)>) -> OpResult<Settled> {
+        if matches!(self.task.work, PersistWork::SetAttr { .. }) {
+            // The content is theirs now: the next look at the name finds that out.
+            record.attrs_ours = false;
+            return self.conclude(record);
+        }
+        let (dir, name) = self.slot.clone();
+        let (beside, shadow) = match copy {
+            Some((beside, now)) => {
+                (beside, Some(Shadow { generation: Generation(u64::MAX), ..self.shadow(&now) }))
+            }
+            None => (self.conflict_name(&name)?, None),
+        };
+        if record.at.as_ref() == Some(self.slot) {
+            record.at = Some((dir, beside.clone()));
+        } else {
+            self.txn.put_key(keys::link(self.task.ino, dir, &name), None);
+            self.txn.put_key(keys::link(self.task.ino, dir, &beside), Some([].into()));
+        }
+        record.ctime = self.txn.now;
+        self.txn.drop_name(dir, &name);
+        self.txn.set_name(dir, &beside, Dentry::present(self.task.ino, record.kind, shadow), true);
+        self.txn.put(self.task.ino, record);
+        Ok(Settled::StillDirty)
+    }
+
+    /// `<name>.conflict-<node>-<seconds since 1970>`.
+    fn conflict_name(&self, name: &Name) -> OpResult<Name> {
+        let suffix = format!(".conflict-{}-{}", self.txn.shared.node, self.txn.shared.clock.now().secs);
+        let keep = name.as_bytes().len().min(NAME_LEN_MAX.saturating_sub(suffix.len()));
+        let beside = [&name.as_bytes()[..keep], suffix.as_bytes()].concat();
+        Ok(Name::new(beside).map_err(crate::record::corrupt)?)
+    }
+
+    fn unpersistable(&mut self, why: String) -> OpResult<Settled> {
+        self.undone()?;
+        if let Some(mut record) = self.record()? {
+            record.unpersistable = Some(why);
+            self.txn.put(self.task.ino, record);
+        }
+        // What the UFS had there before has to go even so.
+        let theirs = self.dentry()?.shadow.is_some_and(|shadow| shadow.owner != self.task.ino);
+        if theirs {
+            self.txn.queue(self.slot.0, &self.slot.1);
+        } else {
+            self.txn.unqueue(self.slot.0, &self.slot.1);
+        }
+        Ok(Settled::StillDirty)
+    }
+
+    /// Stores the record; the name leaves the queue if nothing is left to do for it.
+    fn conclude(&mut self, record: InodeRecord) -> OpResult<Settled> {
+        let ino = self.task.ino;
+        let dentry = self.dentry()?;
+        let mine = dentry.target.is_some_and(|(target, _)| target == ino);
+        let carried = dentry.is_carried() && record.is_settled() && !record.attrs_ours;
+        let clean = record.state == InodeState::Clean && !record.write_open;
+        if mine
+            && record.at.as_ref() == Some(self.slot)
+            && record.nlink > 1
+            && record.kind != FileKind::Directory
+        {
+            // What became of the first name decides over the further ones.
+            self.txn.queue_names(ino, &record)?;
+        }
+        if mine && carried {
+            self.txn.unqueue(self.slot.0, &self.slot.1);
+        } else {
+            self.txn.queue(self.slot.0, &self.slot.1);
+        }
+        self.txn.put(ino, record);
+        Ok(if clean { Settled::Clean } else { Settled::StillDirty })
+    }
+}
+
+/// `key` below `to` instead of `from`, if it is below `from`.
+fn rebased(key: &UfsKey, from: &UfsKey, to: &UfsKey) -> Option<UfsKey> {
+    if !key.is_within(from) {
+        return None;
+    }
+    let rest = &key.as_bytes()[from.as_bytes().len()..];
+    UfsKey::new([to.as_bytes(), rest].concat()).ok()
+}
+
+/// Whether what was sent is not what the record says now, as far as a UFS could hold it.
+fn attrs_differ(now: &UfsAttr, sent: &UfsAttr) -> bool {
+    (now.mode, now.owner, now.mtime) != (sent.mode, sent.owner, sent.mtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_move_with_the_directory_above_them() {
+        let key = |text: &str| UfsKey::new(text.as_bytes()).unwrap();
+        assert_eq!(rebased(&key("a/b/c"), &key("a/b"), &key("x")), Some(key("x/c")));
+        assert_eq!(rebased(&key("a/b"), &key("a/b"), &key("x/y")), Some(key("x/y")));
+        assert_eq!(rebased(&key("a/bc"), &key("a/b"), &key("x")), None);
+    }
+}

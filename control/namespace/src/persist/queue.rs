@@ -1,0 +1,464 @@
+//! The queue in memory: which names wait, since when, for what, and which are out.
+//!
+//! **Owns** the schedule only. The names themselves are durable keys; after a restart all of them are here
+//! again, due at once. Fed by the home with every change of those keys.
+
+use crate::proto::Queued;
+use crate::record::Slot;
+use forebay_types::{Ino, MountId, UfsKey};
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::Notify;
+
+/// The first wait after a failure, the longest, and the failures after which a name is set aside.
+const BACK_OFF_FIRST_MS: u64 = 1_000;
+const BACK_OFF_MAX_MS: u64 = 300_000;
+const TRIES_MAX: u32 = 8;
+/// How soon a name that waits for something is looked at again even if nobody wakes it.
+const RECHECK_MS: u64 = 5_000;
+/// How soon a name is looked at again whose inode only an open handle keeps.
+const ORPHAN_RECHECK_MS: u64 = 1_000;
+/// How long a call to hurry holds.
+const HURRY_MS: u64 = 1_000;
+/// The most names that are looked at for one task.
+const CANDIDATES_MAX: usize = 64;
+/// Files from this length on are put in parts; shorter ones in one call, and behind those with
+/// `persist_order = checkpoint`.
+pub(crate) const LARGE_LEN: u64 = 8 << 20;
+
+/// What a task that is out occupies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    pub(crate) mount: MountId,
+    pub(crate) keys: Vec<UfsKey>,
+    /// Everything below the keys, too.
+    pub(crate) tree: bool,
+}
+
+impl Footprint {
+    /// Whether two tasks may not run side by side.
+    pub(crate) fn crosses(&self, other: &Self) -> bool {
+        let cross = |a: &UfsKey, b: &UfsKey| {
+            a == b || (self.tree && b.is_within(a)) || (other.tree && a.is_within(b))
+        };
+        self.mount == other.mount && self.keys.iter().any(|a| other.keys.iter().any(|b| cross(a, b)))
+    }
+}
+
+/// Why a name cannot be carried now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// This name has to be carried first.
+    For(Slot),
+    /// Large files of the mount that were closed before have to be put first.
+    ForLarge(MountId),
+    /// It is open for write: its close queues it again.
+    ForClose,
+    /// Somebody has an inode open whose content still is where this name's is to go.
+    ForOrphan,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Status {
+    /// To be looked at from this time on, in milliseconds of the clock.
+    Due(u64),
+    Out(u64),
+    OpenForWrite,
+}
+
+struct Entry {
+    seq: u64,
+    mount: MountId,
+    bytes: u64,
+    since_ms: u64,
+    status: Status,
+    /// Waits for nothing but its mount's `persist_delay`.
+    delayed: bool,
+    /// Somebody waits for it: no delay and no back-off.
+    urgent: bool,
+    tries: u32,
+    failure: Option<String>,
+    /// Counts failures since start, so that who waits sees a new one.
+    failures: u64,
+}
+
+impl Entry {
+    fn new(queued: Queued, now_ms: u64, due_ms: u64) -> Self {
+        Self {
+            seq: queued.seq,
+            mount: MountId(queued.mount),
+            bytes: queued.bytes,
+            since_ms: now_ms,
+            status: Status::Due(due_ms),
+            delayed: true,
+            urgent: false,
+            tries: 0,
+            failure: None,
+            failures: 0,
+        }
+    }
+
+    /// Takes over from an entry of the same name: what is changed again and again is not put off for ever.
+    fn succeed(&mut self, known: &Self, due_ms: u64) {
+        self.since_ms = known.since_ms;
+        self.failures = known.failures;
+        self.urgent = known.urgent;
+        self.delayed = known.delayed;
+        self.status = match known.status {
+            Status::Out(id) => Status::Out(id),
+            _ if known.urgent => Status::Due(0),
+            Status::Due(at) => Status::Due(at.min(due_ms)),
+            Status::OpenForWrite => {
+                self.delayed = true;
+                Status::Due(due_ms)
+            }
+        };
+    }
+
+    fn is_set_aside(&self) -> bool {
+        self.tries >= TRIES_MAX
+    }
+}
+
+/// A task that is out.
+#[derive(Clone, Debug)]
+pub(crate) struct Out {
+    pub(crate) slot: Slot,
+    pub(crate) footprint: Footprint,
+    /// The directory or file that is being moved.
+    pub(crate) moving: bool,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Slot, Entry>,
+    due: BTreeSet<(u64, u64, Slot)>,
+    /// Who waits for a name.
+    waiters: HashMap<Slot, HashSet<Slot>>,
+    large_waiters: HashMap<MountId, HashSet<Slot>>,
+    out: HashMap<u64, Out>,
+    next_id: u64,
+    /// Large files that are queued, by the order in which they were closed.
+    large: BTreeSet<(MountId, u64)>,
+    hurry_until_ms: u64,
+    bytes: u64,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// A name came, left, was woken or failed.
+    pub(crate) changed: Notify,
+}
+
+/// What a name looks like to who waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) seq: u64,
+    pub(crate) failures: u64,
+    pub(crate) failure: Option<String>,
+    pub(crate) open_for_write: bool,
+    pub(crate) set_aside: bool,
+}
+
+/// The names that may be carried now, and what is out.
+pub(crate) struct Candidates {
+    pub(crate) slots: Vec<(Slot, u64)>,
+    pub(crate) out: Vec<Out>,
+    /// For each mount the first large file that is queued.
+    pub(crate) first_large: BTreeMap<MountId, u64>,
+    /// When the next name is due, if none is now.
+    pub(crate) next_due_ms: Option<u64>,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) names: usize,
+    pub(crate) bytes: u64,
+    pub(crate) out: usize,
+    pub(crate) set_aside: usize,
+    pub(crate) oldest_since_ms: Option<u64>,
+}
+
+impl State {
+    fn set_status(&mut self, slot: &Slot, status: Status) {
+        let Some(entry) = self.entries.get_mut(slot) else { return };
+        if let Status::Due(at) = entry.status {
+            self.due.remove(&(at, entry.seq, slot.clone()));
+        }
+        if let Status::Due(at) = status {
+            self.due.insert((at, entry.seq, slot.clone()));
+        }
+        entry.status = status;
+    }
+
+    fn remove(&mut self, slot: &Slot) {
+        let Some(entry) = self.entries.remove(slot) else { return };
+        if let Status::Due(at) = entry.status {
+            self.due.remove(&(at, entry.seq, slot.clone()));
+        }
+        self.bytes -= entry.bytes;
+        self.forget_large(entry.mount, entry.seq);
+        self.wake_waiters(slot);
+    }
+
+    fn forget_large(&mut self, mount: MountId, seq: u64) {
+        if self.large.remove(&(mount, seq)) {
+            for slot in self.large_waiters.remove(&mount).unwrap_or_default() {
+                self.wake(&slot);
+            }
+        }
+    }
+
+    fn wake_waiters(&mut self, slot: &Slot) {
+        for waiter in self.waiters.remove(slot).unwrap_or_default() {
+            self.wake(&waiter);
+        }
+    }
+
+    /// A name that waited for something is looked at again at once, unless it waits because it failed.
+    fn wake(&mut self, slot: &Slot) {
+        let waits = self.entries.get(slot).is_some_and(|entry| {
+            matches!(entry.status, Status::Due(_)) && entry.tries == 0 && !entry.delayed
+        });
+        if waits {
+            self.set_status(slot, Status::Due(0));
+        }
+    }
+
+    /// Makes a name, and what it waits for, urgent.
+    fn hasten(&mut self, slot: &Slot) {
+        let Some(entry) = self.entries.get_mut(slot) else { return };
+        entry.urgent = true;
+        if matches!(entry.status, Status::Due(_)) {
+            self.set_status(slot, Status::Due(0));
+        }
+    }
+}
+
+impl Queue {
+    /// A name was queued, queued again, or (`None`) is settled. `due_ms` is when it may be carried.
+    pub(crate) fn note(&self, slot: Slot, queued: Option<Queued>, now_ms: u64, due_ms: u64) {
+        let mut state = self.state.lock();
+        let Some(queued) = queued else {
+            state.remove(&slot);
+            self.changed.notify_waiters();
+            return;
+        };
+        let mut entry = Entry::new(queued, now_ms, due_ms);
+        if let Some(known) = state.entries.remove(&slot) {
+            if let Status::Due(at) = known.status {
+                state.due.remove(&(at, known.seq, slot.clone()));
+            }
+            state.bytes -= known.bytes;
+            state.large.remove(&(known.mount, known.seq));
+            entry.succeed(&known, due_ms);
+        }
+        if queued.bytes >= LARGE_LEN {
+            state.large.insert((entry.mount, queued.seq));
+        }
+        state.bytes += queued.bytes;
+        if let Status::Due(at) = entry.status {
+            state.due.insert((at, queued.seq, slot.clone()));
+        }
+        state.entries.insert(slot, entry);
+        self.changed.notify_waiters();
+    }
+
+    /// What may be carried now. Nobody else asks meanwhile (the port sees to that).
+    pub(crate) fn candidates(&self, now_ms: u64) -> Candidates {
+        let state = self.state.lock();
+        let hurry = now_ms < state.hurry_until_ms;
+        let ready = |slot: &Slot, at: u64| {
+            at <= now_ms
+                || (hurry && state.entries.get(slot).is_some_and(|entry| entry.delayed && entry.tries == 0))
+        };
+        let due = state.due.iter().take_while(|(at, ..)| *at <= now_ms || hurry);
+        let slots = due
+            .filter(|(at, _, slot)| ready(slot, *at))
+            .take(CANDIDATES_MAX)
+            .map(|(_, seq, slot)| (slot.clone(), *seq))
+            .collect();
+        let mut first_large = BTreeMap::new();
+        for (mount, seq) in &state.large {
+            first_large.entry(*mount).or_insert(*seq);
+        }
+        let next_due_ms = state.due.first().map(|(at, ..)| *at);
+        Candidates { slots, out: state.out.values().cloned().collect(), first_large, next_due_ms }
+    }
+
+    /// A task for this name is handed out; yields its number.
+    pub(crate) fn hand_out(&self, out: Out) -> u64 {
+        let mut state = self.state.lock();
+        state.next_id += 1;
+        let id = state.next_id;
+        state.set_status(&out.slot, Status::Out(id));
+        state.out.insert(id, out);
+        id
+    }
+
+    /// A name has to wait.
+    pub(crate) fn wait(&self, slot: &Slot, wait: Wait, now_ms: u64) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(slot) else { return };
+        entry.delayed = false;
+        let urgent = entry.urgent;
+        let recheck = match wait {
+            Wait::ForOrphan => ORPHAN_RECHECK_MS,
+            _ => RECHECK_MS,
+        };
+        let status = match wait {
+            Wait::ForClose => Status::OpenForWrite,
+            _ => Status::Due(now_ms + recheck),
+        };
+        state.set_status(slot, status);
+        match wait {
+            Wait::For(other) => {
+                if urgent {
+                    state.hasten(&other);
+                }
+                state.waiters.entry(other).or_default().insert(slot.clone());
+            }
+            Wait::ForLarge(mount) => {
+                if urgent {
+                    state.hasten_large(mount);
+                }
+                state.large_waiters.entry(mount).or_default().insert(slot.clone());
+            }
+            Wait::ForClose | Wait::ForOrphan => {}
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The task `id` has ended; `failure` says why it is to be tried again later.
+    pub(crate) fn ended(&self, id: u64, failure: Option<String>, now_ms: u64) {
+        let mut state = self.state.lock();
+        let Some(out) = state.out.remove(&id) else { return };
+        let slot = out.slot;
+        if state.entries.get(&slot).is_some_and(|entry| entry.status == Status::Out(id)) {
+            let due = state.after(&slot, failure, now_ms);
+            state.set_status(&slot, Status::Due(due));
+        }
+        state.wake_waiters(&slot);
+        self.changed.notify_waiters();
+    }
+
+    /// What waits for its delay is due now, for a while. Says whether there is anything that can be carried.
+    pub(crate) fn hurry(&self, now_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        state.hurry_until_ms = now_ms + HURRY_MS;
+        self.changed.notify_waiters();
+        let can = |entry: &Entry| !entry.is_set_aside() && entry.status != Status::OpenForWrite;
+        state.entries.values().any(can)
+    }
+
+    /// Makes names urgent.
+    pub(crate) fn hasten<'a>(&self, slots: impl Iterator<Item = &'a Slot>) {
+        let mut state = self.state.lock();
+        for slot in slots {
+            state.hasten(slot);
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn see(&self, slot: &Slot) -> Option<Seen> {
+        self.state.lock().entries.get(slot).map(Entry::seen)
+    }
+
+    /// All names that were queued up to `seq`.
+    pub(crate) fn up_to(&self, seq: u64) -> Vec<(Slot, Seen)> {
+        let state = self.state.lock();
+        let old = state.entries.iter().filter(|(_, entry)| entry.seq <= seq);
+        old.map(|(slot, entry)| (slot.clone(), entry.seen())).collect()
+    }
+
+    /// What is out.
+    pub(crate) fn outstanding(&self, id: u64) -> Option<Out> {
+        self.state.lock().out.get(&id).cloned()
+    }
+
+    /// Whether something at or above a key is being moved by a task that is out.
+    pub(crate) fn is_moving(&self, mount: MountId, key: &UfsKey) -> bool {
+        let state = self.state.lock();
+        let covers = |out: &Out| {
+            out.moving
+                && out.footprint.mount == mount
+                && out.footprint.keys.iter().any(|top| key.is_within(top))
+        };
+        state.out.values().any(covers)
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let state = self.state.lock();
+        Totals {
+            names: state.entries.len(),
+            bytes: state.bytes,
+            out: state.out.len(),
+            set_aside: state.entries.values().filter(|entry| entry.is_set_aside()).count(),
+            oldest_since_ms: state.entries.values().map(|entry| entry.since_ms).min(),
+        }
+    }
+
+    /// Whether anything of a directory is queued or out: a mount that is to be removed must have nothing.
+    pub(crate) fn has_mount(&self, mount: MountId) -> bool {
+        self.state.lock().entries.values().any(|entry| entry.mount == mount)
+    }
+}
+
+impl Entry {
+    fn seen(&self) -> Seen {
+        Seen {
+            seq: self.seq,
+            failures: self.failures,
+            failure: self.failure.clone(),
+            open_for_write: self.status == Status::OpenForWrite,
+            set_aside: self.is_set_aside(),
+        }
+    }
+}
+
+impl State {
+    /// When a name is due whose task has ended.
+    fn after(&mut self, slot: &Slot, failure: Option<String>, now_ms: u64) -> u64 {
+        let Some(entry) = self.entries.get_mut(slot) else { return now_ms };
+        entry.urgent = false;
+        entry.delayed = false;
+        let Some(failure) = failure else {
+            entry.tries = 0;
+            return now_ms;
+        };
+        entry.failure = Some(failure);
+        entry.failures += 1;
+        entry.tries = entry.tries.saturating_add(1);
+        let wait = (BACK_OFF_FIRST_MS << entry.tries.min(16).saturating_sub(1)).min(BACK_OFF_MAX_MS);
+        let due = now_ms + wait - jitter(slot.0, now_ms, wait / 4);
+        if entry.is_set_aside() {
+            // It holds up nobody any more.
+            let (mount, seq) = (entry.mount, entry.seq);
+            self.forget_large(mount, seq);
+        }
+        due
+    }
+
+    fn hasten_large(&mut self, mount: MountId) {
+        let large: HashSet<u64> =
+            self.large.range((mount, 0)..=(mount, u64::MAX)).map(|(_, seq)| *seq).collect();
+        let slots: Vec<Slot> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| large.contains(&entry.seq))
+            .map(|(slot, _)| slot.clone())
+            .collect();
+        for slot in slots {
+            self.hasten(&slot);
+        }
+    }
+}
+
+/// Spreads retries that would fall together.
+fn jitter(dir: Ino, now_ms: u64, below: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&dir.0.to_le_bytes(), now_ms) % below.max(1)
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# A fresh checkpoint: a new file of 4 GiB, written in 1 MiB requests and synced, through the mount against the same fio job
+# straight on the tier's file system, in turn.
+#   perf/checkpoint.sh       SIZE=4G RUNS=5 FLOOR=0.95
+# The write mode is write-back; a long persist delay keeps the under file system, which is on the same disk, out of the measurement.
+# See lib.sh for FOREBAY, KEEP.
+source "$(dirname "$0")/lib.sh"
+size=${SIZE:-4G} floor=${FLOOR:-0.95} failed=0
+VERIFY=${VERIFY:-none} binaries
+scratch
+trap cleanup EXIT
+json=${JSON:-$WORK/checkpoint.json}
+CONFIG=$WORK/config.toml
+cat >"$CONFIG" <<TOML
+[cache]
+dir = "$CACHE"
+[fuse]
+dir = "$M"
+options = "allow_other"
+[[mounts]]
+ufs = "$UFS"
+[mounts.policy]
+write_mode = "write-back"
+persist_delay = "1h"
+TOML
+up
+mkdir -p "$WORK/ceiling"
+job() { "$top/perf/fio-ratio" --json "$json" --fresh "$@" --ioengine=psync --rw=write --bs=1M --fallocate=none --end_fsync=1 --thread || failed=1; }
+job --label "fresh $size, 1 writer, fsync" --floor "$floor" "$M/ckpt" "$WORK/ceiling/ckpt" -- --size="$size"
+grep VmHWM "/proc/$daemon/status" | sed 's/^/daemon memory at its highest: /'
+down
+[[ $failed == 0 ]] || echo "a ratio is below $floor"
+exit "$failed"

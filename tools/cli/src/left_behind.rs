@@ -1,0 +1,65 @@
+//! What the last run left behind is put right, before anybody can see it.
+//!
+//! **Owns** the order: what the store holds and the name space does not know goes; files that were open take their
+//! size from their extents; after a fall of the whole machine every record is held against its bytes. Only then does
+//! the housekeeping begin. **Never does** any of it itself: store, name space and vfs each know their part.
+
+use crate::failure::{Failure, Outcome};
+use forebay_namespace::{Namespace, Recovery};
+use forebay_shard::Shards;
+use forebay_store::{LastExit, RecoveryReport, Store};
+use forebay_types::ExtentId;
+use forebay_vfs::Vfs;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Whether the machine itself went down under a tier: then only what was synced is there.
+pub(crate) fn machine_went_down(report: &RecoveryReport) -> bool {
+    report.tiers.iter().any(|(_, exit)| matches!(exit, Some(LastExit::Unclean)))
+}
+
+/// Settles everything.
+///
+/// # Errors
+/// The first step that failed: nothing may be served then.
+pub(crate) async fn settle(
+    shards: &Shards,
+    (store, went_down): (&Arc<Store>, bool),
+    names: &Arc<Namespace>,
+    vfs: &Arc<Vfs>,
+    recovery: Recovery,
+) -> Outcome<()> {
+    let known = known_extents(names, &recovery).await?;
+    let swept = store.sweep(|id| known.contains(&id));
+    let vfs = Arc::clone(vfs);
+    let settled = shards.handles()[0].call(move || async move {
+        vfs.recover(recovery).await?;
+        if went_down { vfs.recover_after_power_loss().await } else { Ok(0) }
+    });
+    let settled = settled.await.map_err(Failure::new)?;
+    let corrected = settled.map_err(|error| Failure::new(error.during("settle what the last run left")))?;
+    tracing::info!(went_down, corrected, swept, "what the last run left is settled");
+    Ok(())
+}
+
+/// The extents that the name space speaks of; any other that was written here belongs to a file that never came to be.
+async fn known_extents(names: &Arc<Namespace>, recovery: &Recovery) -> Outcome<HashSet<ExtentId>> {
+    let asked = Arc::clone(names);
+    let authored = tokio::task::spawn_blocking(move || asked.authored()).await.map_err(Failure::new)?;
+    let authored =
+        authored.map_err(|error| Failure::new(error.during("read which files have bytes here")))?;
+    let open = recovery.write_open.iter().filter_map(|location| location.extent);
+    let orphans = recovery.orphans.iter().filter_map(|(_, extent)| *extent);
+    Ok(authored.iter().filter_map(|location| location.extent).chain(open).chain(orphans).collect())
+}
+
+/// Begins the store's endless housekeeping, on the shard that requests reach last.
+///
+/// # Errors
+/// If the shard does not take it.
+pub(crate) fn begin_housekeeping(shards: &Shards, store: &Arc<Store>) -> Outcome<()> {
+    let store = Arc::clone(store);
+    let last = shards.handles().last().expect("a runtime has a shard");
+    last.try_spawn(move || store.tend())
+        .map_err(|_| Failure::new("the store's housekeeping could not be started"))
+}

@@ -1,0 +1,154 @@
+//! Settling: bringing an inode to what its handles say.
+//!
+//! **Owns** the one way in which an inode stops being open: no handle, no mode; no writer, no longer write-open in the
+//! log; no name and no handle, no bytes. Closes, failed opens, truncates and unlinks all end here.
+//!
+//! **Why this shape:** each of these may fail halfway (a full log, a sick tier), and then nobody comes back to try
+//! again: the kernel forgets a handle whatever RELEASE answers. So settling is idempotent, looks only at what is
+//! there, and a settling that failed is repeated behind the scenes until it succeeds or the daemon stops. What a
+//! daemon that stops leaves is what [`crate::recovery`] finds.
+
+use crate::Vfs;
+use crate::open_inode::{Mode, OpenInode, OpenState, Writing};
+use crate::table::InodeRef;
+use forebay_types::{ExtentId, FileTimes, FsErrorKind, FsResult, Ino};
+use futures_util::future::{Either, select};
+use std::pin::pin;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// The pause before a settling that failed is repeated; doubled each time up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+const _: () = assert!(PAUSE_FIRST.as_millis() < PAUSE_MAX.as_millis());
+
+impl Vfs {
+    /// Settles an inode, or has it done behind the scenes if that fails now.
+    ///
+    /// # Errors
+    /// Why not now.
+    pub(crate) async fn settle(&self, inode: InodeRef) -> FsResult<()> {
+        let unsettled = crate::opens::Unsettled::new(self, &inode);
+        let mut state = self.turn(&inode).await?;
+        self.settle_in_turn(&inode, &mut state).await?;
+        unsettled.settled();
+        Ok(())
+    }
+
+    /// Settles an inode in its turn.
+    pub(crate) async fn settle_in_turn(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+        let users = inode.users();
+        if state.writing.is_none() {
+            state.writing = inode.take_born().map(Writing::beginning);
+        }
+        if users.handles == 0 {
+            state.mode = Mode::Idle;
+        }
+        match users.handles {
+            0 if users.unlinked => self.discard_unlinked(inode, state).await,
+            _ if users.writers == 0 => self.end_writing(inode, state).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The last writer is gone: the record takes over from the extent file again.
+    async fn end_writing(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+        let Some(writing) = &mut state.writing else { return Ok(()) };
+        let (times, changed) = match self.outcome(inode, writing).await {
+            // Without its extent there is nothing to be learnt: what the record says stays.
+            Err(error) if error.kind() == FsErrorKind::Stale => (FileTimes::default(), false),
+            outcome => outcome?,
+        };
+        match self.names.write_closed(inode.ino, times, changed).await {
+            // Without its record there is nobody to be told.
+            Err(error) if error.kind() == FsErrorKind::Stale => {}
+            closed => closed?,
+        }
+        self.client.end_write(writing.extent, changed);
+        state.writing = None;
+        Ok(())
+    }
+
+    /// What the record is to say after a write, and whether anything was changed.
+    async fn outcome(&self, inode: &OpenInode, writing: &mut Writing) -> FsResult<(FileTimes, bool)> {
+        if writing.baseline.is_none() {
+            return Ok((FileTimes::default(), false));
+        }
+        let now = self.client.adopt(writing.extent).await?;
+        writing.changed |= inode.take_touched();
+        if writing.differs(&now) {
+            return Ok((now, true));
+        }
+        // The record has the last times already, or later ones that somebody set.
+        let (attr, _) = self.names.attr(inode.ino).await?;
+        let times = FileTimes { mtime: attr.mtime, ctime: attr.ctime, ..now };
+        Ok((times, writing.changed || (writing.by_kernel && writing.ambiguous)))
+    }
+
+    /// An inode has lost its last name: its bytes go, at once or with its last handle.
+    pub(crate) async fn reap(&self, ino: Ino) {
+        let inode = self.opens.enter(ino);
+        inode.set_unlinked(true);
+        if let Err(error) = self.settle(inode).await {
+            tracing::warn!(%ino, %error, "the bytes of an unlinked file could not be freed yet");
+        }
+    }
+
+    async fn discard_unlinked(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+        // The bytes go first: a crash in between leaves an orphan record, which recovery finds and repeats.
+        if let Some(extent) = self.extent_of(inode, state).await? {
+            self.client.discard(extent).await?;
+        }
+        self.names.release_orphan(inode.ino).await?;
+        state.writing = None;
+        inode.set_unlinked(false);
+        Ok(())
+    }
+
+    async fn extent_of(&self, inode: &OpenInode, state: &OpenState) -> FsResult<Option<ExtentId>> {
+        if let Some(writing) = &state.writing {
+            return Ok(Some(writing.extent));
+        }
+        let recorded = match self.names.content(inode.ino).await {
+            Err(error) if error.kind() == FsErrorKind::Stale => None,
+            location => location?.extent,
+        };
+        Ok(recorded.or_else(|| inode.location().ok()?.extent))
+    }
+
+    /// Settles an inode behind the scenes, for as long as it takes. One task an inode does.
+    pub(crate) fn settle_behind(&self, inode: InodeRef) {
+        // Off the shards the process is at its end, and the next start settles what is left.
+        if forebay_shard::current().is_none() || !inode.begin_settling() {
+            return;
+        }
+        let vfs = Weak::clone(&self.this);
+        forebay_shard::spawn(async move {
+            let attempts = pin!(settle_repeatedly(vfs, &inode));
+            if let Either::Right(_) = select(attempts, forebay_shard::stop_requested()).await {
+                tracing::warn!(ino = %inode.ino, "a file is left to the next start to settle");
+            }
+        });
+    }
+}
+
+async fn settle_repeatedly(vfs: Weak<Vfs>, inode: &InodeRef) {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let Some(vfs) = vfs.upgrade() else { return };
+        // Whoever fails from here on may start a task of its own: nobody is to rely on one that is about to end.
+        inode.end_settling();
+        let settled = async {
+            let mut state = vfs.turn(inode).await?;
+            vfs.settle_in_turn(inode, &mut state).await
+        };
+        let Err(error) = settled.await else { return };
+        tracing::warn!(ino = %inode.ino, %error, "a file cannot be settled yet");
+        if !inode.begin_settling() {
+            return;
+        }
+        drop(vfs);
+        forebay_shard::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
