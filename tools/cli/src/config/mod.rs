@@ -1,7 +1,7 @@
 //! The configuration: its schema, its defaults, and what a live change may touch.
 //!
 //! **Owns** every setting of the binary, typed and with its unit. One [`Config`] is made from the defaults,
-//! then a TOML file, then `FOREBAY_*` variables, then the command line ([`load`]); after that nothing else in
+//! then a TOML file, then `FOREBAY_*` variables, then the command line ([`load()`]); after that nothing else in
 //! the process reads a file or the environment for a setting.
 //!
 //! **Never does** anything with a setting: the parts take their own `...Config` structures, which

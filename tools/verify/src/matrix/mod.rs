@@ -2,7 +2,7 @@
 //! ENODEV, never SIGBUS, never a wrong byte.
 //!
 //! A cell is a new file that can be run: a program, with a pattern behind it. Ways and bytes are the concern of
-//! [`user`], one process each, so that a signal ends that process alone; this file makes states and judges.
+//! [`mod@user`], one process each, so that a signal ends that process alone; this file makes states and judges.
 
 mod user;
 
