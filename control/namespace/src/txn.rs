@@ -298,7 +298,17 @@ impl<'a> Txn<'a> {
         if self.ufs_key(record)?.is_none() {
             return Ok(absent);
         }
+        if self.has_changed(dir, name) {
+            // The cache of names does not know yet what this batch has taken away.
+            return Err(Refusal::Unresolved(dir, name.clone()));
+        }
         self.resolve_cached(dir, record, name)?.ok_or_else(|| Refusal::Unresolved(dir, name.clone()))
+    }
+
+    /// Whether a name was changed by this mutation, or by one before it in the same batch.
+    fn has_changed(&self, dir: Ino, name: &Name) -> bool {
+        let slot = (dir, name.clone());
+        self.own.dentries.contains_key(&slot) || self.staged.changes.dentries.contains_key(&slot)
     }
 
     /// What the cache of names knows, if it is fresh enough.
