@@ -29,7 +29,7 @@ impl Vfs {
     /// under the handle and the old bytes are not here.
     pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Frame> {
         let file = self.handles.files.get(handle)?;
-        let location = file.inode().location()?;
+        let location = self.bytes_of(file.inode()).await?;
         match self.client.read(&location, offset, len).await {
             Err(error) if error.kind() == FsErrorKind::Stale => {
                 let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
@@ -37,6 +37,16 @@ impl Vfs {
             }
             other => other,
         }
+    }
+
+    /// Where the bytes of an open file are. What the kernel may have written past us is taken note of first: the data
+    /// path knows only what went through it.
+    async fn bytes_of(&self, inode: &InodeRef) -> FsResult<Arc<ContentLocation>> {
+        let location = inode.location()?;
+        if let Some(extent) = location.extent.filter(|_| inode.has_kernel_writes()) {
+            self.client.adopt(extent).await?;
+        }
+        Ok(location)
     }
 
     /// Asks the name space again where the bytes are: they may have been persisted and evicted since the
@@ -95,7 +105,8 @@ impl Vfs {
             return Err(FsErrorKind::FileTooLarge.into());
         }
         file.inode().touch();
-        self.client.allocate(&*file.inode().location()?, mode.into(), offset, len).await
+        let location = self.bytes_of(file.inode()).await?;
+        self.client.allocate(&location, mode.into(), offset, len).await
     }
 
     /// The next data or hole at or after `offset`.
@@ -104,7 +115,8 @@ impl Vfs {
     /// `OutOfRange` past the end.
     pub async fn lseek(&self, handle: HandleId, offset: u64, whence: Whence) -> FsResult<u64> {
         let file = self.handles.files.get(handle)?;
-        self.client.seek(&*file.inode().location()?, offset, whence.into()).await
+        let location = self.bytes_of(file.inode()).await?;
+        self.client.seek(&location, offset, whence.into()).await
     }
 
     /// Copies a range between two open files within the tier.
@@ -126,7 +138,7 @@ impl Vfs {
             return Err(FsErrorKind::Invalid.into());
         }
         target.inode().touch();
-        let (here, there) = (source.inode().location()?, target.inode().location()?);
+        let (here, there) = (self.bytes_of(source.inode()).await?, self.bytes_of(target.inode()).await?);
         let copied = self.client.copy_range((&here, from.1), (&there, to.1), len).await?;
         if target.sync {
             self.sync_file(&target).await?;

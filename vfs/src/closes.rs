@@ -65,6 +65,7 @@ impl Vfs {
             closed => closed?,
         }
         self.client.end_write(writing.extent, changed);
+        inode.set_kernel_writes(false);
         state.writing = None;
         Ok(())
     }
@@ -82,7 +83,7 @@ impl Vfs {
         // The record has the last times already, or later ones that somebody set.
         let (attr, _) = self.names.attr(inode.ino).await?;
         let times = FileTimes { mtime: attr.mtime, ctime: attr.ctime, ..now };
-        Ok((times, writing.changed || (writing.by_kernel && writing.ambiguous)))
+        Ok((times, writing.changed || (inode.has_kernel_writes() && writing.ambiguous)))
     }
 
     /// An inode has lost its last name: its bytes go, at once or with its last handle.

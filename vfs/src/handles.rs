@@ -7,8 +7,8 @@ use forebay_namespace::DirStream;
 use forebay_types::{FsErrorKind, FsResult, HandleId};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 /// An open regular file. It counts as open until its last user is gone: whoever still reads or writes when it is
 /// closed ends first.

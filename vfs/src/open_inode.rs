@@ -22,6 +22,8 @@ pub(crate) struct OpenInode {
     location: RwLock<Option<Arc<ContentLocation>>>,
     /// The daemon itself changed bytes since the last look at the extent file.
     touched: AtomicBool,
+    /// The kernel may be changing bytes behind our back.
+    kernel_writes: AtomicBool,
     /// A task is at work that settles the inode, now or in a while.
     settling: AtomicBool,
 }
@@ -59,8 +61,6 @@ pub(crate) struct Writing {
     pub(crate) changed: bool,
     /// The baseline is so young that a write right after it may bear the same time.
     pub(crate) ambiguous: bool,
-    /// A writer's bytes go past the daemon.
-    pub(crate) by_kernel: bool,
 }
 
 /// What opens and closes of one inode decide about.
@@ -79,6 +79,7 @@ impl OpenInode {
             state: tokio::sync::Mutex::default(),
             location: RwLock::default(),
             touched: AtomicBool::new(false),
+            kernel_writes: AtomicBool::new(false),
             settling: AtomicBool::new(false),
         }
     }
@@ -141,6 +142,15 @@ impl OpenInode {
         self.touched.swap(false, SeqCst)
     }
 
+    /// Whether the kernel may be changing bytes behind our back.
+    pub(crate) fn has_kernel_writes(&self) -> bool {
+        self.kernel_writes.load(SeqCst)
+    }
+
+    pub(crate) fn set_kernel_writes(&self, may: bool) {
+        self.kernel_writes.store(may, SeqCst);
+    }
+
     /// Whether nobody else settles the inode behind the scenes: then the caller must, until
     /// [`OpenInode::end_settling`].
     pub(crate) fn begin_settling(&self) -> bool {
@@ -186,7 +196,7 @@ impl OpenState {
 impl Writing {
     /// An inode on its way to being open for write.
     pub(crate) fn beginning(extent: ExtentId) -> Self {
-        Self { extent, baseline: None, changed: false, ambiguous: false, by_kernel: false }
+        Self { extent, baseline: None, changed: false, ambiguous: false }
     }
 
     /// Whether the extent file was changed since the record was brought up to date.

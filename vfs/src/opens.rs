@@ -103,8 +103,8 @@ impl Vfs {
     /// out.
     fn hand_out(&self, inode: &InodeRef, state: &mut OpenState, flags: OpenFlags) -> FsResult<Opened> {
         let mode = self.choose_mode(inode, state)?;
-        if let Some(writing) = state.writing.as_mut().filter(|_| flags.write) {
-            writing.by_kernel |= matches!(mode, IoMode::Passthrough(_));
+        if flags.write && matches!(mode, IoMode::Passthrough(_)) {
+            inode.set_kernel_writes(true);
         }
         self.opens.opened(&mode);
         let handle = self.handles.add_file(FileHandle::new(self, inode.clone(), flags));
@@ -133,7 +133,9 @@ impl Vfs {
             Some(backing) => Mode::Passthrough(backing),
             // Bytes that never changed here are still what the page cache has of this inode: another version
             // would be another inode.
-            None => Mode::Cached { keep_cache: location.generation == Generation(0) && state.writing.is_none() },
+            None => {
+                Mode::Cached { keep_cache: location.generation == Generation(0) && state.writing.is_none() }
+            }
         };
         state.io_mode().ok_or_else(|| FsErrorKind::Stale.into())
     }
@@ -151,7 +153,10 @@ impl Vfs {
         if let Mode::Passthrough(backing) = &state.mode
             && backing.extent() != extent
         {
-            return Err(FsError::new(FsErrorKind::Stale, format!("inode {} is open from elsewhere", inode.ino)));
+            return Err(FsError::new(
+                FsErrorKind::Stale,
+                format!("inode {} is open from elsewhere", inode.ino),
+            ));
         }
         let baseline = self.client.adopt(extent).await?;
         let location = self.names.write_opened(inode.ino, Some(extent)).await?;

@@ -49,7 +49,10 @@ impl Vfs {
 
     /// The extent of a file, and what it says; `None` if it is gone: after a power loss that is so where nobody had
     /// asked for the file to be durable.
-    pub(crate) async fn adopt_found(&self, location: &ContentLocation) -> FsResult<Option<(ExtentId, FileTimes)>> {
+    pub(crate) async fn adopt_found(
+        &self,
+        location: &ContentLocation,
+    ) -> FsResult<Option<(ExtentId, FileTimes)>> {
         let Some(extent) = location.extent else { return Ok(None) };
         match self.client.adopt(extent).await {
             Err(error) if error.kind() == FsErrorKind::Stale => Ok(None),

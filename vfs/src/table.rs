@@ -70,9 +70,8 @@ impl OpenTable {
     /// The entry of `ino`, made if there is none.
     pub(crate) fn enter(self: &Arc<Self>, ino: Ino) -> InodeRef {
         let mut slice = self.slice(ino).lock();
-        let slot = slice
-            .entry(ino)
-            .or_insert_with(|| Slot { inode: Arc::new(OpenInode::new(ino)), referrers: 0 });
+        let slot =
+            slice.entry(ino).or_insert_with(|| Slot { inode: Arc::new(OpenInode::new(ino)), referrers: 0 });
         slot.referrers += 1;
         InodeRef { table: Arc::clone(self), inode: Arc::clone(&slot.inode) }
     }

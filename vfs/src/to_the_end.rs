@@ -24,7 +24,8 @@ impl Vfs {
         let (tell, told) = oneshot::channel();
         // Nobody listening any more is no fault of the work.
         forebay_shard::spawn(async move { drop(tell.send(work.await)) });
-        let ended = |_| FsError::new(FsErrorKind::ShuttingDown, "the operation was ended by a stop or a panic");
+        let ended =
+            |_| FsError::new(FsErrorKind::ShuttingDown, "the operation was ended by a stop or a panic");
         told.await.map_err(ended)?
     }
 }

@@ -1,0 +1,405 @@
+//! A node without a mount, which can be dropped as by a crash and started again on what it left.
+
+use forebay_client::{Client, ClientConfig};
+use forebay_meta::{LmdbOptions, LmdbStore};
+use forebay_namespace::{MountSpec, Namespace, NamespaceConfig};
+use forebay_net::{CallError, Endpoint, InProcess, Local};
+use forebay_shard::{Frame, ShardHandle, Shards, ShardsConfig, arena};
+use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
+use forebay_types::{
+    Attr, ByteSize, Caller, ExtentId, FsError, FsErrorKind, FsResult, HandleId, Ino, MountId, Name, NodeId,
+    PageSize, UfsMeta,
+};
+use forebay_ufs::{Ufs, UfsOptions};
+use forebay_vfs::{IoMode, OpenFlags, Opened, Vfs, VfsConfig};
+use forebay_wire::{Op, Refusal, Reply, Request};
+use forebay_worker::{UfsTable, Worker, WorkerConfig};
+use futures_util::future::LocalBoxFuture;
+use std::fs::File;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub const PAGE: u64 = 64 << 10;
+pub const ALICE: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
+pub const READ: OpenFlags = flags(true, false);
+pub const WRITE: OpenFlags = flags(false, true);
+pub const BOTH: OpenFlags = flags(true, true);
+/// Longer than anything a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const fn flags(read: bool, write: bool) -> OpenFlags {
+    OpenFlags { read, write, append: false, truncate: false, exclusive: false, sync: false }
+}
+
+/// What a test may set.
+#[derive(Clone)]
+pub struct Setup {
+    pub passthrough: bool,
+    pub quota: ByteSize,
+    pub root: MountSpec,
+    pub inode_wait_max: Duration,
+    pub drain_within: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            passthrough: true,
+            quota: ByteSize::gib(1),
+            root: MountSpec::new("/", "file:///under"),
+            inode_wait_max: Duration::from_secs(10),
+            drain_within: Duration::from_millis(200),
+        }
+    }
+}
+
+/// The data path, with calls that fail or hang as a test says.
+pub struct Faulty {
+    inner: InProcess<Worker>,
+    faults: Arc<Mutex<Vec<Fault>>>,
+    seen: Arc<Mutex<Vec<&'static str>>>,
+}
+
+/// What happens to the next call of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails before anything was done.
+    Fail(&'static str, FsErrorKind),
+    /// It does not return for a while.
+    Hang(&'static str, Duration),
+}
+
+impl Fault {
+    fn op(self) -> &'static str {
+        match self {
+            Self::Fail(op, _) | Self::Hang(op, _) => op,
+        }
+    }
+}
+
+fn op_name(op: &Op<'_>) -> &'static str {
+    match op {
+        Op::Read { .. } => "read",
+        Op::BeginWrite { .. } => "begin_write",
+        Op::Create { .. } => "create",
+        Op::Write { .. } => "write",
+        Op::Sync { .. } => "sync",
+        Op::Truncate { .. } => "truncate",
+        Op::Adopt { .. } => "adopt",
+        Op::Discard { .. } => "discard",
+        _ => "other",
+    }
+}
+
+impl Endpoint for Faulty {
+    fn call<'a>(
+        &'a self,
+        request: Request<'a>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, CallError>> {
+        Box::pin(async move {
+            let name = op_name(&request.op);
+            self.seen.lock().unwrap().push(name);
+            let fault = {
+                let mut faults = self.faults.lock().unwrap();
+                let at = faults.iter().position(|fault| fault.op() == name);
+                at.map(|at| faults.remove(at))
+            };
+            match fault {
+                Some(Fault::Fail(_, kind)) => return Err(Refusal::from(FsError::from(kind)).into()),
+                Some(Fault::Hang(_, time)) => forebay_shard::sleep(time).await,
+                None => {}
+            }
+            self.inner.call(request, within).await
+        })
+    }
+
+    fn local(&self) -> Option<&dyn Local> {
+        self.inner.local()
+    }
+}
+
+pub struct Node {
+    pub vfs: Arc<Vfs>,
+    pub names: Arc<Namespace>,
+    pub client: Arc<Client>,
+    pub store: Arc<Store>,
+    pub ufs: Arc<dyn Ufs>,
+    faults: Arc<Mutex<Vec<Fault>>>,
+    seen: Arc<Mutex<Vec<&'static str>>>,
+    control: tokio::runtime::Runtime,
+    shards: Shards,
+    dirs: Dirs,
+    setup: Setup,
+}
+
+struct Dirs {
+    cache: TempDir,
+    under: TempDir,
+}
+
+pub fn node() -> Node {
+    Node::start(Setup::default())
+}
+
+impl Node {
+    pub fn start(setup: Setup) -> Self {
+        Self::start_in(
+            Dirs { cache: tempfile::tempdir().unwrap(), under: tempfile::tempdir().unwrap() },
+            setup,
+        )
+    }
+
+    fn start_in(dirs: Dirs, setup: Setup) -> Self {
+        let cores = ShardsConfig { cores: vec![0, 1], arena: ByteSize::mib(32), ..ShardsConfig::default() };
+        let shards = Shards::start(&cores).unwrap();
+        let store = open_store(dirs.cache.path(), &setup);
+        let control =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let url = dirs.under.path().to_str().unwrap();
+        let ufs = control.block_on(forebay_ufs::open(url, &UfsOptions::default())).unwrap();
+        let table = UfsTable::default();
+        table.insert(MountId::ROOT, Arc::clone(&ufs));
+        let config = WorkerConfig {
+            fetch_memory: ByteSize::mib(8),
+            drain_within: setup.drain_within,
+            ..WorkerConfig::default()
+        };
+        let worker = Worker::new(config, Arc::clone(&store), table, control.handle().clone());
+        let (faults, seen) = (Arc::default(), Arc::default());
+        let endpoint = Faulty {
+            inner: InProcess::new(Arc::clone(&worker)),
+            faults: Arc::clone(&faults),
+            seen: Arc::clone(&seen),
+        };
+        let client = Client::new(ClientConfig::default(), Arc::new(endpoint));
+        let meta = dirs.cache.path().join("meta");
+        std::fs::create_dir_all(&meta).unwrap();
+        let engine = Arc::new(LmdbStore::open(&meta, &LmdbOptions::default()).unwrap());
+        let log = dirs.cache.path().join("log");
+        std::fs::create_dir_all(&log).unwrap();
+        let config = NamespaceConfig::new(log, NodeId::new("test").unwrap(), setup.root.clone());
+        let (names, recovery) = Namespace::open(config, engine, worker as Arc<dyn UfsMeta>).unwrap();
+        let config = VfsConfig {
+            passthrough: setup.passthrough,
+            inode_wait_max: setup.inode_wait_max,
+            ..VfsConfig::default()
+        };
+        let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
+        let node = Self { vfs, names, client, store, ufs, faults, seen, control, shards, dirs, setup };
+        node.run(|vfs| async move { vfs.recover(recovery).await }).unwrap();
+        node
+    }
+
+    /// Drops everything as a process that died would, and starts again on what is left.
+    pub fn crash(self) -> Self {
+        let (dirs, setup) = self.stop();
+        Self::start_in(dirs, setup)
+    }
+
+    /// As [`Node::crash`], with other settings.
+    pub fn crash_with(self, setup: Setup) -> Self {
+        Self::start_in(self.stop().0, setup)
+    }
+
+    /// As [`Node::crash`], with the extents gone that nobody synced.
+    pub fn crash_losing_extents(self) -> Self {
+        let (dirs, setup) = self.stop();
+        std::fs::remove_dir_all(dirs.cache.path().join("tier")).unwrap();
+        Self::start_in(dirs, setup)
+    }
+
+    fn stop(self) -> (Dirs, Setup) {
+        let Self { vfs, names, client, store, ufs, control, shards, dirs, setup, .. } = self;
+        shards.stop(Duration::ZERO);
+        drop((vfs, client, names, store, ufs));
+        control.shutdown_timeout(Duration::from_secs(5));
+        (dirs, setup)
+    }
+
+    pub fn shard(&self, at: usize) -> ShardHandle {
+        self.shards.handles()[at % self.shards.handles().len()].clone()
+    }
+
+    /// Runs a piece of a test on the first shard.
+    pub fn run<T, F>(&self, f: impl FnOnce(Arc<Vfs>) -> F + Send + 'static) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let vfs = Arc::clone(&self.vfs);
+        self.shard(0).block_on(move || f(vfs)).unwrap()
+    }
+
+    pub fn fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().push(fault);
+    }
+
+    /// Whether every fault that was asked for has come about.
+    pub fn faults_left(&self) -> usize {
+        self.faults.lock().unwrap().len()
+    }
+
+    /// The calls to the data path since the last look.
+    pub fn take_seen(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+
+    /// Puts a file into the under file system.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.under().join(name), bytes).unwrap();
+    }
+
+    pub fn under(&self) -> PathBuf {
+        self.dirs.under.path().to_owned()
+    }
+
+    /// Bytes that were read from the under file system.
+    pub fn fetched(&self) -> u64 {
+        self.ufs.stats().unwrap().snapshot().bytes_read
+    }
+
+    pub fn extents(&self) -> usize {
+        self.store.len()
+    }
+
+    /// The extent of a file that was written here.
+    pub fn extent_of(&self, ino: Ino) -> Option<ExtentId> {
+        let names = Arc::clone(&self.names);
+        self.run(move |_| async move { names.content(ino).await.unwrap().extent })
+    }
+
+    /// Waits until something is so.
+    pub fn until(&self, what: &str, mut so: impl FnMut() -> bool) {
+        let give_up = Instant::now() + PATIENCE;
+        while !so() {
+            assert!(Instant::now() < give_up, "it did not come about that {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until no inode is open or being worked on.
+    pub fn until_idle(&self) {
+        self.until("everything is closed", || {
+            let now = self.vfs.open_counts();
+            (now.open_now, now.inodes_now) == (0, 0)
+        });
+    }
+
+    /// Whether the log has an inode as open for write.
+    pub fn is_write_open(&self, ino: Ino) -> bool {
+        self.run(move |vfs| async move { vfs.getattr(ino).await.unwrap().ttl.is_zero() })
+    }
+}
+
+fn open_store(cache: &Path, setup: &Setup) -> Arc<Store> {
+    let tier =
+        TierConfig { name: "nvme".into(), dir: cache.join("tier"), quota: setup.quota, kind: TierKind::Nvme };
+    let mut config = StoreConfig::new(NodeId::new("test").unwrap(), vec![tier]);
+    config.page_size = PageSize::new(ByteSize::bytes(PAGE)).unwrap();
+    config.blanks = 4;
+    Store::open(config).unwrap().0
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+/// A file system with the short forms that tests are made of.
+pub trait Short {
+    async fn make(&self, text: &str) -> (Ino, Opened);
+    async fn find(&self, text: &str) -> FsResult<Attr>;
+    async fn ino(&self, text: &str) -> Ino;
+    async fn put(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> FsResult<usize>;
+    async fn get(&self, handle: HandleId) -> FsResult<Vec<u8>>;
+    async fn content(&self, ino: Ino) -> FsResult<Vec<u8>>;
+    async fn mode_of_open(&self, ino: Ino, flags: OpenFlags) -> IoMode;
+}
+
+impl Short for Vfs {
+    async fn make(&self, text: &str) -> (Ino, Opened) {
+        let exclusive = OpenFlags { exclusive: true, ..BOTH };
+        let (entry, opened) = self.create(&ALICE, Ino::ROOT, &name(text), 0o644, exclusive).await.unwrap();
+        (entry.attr.ino, opened)
+    }
+
+    async fn find(&self, text: &str) -> FsResult<Attr> {
+        let entry = self.lookup(Ino::ROOT, &name(text)).await?;
+        self.forget(entry.attr.ino, 1);
+        Ok(entry.attr)
+    }
+
+    /// A lookup that stays counted, as while the kernel knows a file.
+    async fn ino(&self, text: &str) -> Ino {
+        self.lookup(Ino::ROOT, &name(text)).await.unwrap().attr.ino
+    }
+
+    async fn put(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> FsResult<usize> {
+        self.write(handle, offset, frame(bytes).await).await
+    }
+
+    async fn get(&self, handle: HandleId) -> FsResult<Vec<u8>> {
+        let mut all = Vec::new();
+        loop {
+            let piece = self.read(handle, all.len() as u64, 128 << 10).await?;
+            if piece.is_empty() {
+                return Ok(all);
+            }
+            all.extend_from_slice(&piece);
+        }
+    }
+
+    async fn content(&self, ino: Ino) -> FsResult<Vec<u8>> {
+        let opened = self.open(&ALICE, ino, READ).await?;
+        let bytes = self.get(opened.handle).await;
+        self.release(opened.handle).await?;
+        bytes
+    }
+
+    async fn mode_of_open(&self, ino: Ino, flags: OpenFlags) -> IoMode {
+        let opened = self.open(&ALICE, ino, flags).await.unwrap();
+        self.release(opened.handle).await.unwrap();
+        opened.mode
+    }
+}
+
+pub async fn frame(bytes: &[u8]) -> Frame {
+    let mut frame = arena().frame(bytes.len()).await.unwrap();
+    frame.copy_from_slice(bytes);
+    frame
+}
+
+/// The file that the kernel would work on itself.
+pub fn kernel_file(opened: &Opened) -> Arc<File> {
+    match &opened.mode {
+        IoMode::Passthrough(file) => Arc::clone(file),
+        other => panic!("not passed through: {other:?}"),
+    }
+}
+
+pub fn is_passthrough(mode: &IoMode) -> bool {
+    matches!(mode, IoMode::Passthrough(_))
+}
+
+pub fn is_cached(mode: &IoMode, keep: bool) -> bool {
+    matches!(mode, IoMode::Cached { keep_cache } if *keep_cache == keep)
+}
+
+/// Bytes that differ from place to place.
+pub fn pattern(len: u64, seed: u64) -> Vec<u8> {
+    (0..len).map(|at| (at.wrapping_mul(31).wrapping_add(at >> 8).wrapping_add(seed)) as u8).collect()
+}
+
+/// A number that no other call in this process gets.
+pub fn unique() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, SeqCst)
+}
+
+pub fn kind<T: std::fmt::Debug>(result: FsResult<T>) -> FsErrorKind {
+    result.unwrap_err().kind()
+}
