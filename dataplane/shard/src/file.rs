@@ -2,7 +2,7 @@
 //!
 //! A [`File`] says nothing about paths, modes or roles; who opened it chose the flags (`O_DIRECT` or not).
 //! Opening, closing, renaming and unlinking are not here: on a ring they are slower than as plain calls, and
-//! they belong into [`crate::blocking`].
+//! they belong into [`crate::blocking()`].
 
 use crate::arena::Frame;
 use crate::core;

@@ -8,7 +8,7 @@
 //! while idle, never frees a buffer that the kernel may still write, and never shows an SQE to its users.
 //!
 //! **In and out:** a front door starts futures with [`ShardHandle::try_spawn`] or [`ShardHandle::call`];
-//! futures do I/O through [`File`] with [`Frame`]s from the [`Arena`]; what blocks goes through [`blocking`].
+//! futures do I/O through [`File`] with [`Frame`]s from the [`Arena`]; what blocks goes through [`blocking()`].
 //! A waker may be used from any thread; it crosses by a lock-free list and rings the shard's bell only when
 //! the shard sleeps.
 //!

@@ -146,7 +146,7 @@ impl Extent {
     /// Takes the file's own length after the kernel wrote to it behind our back.
     ///
     /// # Errors
-    /// As [`Self::file`]; [`StoreError::Invalid`] unless [`Self::begin_write`] went before.
+    /// As [`Self::file`]; [`StoreError::Invalid`] unless `begin_write` went before.
     pub fn adopt(&self) -> Result<FileStat, StoreError> {
         if self.authority() == Authority::Origin {
             return Err(StoreError::Invalid("adopting an extent that was not opened for writing"));

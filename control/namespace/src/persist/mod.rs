@@ -2,7 +2,7 @@
 //!
 //! **Owns** the queue of names that differ from what the UFS has. A name is in the queue (durably, a key `q`)
 //! from the mutation that made it differ to the one that records that it no longer does. What is to be done
-//! for it is worked out only when somebody asks for work ([`derive`]), from the name's dentry, its shadow and
+//! for it is worked out only when somebody asks for work ([`mod@derive`]), from the name's dentry, its shadow and
 //! the inode's record, so that a file that was written and renamed meanwhile is put once, under its last name.
 //!
 //! **Never does** the work: the worker takes tasks and reports outcomes ([`forebay_types::PersistLog`]).
