@@ -119,6 +119,16 @@ pub(super) fn version_of(stat: &Stat) -> UfsVersion {
     UfsVersion::new(bytes)
 }
 
+/// How much of a version tells the content: inode, size and mtime. The ctime follows.
+const CONTENT_LEN: usize = 8 + 8 + 12;
+
+/// Whether `stat` is of the content that had the version `known`, whatever became of its mode, owner and names.
+pub(super) fn is_same_content(known: &UfsVersion, stat: &Stat) -> bool {
+    let now = version_of(stat);
+    let (known, now) = (known.as_bytes(), now.as_bytes());
+    known.len() == now.len() && known.len() > CONTENT_LEN && known[..CONTENT_LEN] == now[..CONTENT_LEN]
+}
+
 fn mtime_of(stat: &Stat) -> TimeSpec {
     TimeSpec { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 }
 }
