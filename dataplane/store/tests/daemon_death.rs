@@ -53,8 +53,15 @@ fn nothing_acknowledged_is_lost() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(900 + round * 230));
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let told = |line: &String| drop(begun.send(line.contains("did ")));
+            lines.map_while(Result::ok).inspect(told).collect::<Vec<_>>()
+        });
+        // The time it takes to start depends on the machine; what is random is only when it is killed after that.
+        let enough = has_begun.iter().filter(|did| *did).take(11).count();
+        assert_eq!(enough, 11, "the child ended by itself");
+        std::thread::sleep(Duration::from_millis(round * 230));
         process.kill().unwrap();
         process.wait().unwrap();
         let did: Vec<_> = reader.join().unwrap();
