@@ -49,6 +49,15 @@ impl Vfs {
         Ok(location)
     }
 
+    /// [`Vfs::bytes_of`] a file that is about to be changed. Whose writers count as closed just now has writers again.
+    async fn writable_bytes_of(&self, inode: &InodeRef) -> FsResult<Arc<ContentLocation>> {
+        if inode.is_published() {
+            self.settle(inode.clone()).await?;
+        }
+        inode.touch();
+        self.bytes_of(inode).await
+    }
+
     /// Asks the name space again where the bytes are: they may have been persisted and evicted since the
     /// handle was opened. `None` if they are where they were.
     async fn relocate(
@@ -76,8 +85,8 @@ impl Vfs {
         if end.is_none() {
             return Err(FsErrorKind::FileTooLarge.into());
         }
-        file.inode().touch();
-        let written = self.client.write(&*file.inode().location()?, offset, frame).await?;
+        let location = self.writable_bytes_of(file.inode()).await?;
+        let written = self.client.write(&location, offset, frame).await?;
         if file.sync {
             self.sync_file(&file).await?;
         }
@@ -104,8 +113,7 @@ impl Vfs {
         if offset.checked_add(len).is_none_or(|end| end > FILE_LEN_MAX) {
             return Err(FsErrorKind::FileTooLarge.into());
         }
-        file.inode().touch();
-        let location = self.bytes_of(file.inode()).await?;
+        let location = self.writable_bytes_of(file.inode()).await?;
         self.client.allocate(&location, mode.into(), offset, len).await
     }
 
@@ -137,8 +145,8 @@ impl Vfs {
         if source.inode().ino == target.inode().ino && from.1.abs_diff(to.1) < len {
             return Err(FsErrorKind::Invalid.into());
         }
-        target.inode().touch();
-        let (here, there) = (self.bytes_of(source.inode()).await?, self.bytes_of(target.inode()).await?);
+        let (here, there) =
+            (self.bytes_of(source.inode()).await?, self.writable_bytes_of(target.inode()).await?);
         let copied = self.client.copy_range((&here, from.1), (&there, to.1), len).await?;
         if target.sync {
             self.sync_file(&target).await?;
@@ -149,10 +157,16 @@ impl Vfs {
     /// One descriptor of the handle was closed.
     ///
     /// # Errors
-    /// Those of [`Vfs::fsync`] where `sync_on_close` asks for it.
+    /// Those of [`Vfs::fsync`] where `sync_on_close` or the write mode asks for it.
     pub async fn flush(&self, handle: HandleId) -> FsResult<()> {
         let file = self.handles.files.get(handle)?;
-        if file.writer && self.config.sync_on_close { self.sync_file(&file).await } else { Ok(()) }
+        if !file.writer {
+            return Ok(());
+        }
+        if self.config.sync_on_close {
+            self.sync_file(&file).await?;
+        }
+        self.carry_through(file.inode()).await
     }
 
     /// The last descriptor of the handle was closed.
@@ -162,7 +176,12 @@ impl Vfs {
     /// not be settled is tried again behind the scenes.
     pub async fn release(&self, handle: HandleId) -> FsResult<()> {
         match Arc::into_inner(self.handles.files.remove(handle)?) {
-            Some(file) => self.settle(file.leave(self)).await,
+            Some(file) => {
+                let writer = file.writer;
+                let inode = file.leave(self);
+                self.settle(inode.clone()).await?;
+                if writer { self.let_go(inode).await } else { Ok(()) }
+            }
             // An operation on it is still under way, and closes it when it ends.
             None => Ok(()),
         }

@@ -47,12 +47,12 @@ impl Vfs {
         match users.handles {
             0 if users.unlinked => self.discard_unlinked(inode, state).await,
             _ if users.writers == 0 => self.end_writing(inode, state).await,
-            _ => Ok(()),
+            _ => self.resume_writing(inode, state).await,
         }
     }
 
     /// The last writer is gone: the record takes over from the extent file again.
-    async fn end_writing(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+    pub(crate) async fn end_writing(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
         let Some(writing) = &mut state.writing else { return Ok(()) };
         let (times, changed) = match self.outcome(inode, writing).await {
             // Without its extent there is nothing to be learnt: what the record says stays.
@@ -67,6 +67,16 @@ impl Vfs {
         self.client.end_write(writing.extent, changed);
         inode.set_kernel_writes(false);
         state.writing = None;
+        Ok(())
+    }
+
+    /// Writers who were taken for closed for a while are writers again.
+    async fn resume_writing(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
+        if state.is_write_open() {
+            return Ok(());
+        }
+        self.begin_writing(inode, state).await?;
+        inode.set_kernel_writes(matches!(state.mode, Mode::Passthrough(_)));
         Ok(())
     }
 

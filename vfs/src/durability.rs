@@ -12,10 +12,12 @@ impl Vfs {
     /// Makes the file and its names durable.
     ///
     /// # Errors
-    /// `Io` if the tier or the log failed: then nothing is promised, and the same call may be repeated.
+    /// `Io` if the tier or the log failed: then nothing is promised, and the same call may be repeated. Where the write
+    /// mode promises the under file system: `Unavailable` or `Unsupported` with what it said.
     pub async fn fsync(&self, handle: HandleId) -> FsResult<()> {
         let file = self.handles.files.get(handle)?;
-        self.sync_file(&file).await
+        self.sync_file(&file).await?;
+        self.carry_through(file.inode()).await
     }
 
     pub(crate) async fn sync_file(&self, file: &FileHandle) -> FsResult<()> {

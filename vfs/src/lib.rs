@@ -29,6 +29,7 @@ mod opens;
 mod permits;
 mod recovery;
 mod table;
+mod through;
 mod to_the_end;
 mod types;
 mod xattrs;

@@ -24,6 +24,8 @@ pub(crate) struct OpenInode {
     touched: AtomicBool,
     /// The kernel may be changing bytes behind our back.
     kernel_writes: AtomicBool,
+    /// Its writers count as closed for a while ([`crate::through`]).
+    is_published: AtomicBool,
     /// A task is at work that settles the inode, now or in a while.
     settling: AtomicBool,
 }
@@ -69,6 +71,8 @@ pub(crate) struct OpenState {
     pub(crate) mode: Mode,
     /// From the first writer's open to the last writer's close.
     pub(crate) writing: Option<Writing>,
+    /// What the extent file was like when writers that go on were last taken for closed ([`crate::through`]).
+    pub(crate) published: Option<(ExtentId, FileTimes)>,
 }
 
 impl OpenInode {
@@ -80,6 +84,7 @@ impl OpenInode {
             location: RwLock::default(),
             touched: AtomicBool::new(false),
             kernel_writes: AtomicBool::new(false),
+            is_published: AtomicBool::new(false),
             settling: AtomicBool::new(false),
         }
     }
@@ -149,6 +154,15 @@ impl OpenInode {
 
     pub(crate) fn set_kernel_writes(&self, may: bool) {
         self.kernel_writes.store(may, SeqCst);
+    }
+
+    /// Whether its writers count as closed for a while.
+    pub(crate) fn is_published(&self) -> bool {
+        self.is_published.load(SeqCst)
+    }
+
+    pub(crate) fn set_published(&self, is: bool) {
+        self.is_published.store(is, SeqCst);
     }
 
     /// Whether nobody else settles the inode behind the scenes: then the caller must, until

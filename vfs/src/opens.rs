@@ -14,14 +14,14 @@ use crate::open_inode::{Mode, OpenInode, OpenState, Writing};
 use crate::table::InodeRef;
 use crate::types::{IoMode, OpenFlags, Opened};
 use forebay_types::{
-    Attr, Clock, ContentLocation, FileKind, FileTimes, FsError, FsErrorKind, FsResult, Generation, Ino,
-    SystemClock, TimeSpec,
+    Attr, Clock, ContentLocation, FileKind, FileTimes, FsErrorKind, FsResult, Generation, Ino, SystemClock,
+    TimeSpec,
 };
 use std::time::Duration;
 
 /// The longest tick of the clock that file times are taken from (a kernel of 100 Hz, doubled). Two writes within one
 /// may leave the same time.
-const FILE_TIME_TICK: Duration = Duration::from_millis(20);
+pub(crate) const FILE_TIME_TICK: Duration = Duration::from_millis(20);
 
 /// Has an inode settled when it is dropped, unless told that there is no need.
 pub(crate) struct Unsettled<'v> {
@@ -146,18 +146,15 @@ impl Vfs {
         if state.is_write_open() {
             return Ok(());
         }
-        let here = self.names.content(inode.ino).await?;
+        let mut here = self.names.content(inode.ino).await?;
+        if let Mode::Passthrough(backing) = &state.mode {
+            // What the kernel has open is what will be written, also if it was carried to the UFS a moment ago and is
+            // just changing from what is ours to what is found by its content.
+            here.extent = Some(backing.extent());
+        }
         let extent = self.client.begin_write(&here).await?;
         inode.take_born();
         state.writing = Some(Writing::beginning(extent));
-        if let Mode::Passthrough(backing) = &state.mode
-            && backing.extent() != extent
-        {
-            return Err(FsError::new(
-                FsErrorKind::Stale,
-                format!("inode {} is open from elsewhere", inode.ino),
-            ));
-        }
         let baseline = self.client.adopt(extent).await?;
         let location = self.names.write_opened(inode.ino, Some(extent)).await?;
         start_writing(inode, state, location, baseline)
@@ -189,9 +186,12 @@ pub(crate) fn start_writing(
 ) -> FsResult<()> {
     let extent = location.extent.ok_or(FsErrorKind::Stale)?;
     inode.set_location(location);
-    inode.take_touched();
+    let changed = state.published.take().is_some_and(|(of, published)| of == extent && published != baseline);
+    let changed = inode.take_touched() || changed;
+    inode.set_published(false);
     let ambiguous = is_within_tick(baseline.ctime, SystemClock.now());
-    state.writing = Some(Writing { baseline: Some(baseline), ambiguous, ..Writing::beginning(extent) });
+    state.writing =
+        Some(Writing { baseline: Some(baseline), changed, ambiguous, ..Writing::beginning(extent) });
     if let Mode::Cached { keep_cache } = &mut state.mode {
         *keep_cache = false;
     }
@@ -199,7 +199,7 @@ pub(crate) fn start_writing(
 }
 
 /// Whether a change at `now` could bear the time `then`.
-fn is_within_tick(then: TimeSpec, now: TimeSpec) -> bool {
+pub(crate) fn is_within_tick(then: TimeSpec, now: TimeSpec) -> bool {
     let nanos = |at: TimeSpec| i128::from(at.secs) * 1_000_000_000 + i128::from(at.nanos);
     nanos(now) - nanos(then) < FILE_TIME_TICK.as_nanos() as i128
 }

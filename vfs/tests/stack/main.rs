@@ -9,4 +9,5 @@ mod opening;
 mod recovering;
 mod stress;
 mod support;
+mod through;
 mod writing;

@@ -8,12 +8,12 @@ use forebay_shard::{Frame, ShardHandle, Shards, ShardsConfig, arena};
 use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
 use forebay_types::{
     Attr, ByteSize, Caller, ExtentId, FsError, FsErrorKind, FsResult, HandleId, Ino, MountId, Name, NodeId,
-    PageSize, UfsMeta,
+    PageSize, PersistLog, UfsMeta,
 };
 use forebay_ufs::{Ufs, UfsOptions};
 use forebay_vfs::{IoMode, OpenFlags, Opened, Vfs, VfsConfig};
 use forebay_wire::{Op, Refusal, Reply, Request};
-use forebay_worker::{UfsTable, Worker, WorkerConfig};
+use forebay_worker::{PersistConfig, Persister, UfsTable, Worker, WorkerConfig};
 use futures_util::future::LocalBoxFuture;
 use std::fs::File;
 use std::future::Future;
@@ -43,6 +43,7 @@ pub struct Setup {
     pub root: MountSpec,
     pub inode_wait_max: Duration,
     pub drain_within: Duration,
+    pub persist: bool,
 }
 
 impl Default for Setup {
@@ -53,6 +54,7 @@ impl Default for Setup {
             root: MountSpec::new("/", "file:///under"),
             inode_wait_max: Duration::from_secs(10),
             drain_within: Duration::from_millis(200),
+            persist: false,
         }
     }
 }
@@ -131,6 +133,7 @@ pub struct Node {
     pub ufs: Arc<dyn Ufs>,
     faults: Arc<Mutex<Vec<Fault>>>,
     seen: Arc<Mutex<Vec<&'static str>>>,
+    persister: Option<Persister>,
     control: tokio::runtime::Runtime,
     shards: Shards,
     dirs: Dirs,
@@ -183,14 +186,25 @@ impl Node {
         let log = dirs.cache.path().join("log");
         std::fs::create_dir_all(&log).unwrap();
         let config = NamespaceConfig::new(log, NodeId::new("test").unwrap(), setup.root.clone());
-        let (names, recovery) = Namespace::open(config, engine, worker as Arc<dyn UfsMeta>).unwrap();
+        let meta = Arc::clone(&worker) as Arc<dyn UfsMeta>;
+        let (names, recovery) = Namespace::open(config, engine, meta).unwrap();
+        let persister = setup.persist.then(|| {
+            let config = PersistConfig::new(NodeId::new("test").unwrap());
+            Persister::start(
+                config,
+                worker,
+                Arc::clone(&names) as Arc<dyn PersistLog>,
+                shards.handles().to_vec(),
+            )
+        });
         let config = VfsConfig {
             passthrough: setup.passthrough,
             inode_wait_max: setup.inode_wait_max,
             ..VfsConfig::default()
         };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
-        let node = Self { vfs, names, client, store, ufs, faults, seen, control, shards, dirs, setup };
+        let node =
+            Self { vfs, names, client, store, ufs, faults, seen, persister, control, shards, dirs, setup };
         node.run(|vfs| async move { vfs.recover(recovery).await }).unwrap();
         node
     }
@@ -214,7 +228,8 @@ impl Node {
     }
 
     fn stop(self) -> (Dirs, Setup) {
-        let Self { vfs, names, client, store, ufs, control, shards, dirs, setup, .. } = self;
+        let Self { vfs, names, client, store, ufs, persister, control, shards, dirs, setup, .. } = self;
+        drop(persister);
         shards.stop(Duration::ZERO);
         drop((vfs, client, names, store, ufs));
         control.shutdown_timeout(Duration::from_secs(5));
