@@ -217,7 +217,11 @@ fn unlinked_links(found: &World, seen: &BTreeMap<String, Seen>) -> Vec<String> {
     let mut inodes: BTreeMap<u64, (u64, &String)> = BTreeMap::new();
     let mut findings = Vec::new();
     for (path, node) in &found.names {
-        let (Node::File(id), Some(Seen::File { inode, .. })) = (node, seen.get(path)) else { continue };
+        let (Node::File(id), Some(Seen::File { inode, data, .. })) = (node, seen.get(path)) else { continue };
+        // An empty file does not tell which one it is.
+        if data.is_empty() {
+            continue;
+        }
         let (first, other) = *inodes.entry(*id).or_insert((*inode, path));
         if first != *inode {
             findings.push(format!("{path} and {other} were one file and are two now"));
