@@ -21,6 +21,10 @@ pub(crate) struct Menu {
     pub(crate) outside: bool,
     /// One in this many operations is one of those.
     pub(crate) act_every: u64,
+    /// Whether files get second names.
+    pub(crate) links: bool,
+    /// Whether the times of directories are set.
+    pub(crate) dir_times: bool,
 }
 
 /// The operations of `seed`.
@@ -50,8 +54,8 @@ impl Generator {
             0 => self.open(),
             1 => Op::Close { slot: self.slot() },
             2 => self.bytes(),
-            3 => self.names(),
-            _ => self.attributes(),
+            3 => self.names(menu.links),
+            _ => self.attributes(menu.dir_times),
         }
     }
 
@@ -128,14 +132,14 @@ impl Generator {
         }
     }
 
-    fn names(&mut self) -> Op {
+    fn names(&mut self, links: bool) -> Op {
         let path = self.path();
         match self.rng.weighted(&[8, 3, 6, 12, 4, 3, 1, 2, 6, 2, 8]) {
             0 => Op::Mkdir { path, mode: self.mode() | 0o700 },
             1 => Op::Rmdir { path },
             2 => Op::Unlink { path },
             3 => Op::Rename { from: path, to: self.path(), replace: self.replace() },
-            4 => Op::Link { from: path, to: self.path() },
+            4 if links => Op::Link { from: path, to: self.path() },
             5 => Op::Symlink { path, target: self.target() },
             6 => Op::Fifo { path, mode: self.mode() },
             7 => Op::ReadLink { path },
@@ -146,12 +150,14 @@ impl Generator {
         }
     }
 
-    fn attributes(&mut self) -> Op {
+    fn attributes(&mut self, dir_times: bool) -> Op {
         let path = self.path();
+        let is_dir = self.world.stat(&path, true).is_ok_and(|inode| matches!(inode.kind, Kind::Dir(_)));
         let name = self.rng.below(u64::from(XATTRS)) as u8;
         match self.rng.weighted(&[6, 3, 4, 6, 3, 3, 3, 4]) {
             0 => Op::Chmod { path, mode: self.mode() },
             1 => Op::Chown { path, uid: self.rng.below(4) as u32, gid: self.rng.below(4) as u32 },
+            2 if is_dir && !dir_times => Op::Stat { path },
             2 => {
                 let time = |rng: &mut Rng| 1_000_000_000 + rng.below(500_000_000) as i64;
                 Op::SetTimes { path, atime: time(&mut self.rng), mtime: time(&mut self.rng) }

@@ -75,6 +75,12 @@ pub(crate) struct ModelArgs {
     /// One in this many operations acts on the mount as a whole, when a command for it is given
     #[arg(long, default_value_t = 300)]
     act_every: u64,
+    /// No hard links
+    #[arg(long)]
+    no_links: bool,
+    /// No times of directories
+    #[arg(long)]
+    no_dir_times: bool,
     /// Where to write a failing run
     #[arg(long, default_value = ".")]
     failures: PathBuf,
@@ -115,7 +121,13 @@ impl Place {
 pub(crate) fn model(args: &ModelArgs) -> Result<()> {
     rustix::process::umask(rustix::fs::Mode::empty());
     let acts = args.place.means().commands.iter().map(|(act, _)| *act).collect();
-    let menu = Menu { acts, outside: args.place.ufs.is_some(), act_every: args.act_every };
+    let menu = Menu {
+        acts,
+        outside: args.place.ufs.is_some(),
+        act_every: args.act_every,
+        links: !args.no_links,
+        dir_times: !args.no_dir_times,
+    };
     for seed in args.seed..args.seed + args.seeds {
         let ops = generate(seed, args.ops, &menu);
         match args.place.attempt(&format!("seed-{seed}"), &ops) {

@@ -394,6 +394,11 @@ impl Reference {
         self.slots.clear();
     }
 
+    /// The slots open for writing.
+    pub(crate) fn writers(&self) -> Vec<usize> {
+        self.slots.iter().filter(|(_, open)| open.how.write).map(|(slot, _)| *slot).collect()
+    }
+
     fn reader(&self, slot: usize) -> Answer<&Vec<u8>> {
         let open = self.slots.get(&slot).filter(|open| open.how.read).ok_or(Errno::BADF)?;
         match &self.inodes[open.inode].kind {

@@ -182,6 +182,13 @@ impl Run<'_> {
             self.reference.close_all();
             self.real.close_all();
         }
+        if act == Act::Persist {
+            // A file with a writer is not carried.
+            for slot in self.reference.writers() {
+                self.reference.close(slot);
+                self.real.close(slot);
+            }
+        }
         let Some((_, command)) = self.means.commands.iter().find(|(one, _)| *one == act) else {
             return Ok(());
         };
