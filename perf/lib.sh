@@ -31,6 +31,7 @@ up() {
         "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" </dev/null &
     fi
     daemon=$!
+    disown
     echo "$daemon" >"$WORK/pid"
     local _
     for _ in $(seq 600); do
@@ -65,9 +66,8 @@ slay() {
     unmount
 }
 
-# Waits until the daemon's process is gone, whoever started it.
+# Waits until the daemon's process is gone, whichever shell started it.
 gone() {
-    wait "$daemon" 2>/dev/null
     while kill -0 "$daemon" 2>/dev/null; do sleep 0.02; done
 }
 

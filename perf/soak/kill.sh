@@ -11,7 +11,7 @@ rounds=${1:-200} seed=${SEED:-1} failed=0
 binaries
 scratch
 trap cleanup EXIT
-load_flags=()
+read -ra load_flags <<<"${LOAD_FLAGS:-}"
 if [[ -n ${FULL:-} ]]; then
     UP_FLAGS="${UP_FLAGS:-} --cache-size $FULL"
     load_flags+=(--may-be-full)

@@ -4,7 +4,7 @@
 # restart, and a check of every name and byte against the ledger: all that was synced is there, and no page is zero where data was.
 #   perf/soak/powerloss.sh [ROUNDS]      100 rounds; 10 in CI; root
 # NO_FSYNC=1: with a daemon whose fsync calls do nothing (build feature `fault-injection`); succeeds when the check finds the losses.
-# TIER_SIZE: of the ext4 (4G). SEED: first seed (1). See ../lib.sh for FOREBAY, VERIFY, UFS, UP_FLAGS, KEEP.
+# TIER_SIZE: of the ext4 (4G). SEED: first seed (1). LOAD_FLAGS: more flags for the load. See ../lib.sh for FOREBAY, VERIFY, UFS, UP_FLAGS, KEEP.
 if [[ -z ${OWN_MOUNTS:-} ]]; then
     # The kernel's boot id is the daemon's sign of a boot: another one is bound over it, where only this script sees it.
     OWN_MOUNTS=1 exec unshare --mount "$0" "$@"
@@ -43,7 +43,8 @@ scratch
 trap 'cleanup; umount -l "$tier" 2>/dev/null' EXIT
 up
 for round in $(seq "$rounds"); do
-    "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --loss power --seconds 60 --seed $((seed + round)) >"$WORK/load" 2>&1 &
+    # shellcheck disable=SC2086
+    "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --loss power --seconds 60 --seed $((seed + round)) ${LOAD_FLAGS:-} >"$WORK/load" 2>&1 &
     load=$!
     ms=$(between 300 4000)
     sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"

@@ -35,12 +35,13 @@ pub(crate) struct Chooser {
     thread: u64,
     rng: Rng,
     loss: Loss,
+    links: bool,
 }
 
 impl Chooser {
-    /// The chooser of `thread`.
-    pub(crate) const fn new(thread: u64, seed: u64, loss: Loss) -> Self {
-        Self { thread, rng: Rng::new(seed ^ (thread << 32)), loss }
+    /// The chooser of `thread`; with `links` it gives files second names.
+    pub(crate) const fn new(thread: u64, seed: u64, loss: Loss, links: bool) -> Self {
+        Self { thread, rng: Rng::new(seed ^ (thread << 32)), loss, links }
     }
 
     /// Whether the load should look at a file now, and at which.
@@ -82,7 +83,7 @@ impl Chooser {
             }
             5 => self.rename_file(world),
             6 => self.rename_dir(world),
-            7 => Some(Op::Link { from: self.a_file(world)?, to: self.new_name(world) }),
+            7 if self.links => Some(Op::Link { from: self.a_file(world)?, to: self.new_name(world) }),
             8 => self.unlink(world),
             9 => {
                 let path = self.new_name(world);

@@ -44,6 +44,9 @@ pub(crate) struct LoadArgs {
     /// Accept ENOSPC and EDQUOT: look at what was left of the operation, and go on
     #[arg(long)]
     may_be_full: bool,
+    /// No hard links
+    #[arg(long)]
+    no_links: bool,
     /// Acknowledge every fsync without asking for it: shows that a check after a power loss can fail
     #[arg(long)]
     pretend_sync: bool,
@@ -99,7 +102,7 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(args: &'a LoadArgs, thread: u64) -> Result<Self> {
         let (ledger, expect) = Ledger::open(&args.ledger, thread, args.loss)?;
-        let chooser = Chooser::new(thread, args.seed, args.loss);
+        let chooser = Chooser::new(thread, args.seed, args.loss, !args.no_links);
         Ok(Self {
             args,
             thread,
