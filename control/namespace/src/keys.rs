@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `d` directory name | dentry |
 //! | `i` inode | inode record |
-//! | `l` inode directory name | empty: a further name of the inode |
+//! | `l` inode directory name | empty: a further name of the inode; one byte: a name it has lost and the UFS still has |
 //! | `o` inode | empty: it has lost its last name and is kept for whoever has it open |
 //! | `w` inode | empty: it is open for write |
 //! | `q` directory name | empty: the name is to be carried to the UFS |

@@ -262,11 +262,10 @@ impl DirStream {
                 Err(error) if error.kind() != FsErrorKind::NotFound => return Err(error),
                 Err(error) => {
                     // It may have been moved in the UFS meanwhile, with all that is in it.
-                    let record = self.dir.record();
-                    if self.names.absence(&record, &dir).await? != Absence::Overtaken {
+                    if self.names.absence(&self.dir, &dir).await? != Absence::Overtaken {
                         return Err(error);
                     }
-                    self.ufs = self.names.ufs_key(&record).await?;
+                    self.ufs = self.names.ufs_key(&self.dir.record()).await?;
                 }
             }
         }

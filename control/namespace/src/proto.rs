@@ -62,6 +62,10 @@ pub(crate) struct Inode {
     pub(crate) left_parent: Option<u64>,
     #[prost(bytes = "vec", optional, tag = "28")]
     pub(crate) left_name: Option<Vec<u8>>,
+    #[prost(fixed64, optional, tag = "29")]
+    pub(crate) moving_parent: Option<u64>,
+    #[prost(bytes = "vec", optional, tag = "30")]
+    pub(crate) moving_name: Option<Vec<u8>>,
 }
 
 /// An extended attribute.
@@ -108,6 +112,8 @@ pub(crate) struct Shadow {
     pub(crate) generation: u64,
     #[prost(uint64, optional, tag = "5")]
     pub(crate) attempt: Option<u64>,
+    #[prost(fixed64, tag = "6")]
+    pub(crate) attempt_ino: u64,
 }
 
 /// A name that is to be carried, at `q` + directory + name.

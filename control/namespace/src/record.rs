@@ -46,6 +46,8 @@ pub(crate) struct InodeRecord {
     pub(crate) ufs_at: UfsAt,
     /// With [`UfsAt::At`]: the name it has there, whose shadow it is.
     pub(crate) left: Option<Slot>,
+    /// A move to this name was begun and its end was not recorded.
+    pub(crate) moving_to: Option<Slot>,
     /// The version of the content the UFS has where `ufs_at` says; always `None` for directories.
     pub(crate) version: Option<UfsVersion>,
     /// The extent with what was written here; `None` while the UFS is the authority.
@@ -78,8 +80,21 @@ pub(crate) struct Shadow {
     pub(crate) owner: Ino,
     /// Which change of the owner's content it is; 0 for what came from the UFS.
     pub(crate) generation: Generation,
-    /// Something was begun to be put here and its end was not recorded: how long it is. The UFS may have it.
-    pub(crate) attempt: Option<u64>,
+    /// Something was begun here and its end was not recorded: the UFS may have it.
+    pub(crate) attempt: Option<Attempt>,
+}
+
+/// What was begun at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// Whose content, or which directory, was to come there.
+    pub(crate) ino: Ino,
+    /// How long it is; [`Attempt::NOTHING`] if something was to be taken away.
+    pub(crate) size: u64,
+}
+
+impl Attempt {
+    pub(crate) const NOTHING: u64 = u64::MAX;
 }
 
 /// One name in a directory, as the engine keeps it: present, or a whiteout that hides what the UFS has.
@@ -165,6 +180,8 @@ impl InodeRecord {
             unpersistable: self.unpersistable.clone(),
             left_parent: self.left.as_ref().map(|(parent, _)| parent.0),
             left_name: self.left.as_ref().map(|(_, name)| name.as_bytes().to_vec()),
+            moving_parent: self.moving_to.as_ref().map(|(parent, _)| parent.0),
+            moving_name: self.moving_to.as_ref().map(|(_, name)| name.as_bytes().to_vec()),
         };
         stored.encode_to_vec().into()
     }
@@ -173,6 +190,7 @@ impl InodeRecord {
         let stored = proto::Inode::decode(bytes).map_err(corrupt)?;
         let at = slot_of(stored.parent, stored.name)?;
         let left = slot_of(stored.left_parent, stored.left_name)?;
+        let moving_to = slot_of(stored.moving_parent, stored.moving_name)?;
         let ufs_at = match stored.ufs_key {
             Some(key) => UfsAt::At(UfsKey::new(key).map_err(corrupt)?),
             None if stored.ufs_inherit => UfsAt::Inherit,
@@ -197,6 +215,7 @@ impl InodeRecord {
             at,
             ufs_at,
             left,
+            moving_to,
             version: stored.version.map(UfsVersion::new),
             extent: stored.extent.map(ExtentId),
             link_target: stored.link_target.map(Into::into),
@@ -234,7 +253,9 @@ impl Dentry {
     /// Whether the UFS has at this name what we have: the inode that is the name's.
     pub(crate) fn is_carried(&self) -> bool {
         match (&self.target, &self.shadow) {
-            (Some((ino, _)), Some(shadow)) => shadow.owner == *ino && !self.mount_point,
+            (Some((ino, _)), Some(shadow)) => {
+                shadow.owner == *ino && shadow.attempt.is_none() && !self.mount_point
+            }
             _ => false,
         }
     }
@@ -248,7 +269,8 @@ impl Dentry {
                 version: shadow.version.as_ref().map(|version| version.as_bytes().to_vec()),
                 owner: shadow.owner.0,
                 generation: shadow.generation.0,
-                attempt: shadow.attempt,
+                attempt: shadow.attempt.map(|attempt| attempt.size),
+                attempt_ino: shadow.attempt.map_or(0, |attempt| attempt.ino.0),
             }),
             mount_point: self.mount_point,
         };
@@ -265,7 +287,7 @@ impl Dentry {
                 version,
                 owner: Ino(shadow.owner),
                 generation: Generation(shadow.generation),
-                attempt: shadow.attempt,
+                attempt: shadow.attempt.map(|size| Attempt { ino: Ino(shadow.attempt_ino), size }),
             })
         });
         Ok(Self { target, shadow: shadow.transpose()?, mount_point: stored.mount_point })

@@ -79,7 +79,7 @@ impl Namespace {
     }
 
     /// The dentry of a name, if we have one.
-    async fn own_name(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Dentry>> {
+    pub(crate) async fn own_name(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Dentry>> {
         if dir.own_names() == OwnNames::None {
             return Ok(None);
         }
@@ -123,7 +123,7 @@ impl Namespace {
         if fresh {
             return Ok(present(Some(now)));
         }
-        match self.ask_again(&inode, dir_record, name, &dentry).await? {
+        match self.ask_again(&inode, dir, name, &dentry).await? {
             Absence::Overtaken => Ok(None),
             // Still there, or on its way: nothing is dropped for an answer that may be wrong.
             Absence::Uncertain => {
@@ -139,15 +139,10 @@ impl Namespace {
     }
 
     /// Whether the UFS still has what a clean name of ours stands for: [`Absence::Uncertain`] if so.
-    async fn ask_again(
-        &self,
-        inode: &Inode,
-        dir: &InodeRecord,
-        name: &Name,
-        dentry: &Dentry,
-    ) -> FsResult<Absence> {
-        let Some(dir_key) = self.ufs_key(dir).await? else { return Ok(Absence::Overtaken) };
-        let Some(ufs) = self.flights.stat(dir.mount, dir_key.child(name)).await? else {
+    async fn ask_again(&self, inode: &Inode, dir: &Inode, name: &Name, dentry: &Dentry) -> FsResult<Absence> {
+        let record = dir.record();
+        let Some(dir_key) = self.ufs_key(&record).await? else { return Ok(Absence::Overtaken) };
+        let Some(ufs) = self.flights.stat(record.mount, dir_key.child(name)).await? else {
             return self.absence(dir, &dir_key).await;
         };
         if ufs.kind == FileKind::Directory && inode.kind() == FileKind::Directory {
@@ -203,7 +198,7 @@ impl Namespace {
         let key = dir_key.child(name);
         let asked_ms = Some(self.shared.now_ms());
         match self.flights.stat(record.mount, key.clone()).await? {
-            None if self.absence(record, &dir_key).await? == Absence::Overtaken => Ok(None),
+            None if self.absence(dir, &dir_key).await? == Absence::Overtaken => Ok(None),
             None => Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None))),
             Some(ufs) => {
                 let inode = self.clean_inode(record.mount, &key, (dir.ino, name.clone()), &ufs).await?;

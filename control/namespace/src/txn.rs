@@ -398,29 +398,53 @@ impl<'a> Txn<'a> {
     pub(crate) fn names_of(&self, ino: Ino, record: &InodeRecord) -> FsResult<Vec<Slot>> {
         let mut names: Vec<Slot> = record.at.iter().cloned().collect();
         if record.nlink > 1 && record.kind != FileKind::Directory {
-            names.extend(self.further_names(ino, usize::MAX)?);
+            names.extend(self.further_names(ino)?);
         }
         Ok(names)
     }
 
-    /// Up to `limit` of the further names of an inode.
-    pub(crate) fn further_names(&self, ino: Ino, limit: usize) -> FsResult<Vec<Slot>> {
-        let (from, until) = keys::of(keys::LINK, ino);
-        let stored =
-            self.shared.view.scan(&from, &until, limit.saturating_add(self.changed_links(&from, &until)))?;
-        let mut merged: BTreeMap<Key, bool> = stored.into_iter().map(|(key, _)| (key, true)).collect();
-        for layer in [&self.staged.changes.keys, &self.own.keys] {
-            merged.extend(
-                layer.range(from.clone()..until.clone()).map(|(key, value)| (key.clone(), value.is_some())),
-            );
-        }
-        let present = merged.into_iter().filter(|(_, present)| *present);
-        Ok(present.filter_map(|(key, _)| keys::link_slot(&key)).take(limit).collect())
+    /// The further names of an inode.
+    pub(crate) fn further_names(&self, ino: Ino) -> FsResult<Vec<Slot>> {
+        let links = self.links(ino)?;
+        Ok(links.into_iter().filter(|(_, lost)| !lost).map(|(slot, _)| slot).collect())
     }
 
-    fn changed_links(&self, from: &Key, until: &Key) -> usize {
-        let in_range = |layer: &BTreeMap<Key, Value>| layer.range(from.clone()..until.clone()).count();
-        in_range(&self.staged.changes.keys) + in_range(&self.own.keys)
+    /// All names under which the UFS may have an inode's content: those it has, and those it has lost and that
+    /// are still to be taken away there. The record may be gone.
+    pub(crate) fn names_in_ufs(&self, ino: Ino) -> FsResult<Vec<Slot>> {
+        let record = if self.is_stored(ino)? { Some(self.inode(ino)?) } else { None };
+        let own = record.iter().flat_map(|record| record.at.iter().chain(&record.left).cloned());
+        let links = self.links(ino)?.into_iter().map(|(slot, _)| slot);
+        let mut names: Vec<Slot> = own.chain(links).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The names in the keys of an inode's links, and whether each is lost.
+    fn links(&self, ino: Ino) -> FsResult<Vec<(Slot, bool)>> {
+        let (from, until) = keys::of(keys::LINK, ino);
+        let stored = self.shared.view.scan(&from, &until, usize::MAX)?;
+        let mut merged: BTreeMap<Key, Option<bool>> =
+            stored.into_iter().map(|(key, value)| (key, Some(!value.is_empty()))).collect();
+        for layer in [&self.staged.changes.keys, &self.own.keys] {
+            let changed = layer.range(from.clone()..until.clone());
+            merged.extend(changed.map(|(key, value)| (key.clone(), value.as_ref().map(|v| !v.is_empty()))));
+        }
+        let present = merged.into_iter().filter_map(|(key, lost)| Some((keys::link_slot(&key)?, lost?)));
+        Ok(present.collect())
+    }
+
+    /// Where an inode was whose move to `slot` was begun and has no recorded end.
+    pub(crate) fn begun_move(&self, ino: Ino, slot: &Slot) -> FsResult<Option<UfsKey>> {
+        if !self.is_stored(ino)? {
+            return Ok(None);
+        }
+        let record = self.inode(ino)?;
+        match &record.ufs_at {
+            UfsAt::At(from) if record.moving_to.as_ref() == Some(slot) => Ok(Some(from.clone())),
+            _ => Ok(None),
+        }
     }
 
     /// Whether a directory has any name of its own, whiteouts aside.

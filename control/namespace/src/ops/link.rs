@@ -36,6 +36,9 @@ pub(crate) fn link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &Name) -> OpR
     Ok(ino)
 }
 
+/// The value of the key of a name that is lost and that the UFS still has.
+const LOST: [u8; 1] = [1];
+
 /// Takes one name off an inode's list of names. The caller changes the dentry and the count.
 pub(crate) fn forget_name(
     txn: &mut Txn<'_>,
@@ -44,18 +47,31 @@ pub(crate) fn forget_name(
     dir: Ino,
     name: &Name,
 ) -> OpResult<()> {
-    if !record.at.as_ref().is_some_and(|(of, known)| *of == dir && known == name) {
-        txn.put_key(keys::link(ino, dir, name), None);
-        return Ok(());
+    let was_first = record.at.as_ref().is_some_and(|(of, known)| *of == dir && known == name);
+    if was_first {
+        // The key of the first name says where the UFS has the content, so it is pinned down before it goes.
+        super::pin_ufs_key(txn, record)?;
+        record.at = if record.nlink > 1 { txn.further_names(ino)?.pop() } else { None };
+        if let Some((next_dir, next_name)) = record.at.clone() {
+            txn.put_key(keys::link(ino, next_dir, &next_name), None);
+            take_carried_name(txn, ino, record, next_dir, &next_name)?;
+        }
     }
-    // The key of the first name says where the UFS has the content, so it is pinned down before it goes.
-    super::pin_ufs_key(txn, record)?;
-    record.at = if record.nlink > 1 { txn.further_names(ino, 1)?.pop() } else { None };
-    if let Some((next_dir, next_name)) = record.at.clone() {
-        txn.put_key(keys::link(ino, next_dir, &next_name), None);
-        take_carried_name(txn, ino, record, next_dir, &next_name)?;
+    let lost = is_shared_in_ufs(txn, ino, record, dir, name)?;
+    if lost || !was_first {
+        txn.put_key(keys::link(ino, dir, name), lost.then(|| LOST.into()));
     }
     Ok(())
+}
+
+/// Whether the UFS has the inode under this name and perhaps, as the same file, under another one: then the
+/// name is remembered until it is gone there too, because what happens to one changes the version of all.
+fn is_shared_in_ufs(txn: &Txn<'_>, ino: Ino, record: &InodeRecord, dir: Ino, name: &Name) -> OpResult<bool> {
+    let shadow = txn.dentry(dir, name)?.and_then(|dentry| dentry.shadow);
+    if !shadow.is_some_and(|shadow| shadow.owner == ino) {
+        return Ok(false);
+    }
+    Ok(record.nlink > 1 || txn.names_in_ufs(ino)?.iter().any(|(of, known)| (*of, known) != (dir, name)))
 }
 
 /// If the UFS has the very content under the name that is the first one now, it need not be moved there.

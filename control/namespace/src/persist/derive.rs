@@ -6,10 +6,12 @@
 //! something under it.
 
 use super::queue::{Candidates, Footprint, LARGE_LEN, Out, Wait};
-use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
+use super::siblings::{note_touched, sharing, siblings};
+use crate::moving::name_aside;
+use crate::record::{Attempt, Dentry, InodeRecord, Shadow, Slot, UfsAt};
 use crate::txn::{OpResult, Txn};
 use forebay_types::{
-    FileKind, FsResult, Generation, Ino, InodeState, MountId, Name, PersistOrder, PersistTask, PersistWork,
+    FileKind, FsResult, Generation, Ino, InodeState, MountId, PersistOrder, PersistTask, PersistWork,
     UfsAttr, UfsKey, UfsVersion,
 };
 use std::sync::Arc;
@@ -30,7 +32,16 @@ pub(crate) enum Verdict {
     /// Nothing yet.
     Wait(Wait),
     /// An earlier task's end is not known: the UFS has to be asked what is there.
-    Reconcile(MountId, UfsKey),
+    Reconcile(Unknown),
+}
+
+/// A name of which it is not known what the UFS has.
+#[derive(Clone, Debug)]
+pub(crate) struct Unknown {
+    pub(crate) mount: MountId,
+    pub(crate) key: UfsKey,
+    /// Where what was to be moved there was before.
+    pub(crate) from: Option<UfsKey>,
 }
 
 /// Looks at candidates in their order up to the first for which there is something to do now.
@@ -67,14 +78,8 @@ impl Look<'_, '_> {
         }
         let Some(dir_key) = self.txn.ufs_key(&dir)? else { return self.settled() };
         let at = Place { mount: dir.mount, key: dir_key.child(&name), dentry };
-        if let Some(shadow) = &at.dentry.shadow
-            && shadow.attempt.is_some()
-            && shadow.kind != FileKind::Directory
-        {
-            return match self.busy(&at.footprint(false)) {
-                Some(wait) => Ok(wait),
-                None => Ok(Verdict::Reconcile(at.mount, at.key)),
-            };
+        if let Some(verdict) = self.unknown_end(&at)? {
+            return Ok(verdict);
         }
         match at.dentry.target {
             None => self.absent(&at),
@@ -83,6 +88,21 @@ impl Look<'_, '_> {
                 self.present(&at, ino, &record)
             }
         }
+    }
+
+    /// If something was begun at the name and its end is not known, the UFS is asked first. A directory that
+    /// was to be made is simply made again.
+    fn unknown_end(&self, at: &Place) -> OpResult<Option<Verdict>> {
+        let Some(shadow) = &at.dentry.shadow else { return Ok(None) };
+        let Some(Attempt { ino, .. }) = shadow.attempt else { return Ok(None) };
+        let from = self.txn.begun_move(ino, self.slot)?;
+        if shadow.kind == FileKind::Directory && from.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(match self.busy(&at.footprint(true)) {
+            Some(wait) => wait,
+            None => Verdict::Reconcile(Unknown { mount: at.mount, key: at.key.clone(), from }),
+        }))
     }
 
     fn settled(&mut self) -> OpResult<Verdict> {
@@ -149,6 +169,10 @@ impl Look<'_, '_> {
             if next == *self.slot {
                 return Ok(true);
             }
+            if let Some(blocker) = self.unready_dir(&self.txn.inode(next.0)?)? {
+                next = blocker;
+                continue;
+            }
             let shadow = self.txn.dentry(next.0, &next.1)?.and_then(|dentry| dentry.shadow);
             let Some(shadow) = shadow else { return Ok(false) };
             let Ok(owner) = self.txn.inode(shadow.owner) else { return Ok(false) };
@@ -163,8 +187,7 @@ impl Look<'_, '_> {
     /// Two or more files or directories have changed places: one goes to a name of its own first, beside the
     /// key where it is.
     fn step_aside(&mut self, at: &Place, ino: Ino, record: &InodeRecord) -> OpResult<Verdict> {
-        let name = Name::new(format!(".forebay-move-{:016x}", ino.0).into_bytes())
-            .map_err(crate::record::corrupt)?;
+        let name = name_aside(ino);
         let Some((dir_key, _)) = at.key.split() else { return self.settled() };
         let to = dir_key.child(&name);
         let slot = (self.slot.0, name);
@@ -183,6 +206,7 @@ impl Look<'_, '_> {
         }
         self.txn.put_name(slot.0, &slot.1, aside.dentry);
         self.txn.queue(slot.0, &slot.1);
+        self.txn.put(ino, InodeRecord { moving_to: Some(slot.clone()), ..record.clone() });
         let (mount, generation) = (at.mount, record.generation);
         let task = PersistTask { id: 0, mount, ino, generation, work };
         Ok(Verdict::Task(Box::new((task, Out { slot, footprint, moving: true }))))
@@ -248,6 +272,9 @@ impl Look<'_, '_> {
         if let UfsAt::At(from) = &record.ufs_at
             && *from != at.key
         {
+            if let Some(left) = self.unknown_left(record)? {
+                return Ok(Verdict::Wait(Wait::For(left)));
+            }
             let work = PersistWork::Move {
                 from: from.clone(),
                 to: at.key.clone(),
@@ -263,6 +290,15 @@ impl Look<'_, '_> {
         let attr = ufs_attr(record);
         let work = PersistWork::SetAttr { key: at.key.clone(), kind: record.kind, attr };
         self.task(at, ino, record.generation, work, false)
+    }
+
+    /// The name an inode has left, if something was begun there whose end is not known.
+    fn unknown_left(&self, record: &InodeRecord) -> OpResult<Option<Slot>> {
+        let Some((dir, name)) = &record.left else { return Ok(None) };
+        let shadow = self.txn.dentry(*dir, name)?.and_then(|dentry| dentry.shadow);
+        let unknown =
+            shadow.is_some_and(|shadow| shadow.attempt.is_some() && shadow.kind != FileKind::Directory);
+        Ok(unknown.then(|| (*dir, name.clone())))
     }
 
     /// A further name of an inode: the first one is carried first.
@@ -313,6 +349,15 @@ impl Look<'_, '_> {
             return Ok(wait);
         }
         self.note_attempt(at, ino, &work)?;
+        if moving {
+            let record = InodeRecord::clone(&*self.txn.inode(ino)?);
+            self.txn.put(ino, InodeRecord { moving_to: Some(self.slot.clone()), ..record });
+        }
+        let mut touched = siblings(self.txn, self.slot)?.map(|found| found.slots).unwrap_or_default();
+        if matches!(work, PersistWork::Move { .. } | PersistWork::Link { .. }) {
+            touched.extend(sharing(self.txn, ino, self.slot)?);
+        }
+        footprint.keys.extend(note_touched(self.txn, &touched)?);
         let task = PersistTask { id: 0, mount: at.mount, ino, generation, work };
         Ok(Verdict::Task(Box::new((task, Out { slot: self.slot.clone(), footprint, moving }))))
     }
@@ -325,17 +370,25 @@ impl Look<'_, '_> {
     fn note_attempt(&mut self, at: &Place, ino: Ino, work: &PersistWork) -> OpResult<()> {
         let (dir, name) = self.slot;
         let record = self.txn.inode(ino);
-        let attempt = match work {
+        let size = match work {
             PersistWork::Put { content, .. } => content.size,
-            PersistWork::Remove { .. } | PersistWork::SetAttr { .. } => return Ok(()),
-            PersistWork::MakeDir { .. }
+            PersistWork::Remove { kind: FileKind::Directory, .. } => return Ok(()),
+            // Whatever is there afterwards, it is not what was to be removed.
+            PersistWork::Remove { .. } => Attempt::NOTHING,
+            PersistWork::SetAttr { kind: FileKind::Directory, .. } => return Ok(()),
+            PersistWork::SetAttr { .. }
+            | PersistWork::MakeDir { .. }
             | PersistWork::MakeSpecial { .. }
             | PersistWork::Link { .. }
             | PersistWork::Move { .. } => record.as_ref().map_or(0, |record| record.size),
         };
-        let fresh =
-            Shadow { kind: record?.kind, version: None, owner: ino, generation: UNKNOWN, attempt: None };
-        let shadow = Shadow { attempt: Some(attempt), ..at.dentry.shadow.clone().unwrap_or(fresh) };
+        let kind = match &at.dentry.shadow {
+            Some(shadow) => shadow.kind,
+            None => record?.kind,
+        };
+        let fresh = Shadow { kind, version: None, owner: ino, generation: UNKNOWN, attempt: None };
+        let attempt = Some(Attempt { ino, size });
+        let shadow = Shadow { attempt, ..at.dentry.shadow.clone().unwrap_or(fresh) };
         self.txn.put_name(*dir, name, Dentry { shadow: Some(shadow), ..at.dentry.clone() });
         Ok(())
     }
@@ -359,14 +412,14 @@ impl Place {
     }
 }
 
-/// Hides what stands at a name that nobody was to see.
+/// Hides what is about to stand at a name that nobody is to see.
 fn hidden(owner: Ino, record: &InodeRecord) -> Dentry {
     let shadow = Shadow {
         kind: record.kind,
         version: record.version.clone(),
         owner,
         generation: record.generation,
-        attempt: None,
+        attempt: Some(Attempt { ino: owner, size: record.size }),
     };
     Dentry { target: None, shadow: Some(shadow), mount_point: false }
 }

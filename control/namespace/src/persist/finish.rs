@@ -26,6 +26,8 @@ pub(crate) enum Ending {
     Undone,
     /// Theirs keeps the name; ours, if it had bytes, is here, and is this.
     Beside(Option<(Name, UfsAttr)>),
+    /// Nothing was put, and nothing is there.
+    Vacant,
     /// What was to be moved is something else now, by others' hands.
     SourceChanged(UfsAttr),
     /// The UFS cannot hold it.
@@ -39,11 +41,13 @@ pub(crate) fn finish(
     ending: Ending,
 ) -> OpResult<Settled> {
     let mut end = End { txn, slot, task };
+    end.move_has_ended()?;
     match ending {
         Ending::Done(now) => end.done(now),
         Ending::Linked { now, first } => end.linked(&now, first.as_ref()),
         Ending::Undone => end.undone(),
         Ending::Beside(beside) => end.beside(beside),
+        Ending::Vacant => end.set_shadow(None).map(|()| Settled::StillDirty),
         Ending::SourceChanged(there) => end.source_changed(&there),
         Ending::Unpersistable(why) => end.unpersistable(why),
     }
@@ -71,8 +75,26 @@ impl End<'_, '_> {
 
     /// Writes the name with what the UFS has there; it stays in the queue if anything is left to do.
     fn set_shadow(&mut self, shadow: Option<Shadow>) -> OpResult<()> {
-        let dentry = Dentry { shadow, ..self.dentry()? };
+        let before = self.dentry()?;
+        let (dir, name) = self.slot;
+        if let Some(old) = &before.shadow
+            && shadow.as_ref().is_none_or(|shadow| shadow.owner != old.owner)
+            && before.target.is_none_or(|(ino, _)| ino != old.owner)
+        {
+            // It is no longer a name under which the UFS has the one who had it before.
+            self.txn.put_key(keys::link(old.owner, *dir, name), None);
+        }
+        let dentry = Dentry { shadow, ..before };
         self.txn.set_name(self.slot.0, &self.slot.1, dentry, true);
+        Ok(())
+    }
+
+    fn move_has_ended(&mut self) -> OpResult<()> {
+        if let (PersistWork::Move { .. }, Some(record)) = (&self.task.work, self.record()?)
+            && record.moving_to.as_ref() == Some(self.slot)
+        {
+            self.txn.put(self.task.ino, InodeRecord { moving_to: None, ..record });
+        }
         Ok(())
     }
 
@@ -162,6 +184,9 @@ impl End<'_, '_> {
     fn clear_left(&mut self, dir: Ino, name: &Name) -> OpResult<()> {
         let Some(dentry) = self.txn.dentry(dir, name)? else { return Ok(()) };
         if dentry.shadow.as_ref().is_some_and(|shadow| shadow.owner == self.task.ino) {
+            if dentry.target.is_none_or(|(ino, _)| ino != self.task.ino) {
+                self.txn.put_key(keys::link(self.task.ino, dir, name), None);
+            }
             self.txn.set_name(dir, name, Dentry { shadow: None, ..dentry }, true);
         }
         Ok(())
@@ -204,6 +229,7 @@ impl End<'_, '_> {
         let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
         if !record.is_dir() {
             self.new_version(&mut record, now)?;
+            self.undone()?;
         }
         record.attrs_ours = record.state == InodeState::Clean && attrs_differ(&ufs_attr(&record), sent);
         self.conclude(record)
@@ -212,11 +238,11 @@ impl End<'_, '_> {
     /// The same content has another version now; so have all names that are the very same file there.
     fn new_version(&mut self, record: &mut InodeRecord, now: &UfsAttr) -> OpResult<()> {
         let old = record.version.replace(now.version.clone());
-        for (dir, name) in self.txn.names_of(self.task.ino, record)? {
+        for (dir, name) in self.txn.names_in_ufs(self.task.ino)? {
             let Some(dentry) = self.txn.dentry(dir, &name)? else { continue };
             let Some(shadow) = dentry.shadow.clone() else { continue };
             if shadow.owner == self.task.ino && shadow.version == old {
-                let shadow = Shadow { version: Some(now.version.clone()), ..shadow };
+                let shadow = Shadow { version: Some(now.version.clone()), attempt: None, ..shadow };
                 self.txn.put_name(dir, &name, Dentry { shadow: Some(shadow), ..dentry });
             }
         }

@@ -16,11 +16,11 @@
 //! and holds up nobody but what cannot be done without it.
 
 mod barrier;
-mod derive;
+pub(crate) mod derive;
 mod finish;
 mod port;
 pub(crate) mod queue;
-mod reconcile;
+pub(crate) mod reconcile;
 mod siblings;
 
 pub use barrier::{BarrierReport, DirtyStats};

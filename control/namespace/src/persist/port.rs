@@ -1,16 +1,15 @@
 //! The port by which the worker takes tasks and reports what came of them.
 
-use super::derive::{Verdict, derive};
+use super::derive::{Unknown, Verdict, derive};
 use super::finish::{Ending, finish};
 use super::queue::Out;
-use super::reconcile::reconcile;
+use super::reconcile::{Evidence, reconcile};
 use super::siblings::{Siblings, siblings, update};
 use crate::namespace::Namespace;
 use crate::record::Slot;
 use crate::txn::Txn;
 use forebay_types::{
-    BoxFuture, FsResult, MountId, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, UfsAttr,
-    UfsKey,
+    BoxFuture, FsResult, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, UfsAttr,
 };
 use futures_timer::Delay;
 use futures_util::future::select;
@@ -89,7 +88,7 @@ impl Namespace {
             match verdict {
                 Verdict::Settled => {}
                 Verdict::Wait(wait) => self.shared.queue.wait(&slot, wait, now),
-                Verdict::Reconcile(mount, key) => self.reconcile(&slot, mount, key).await,
+                Verdict::Reconcile(unknown) => self.reconcile(&slot, unknown).await,
                 Verdict::Task(task) => {
                     let (mut task, out) = *task;
                     task.id = self.shared.queue.hand_out(out);
@@ -100,18 +99,22 @@ impl Namespace {
         Ok(Found::LookAgain)
     }
 
-    async fn reconcile(&self, slot: &Slot, mount: MountId, key: UfsKey) {
+    async fn reconcile(&self, slot: &Slot, unknown: Unknown) {
+        let (mount, key) = (unknown.mount, unknown.key.clone());
         let settled = async {
             let there = self.flights.stat(mount, key.clone()).await?;
-            let slot = slot.clone();
-            self.mutate_own(move |txn| reconcile(txn, &slot, there.as_ref())).await
+            let source_is_gone = match &unknown.from {
+                Some(from) => self.flights.stat(mount, from.clone()).await?.is_none(),
+                None => false,
+            };
+            let (slot, found) = (slot.clone(), Evidence { there, source_is_gone });
+            self.mutate_own(move |txn| reconcile(txn, &slot, &unknown, &found)).await
         };
-        if let Err(error) = settled.await {
-            // The name waits as after a failed task.
-            let footprint = super::queue::Footprint { mount, keys: vec![key], tree: false };
-            let id = self.shared.queue.hand_out(Out { slot: slot.clone(), footprint, moving: false });
-            self.shared.queue.ended(id, Some(error.to_string()), self.shared.now_ms());
-        }
+        let failure = settled.await.err().map(|error| error.to_string());
+        // To who waits for the name this is a task that has ended, and a failure is met with patience.
+        let footprint = super::queue::Footprint { mount, keys: vec![key], tree: false };
+        let id = self.shared.queue.hand_out(Out { slot: slot.clone(), footprint, moving: false });
+        self.shared.queue.ended(id, failure, self.shared.now_ms());
     }
 
     async fn record_outcome(&self, task: &PersistTask, outcome: PersistOutcome) -> FsResult<Settled> {
@@ -168,6 +171,12 @@ impl Namespace {
             if let Some(there) = there.filter(|there| there.version != *version) {
                 return Ok(Ending::SourceChanged(there));
             }
+        }
+        if let PersistWork::Put { to: key, .. } | PersistWork::MakeSpecial { key, .. } = &task.work
+            && self.flights.stat(task.mount, key.clone()).await?.is_none()
+        {
+            // Others took theirs away: nothing is in the way of ours.
+            return Ok(Ending::Vacant);
         }
         Ok(Ending::Beside(None))
     }

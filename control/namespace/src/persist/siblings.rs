@@ -2,7 +2,7 @@
 //! the number of links. When a name is replaced or taken away, what is recorded of the other ones is brought up
 //! to date, or they would be taken for changed by others.
 
-use crate::record::{Dentry, InodeRecord, Shadow, Slot};
+use crate::record::{Attempt, Dentry, InodeRecord, Shadow, Slot};
 use crate::txn::{OpResult, Txn};
 use forebay_types::{FileKind, Ino, UfsAttr, UfsKey, UfsVersion};
 
@@ -11,7 +11,7 @@ use forebay_types::{FileKind, Ino, UfsAttr, UfsKey, UfsVersion};
 pub(crate) struct Siblings {
     owner: Ino,
     version: UfsVersion,
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// The key of one of them.
     pub(crate) key: UfsKey,
 }
@@ -20,12 +20,11 @@ pub(crate) struct Siblings {
 pub(crate) fn siblings(txn: &Txn<'_>, slot: &Slot) -> OpResult<Option<Siblings>> {
     let shadow = txn.dentry(slot.0, &slot.1)?.and_then(|dentry| dentry.shadow);
     let Some(Shadow { owner, version: Some(version), kind, .. }) = shadow else { return Ok(None) };
-    if kind == FileKind::Directory || !txn.is_stored(owner)? {
+    if kind == FileKind::Directory {
         return Ok(None);
     }
-    let record = txn.inode(owner)?;
     let mut slots = Vec::new();
-    for name in txn.names_of(owner, &record)? {
+    for name in txn.names_in_ufs(owner)? {
         if name != *slot && shares(txn, &name, owner, &version)? {
             slots.push(name);
         }
@@ -38,6 +37,36 @@ pub(crate) fn siblings(txn: &Txn<'_>, slot: &Slot) -> OpResult<Option<Siblings>>
 fn shares(txn: &Txn<'_>, (dir, name): &Slot, owner: Ino, version: &UfsVersion) -> OpResult<bool> {
     let shadow = txn.dentry(*dir, name)?.and_then(|dentry| dentry.shadow);
     Ok(shadow.is_some_and(|shadow| shadow.owner == owner && shadow.version.as_ref() == Some(version)))
+}
+
+/// Names of `ino` other than `slot` that share its version in the UFS, which a task on it is going to change.
+pub(crate) fn sharing(txn: &Txn<'_>, ino: Ino, slot: &Slot) -> OpResult<Vec<Slot>> {
+    let record = txn.inode(ino)?;
+    let Some(version) = record.version.clone().filter(|_| !record.is_dir()) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for name in txn.names_in_ufs(ino)? {
+        if name != *slot && shares(txn, &name, ino, &version)? {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Notes that a task may change what these names are in the UFS; until its outcome is recorded, or they were
+/// looked at, they are not taken for changed by others.
+pub(crate) fn note_touched(txn: &mut Txn<'_>, slots: &[Slot]) -> OpResult<Vec<UfsKey>> {
+    let mut keys = Vec::new();
+    for (dir, name) in slots {
+        let Some(dentry) = txn.dentry(*dir, name)? else { continue };
+        let Some(shadow) = dentry.shadow.clone() else { continue };
+        let size = if txn.is_stored(shadow.owner)? { txn.inode(shadow.owner)?.size } else { 0 };
+        let shadow = Shadow { attempt: Some(Attempt { ino: shadow.owner, size }), ..shadow };
+        txn.put_name(*dir, name, Dentry { shadow: Some(shadow), ..dentry });
+        txn.queue(*dir, name);
+        let dir_key = txn.ufs_key(&*txn.inode(*dir)?)?;
+        keys.extend(dir_key.map(|dir_key| dir_key.child(name)));
+    }
+    Ok(keys)
 }
 
 /// Records what they are now.
