@@ -512,9 +512,6 @@ fn seed(world: &World, model: &mut Model, paths: &[(Path, bool)]) {
 }
 
 fn run(seeds: &[(Path, bool)], ops: &[Op], small_tables: bool) {
-    if std::env::var_os("FBY_TRACE").is_some() {
-        std::fs::write("/tmp/d-trace.txt", format!("{seeds:?} {small_tables}\n")).unwrap();
-    }
     let world = World::with(|config| {
         if small_tables {
             (config.inodes_max, config.names_max) = (1, 1);

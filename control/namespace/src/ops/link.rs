@@ -68,7 +68,7 @@ pub(crate) fn forget_name(
 /// name is remembered until it is gone there too, because what happens to one changes the version of all.
 fn is_shared_in_ufs(txn: &Txn<'_>, ino: Ino, record: &InodeRecord, dir: Ino, name: &Name) -> OpResult<bool> {
     let shadow = txn.dentry(dir, name)?.and_then(|dentry| dentry.shadow);
-    if !shadow.is_some_and(|shadow| shadow.owner == ino) {
+    if shadow.is_none_or(|shadow| shadow.owner != ino) {
         return Ok(false);
     }
     Ok(record.nlink > 1 || txn.names_in_ufs(ino)?.iter().any(|(of, known)| (*of, known) != (dir, name)))
