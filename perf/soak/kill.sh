@@ -22,7 +22,8 @@ equal() {
     [[ ${UP_FLAGS:-} == *transient* ]] && return 0
     barrier || { echo "round $round: the barrier failed"; failed=1; return; }
     [[ $UFS == "$WORK/ufs" ]] || return 0
-    "$VERIFY" compare "$M" "$UFS" || { echo "round $round: the under file system differs"; failed=1; }
+    # shellcheck disable=SC2086
+    "$VERIFY" compare ${COMPARE_FLAGS:-} "$M" "$UFS" || { echo "round $round: the under file system differs"; failed=1; }
 }
 
 up

@@ -1,8 +1,9 @@
 //! Two trees side by side: names, kinds, bytes, link targets, and permission bits when both sides keep them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -23,16 +24,19 @@ pub(crate) struct CompareArgs {
     /// Permission bits must agree as well
     #[arg(long)]
     modes: bool,
+    /// Names that begin so are left out
+    #[arg(long)]
+    except: Option<String>,
 }
 
 /// Compares; findings are printed and counted.
 pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
-    let (left, right) = (names(&args.left)?, names(&args.right)?);
+    let except = args.except.as_deref();
+    let (left, right) = (names(&args.left, except)?, names(&args.right, except)?);
     let mut findings: Vec<String> = Vec::new();
-    findings.extend(left.keys().filter(|name| !right.contains_key(*name)).map(|name| only(name, &args.left)));
-    findings
-        .extend(right.keys().filter(|name| !left.contains_key(*name)).map(|name| only(name, &args.right)));
-    for name in left.keys().filter(|name| right.contains_key(*name)) {
+    findings.extend(left.iter().filter(|name| !right.contains(*name)).map(|name| only(name, &args.left)));
+    findings.extend(right.iter().filter(|name| !left.contains(*name)).map(|name| only(name, &args.right)));
+    for name in left.iter().filter(|name| right.contains(*name)) {
         let differs = one(args, name).during("compare", &args.left.join(name))?;
         findings.extend(differs.map(|how| format!("{}: {how}", name.display())));
     }
@@ -49,18 +53,21 @@ fn only(name: &Path, tree: &Path) -> String {
 }
 
 /// All names below a tree.
-fn names(tree: &Path) -> Result<BTreeMap<PathBuf, ()>> {
-    let mut names = BTreeMap::new();
+fn names(tree: &Path, except: Option<&str>) -> Result<BTreeSet<PathBuf>> {
+    let mut names = BTreeSet::new();
     let mut open = vec![PathBuf::new()];
     while let Some(dir) = open.pop() {
         let at = tree.join(&dir);
         for entry in fs::read_dir(&at).during("list", &at)? {
             let entry = entry.during("list", &at)?;
+            if except.is_some_and(|except| entry.file_name().as_bytes().starts_with(except.as_bytes())) {
+                continue;
+            }
             let name = dir.join(entry.file_name());
             if entry.file_type().during("look at", &at)?.is_dir() {
                 open.push(name.clone());
             }
-            names.insert(name, ());
+            names.insert(name);
         }
     }
     Ok(names)
@@ -117,7 +124,7 @@ mod tests {
     }
 
     fn result(left: &Path, right: &Path) -> Result<()> {
-        compare(&CompareArgs { left: left.to_owned(), right: right.to_owned(), modes: true })
+        compare(&CompareArgs { left: left.to_owned(), right: right.to_owned(), modes: true, except: None })
     }
 
     #[test]
