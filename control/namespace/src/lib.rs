@@ -25,6 +25,7 @@
 mod authored;
 mod commit;
 mod error;
+mod fault;
 mod flights;
 mod home;
 mod keys;

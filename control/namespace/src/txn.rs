@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// How many inode numbers are reserved with one durable step of the counter.
 const INO_STEP: u64 = 4096;
+/// Stands in the queue until a mutation is sealed: the name keeps the place it has.
+const AGAIN: &[u8] = &[1];
 /// How long after it was asked for an answer of the UFS serves a mutation, whatever the mount's
 /// `metadata_ttl`: the caller has just resolved the name.
 pub(crate) const RESOLVED_MS: u64 = 2000;
@@ -146,14 +148,15 @@ impl<'a> Txn<'a> {
             .map(|(key, _)| key.clone())
             .collect();
         for key in queued {
-            let value = self.queued(&key)?;
+            let again = self.own.keys.get(&key).and_then(|value| value.as_deref()) == Some(AGAIN);
+            let value = self.queued(&key, again)?;
             self.own.keys.insert(key, value);
         }
         Ok((self.own, self.inos))
     }
 
-    /// What stands in the queue for a name; nothing on a mount that keeps everything.
-    fn queued(&self, key: &[u8]) -> FsResult<Value> {
+    /// What stands in the queue for a name; nothing on a mount that keeps everything. `again`: it keeps its place.
+    fn queued(&self, key: &[u8], again: bool) -> FsResult<Value> {
         let Some((dir, name)) = keys::slot(key) else { return Ok(None) };
         let dir_record = self.inode(dir)?;
         if self.is_transient(&dir_record)? {
@@ -167,8 +170,20 @@ impl<'a> Txn<'a> {
             }
             _ => 0,
         };
-        let queued = crate::proto::Queued { seq: self.seq, mount: dir_record.mount.0, bytes };
+        let seq = if again { self.place(key)?.unwrap_or(self.seq) } else { self.seq };
+        let queued = crate::proto::Queued { seq, mount: dir_record.mount.0, bytes };
         Ok(Some(prost::Message::encode_to_vec(&queued).into()))
+    }
+
+    /// The place in the queue that a name has already.
+    fn place(&self, key: &[u8]) -> FsResult<Option<u64>> {
+        let known = match self.staged.changes.keys.get(key) {
+            Some(value) => value.clone(),
+            None => self.shared.view.get(key)?,
+        };
+        let queued =
+            known.and_then(|bytes| <crate::proto::Queued as prost::Message>::decode(&bytes[..]).ok());
+        Ok(queued.map(|queued| queued.seq))
     }
 
     /// The next number for an inode born here.
@@ -511,9 +526,18 @@ impl<'a> Txn<'a> {
         self.put_key(keys::queue(dir, name), None);
     }
 
-    /// Puts a name into the queue, at its end.
-    pub(crate) fn queue(&mut self, dir: Ino, name: &Name) {
-        self.put_key(keys::queue(dir, name), Some([].into()));
+    /// Sees to it that a name is in the queue, in the place it has.
+    pub(crate) fn requeue(&mut self, dir: Ino, name: &Name) {
+        self.put_key(keys::queue(dir, name), Some(AGAIN.into()));
+    }
+
+    /// Writes a name as [`Txn::set_name`] does; it keeps its place in the queue.
+    pub(crate) fn reset_name(&mut self, dir: Ino, name: &Name, dentry: Dentry) {
+        self.set_name(dir, name, dentry, true);
+        let queued = self.own.keys.get(&keys::queue(dir, name)).is_some_and(|value| value.is_some());
+        if queued {
+            self.requeue(dir, name);
+        }
     }
 }
 

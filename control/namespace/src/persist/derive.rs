@@ -5,10 +5,11 @@
 //! key, so that whatever happens until the outcome is recorded, the name is not forgotten while the UFS has
 //! something under it.
 
-use super::queue::{Candidates, Footprint, LARGE_LEN, Out, Wait};
+use super::queue::{Candidate, Candidates, Footprint, LARGE_LEN, Out, Wait};
 use super::siblings::{note_touched, sharing, siblings};
 use crate::moving::name_aside;
 use crate::record::{Attempt, Dentry, InodeRecord, Shadow, Slot, UfsAt};
+use crate::shared::millis;
 use crate::txn::{OpResult, Txn};
 use forebay_types::{
     FileKind, FsResult, Generation, Ino, InodeState, MountId, PersistOrder, PersistTask, PersistWork,
@@ -18,6 +19,10 @@ use std::sync::Arc;
 
 /// How many steps a circle of names that wait for each other may have to be found.
 const CIRCLE_MAX: usize = 64;
+
+/// How long content that only an open handle still needs is left alone in the UFS. After that what is new there
+/// counts for more: the handle reads what is cached.
+const ORPHAN_PATIENCE_MS: u64 = 60_000;
 
 /// Of what stands in a shadow only because something was begun.
 const UNKNOWN: Generation = Generation(u64::MAX);
@@ -47,8 +52,9 @@ pub(crate) struct Unknown {
 /// Looks at candidates in their order up to the first for which there is something to do now.
 pub(crate) fn derive(txn: &mut Txn<'_>, from: &Candidates) -> OpResult<Vec<(Slot, Verdict)>> {
     let mut verdicts = Vec::new();
-    for (slot, seq) in &from.slots {
-        let verdict = Look { txn, slot, seq: *seq, from }.at_name()?;
+    for Candidate { slot, seq, since_ms } in &from.slots {
+        let waited_ms = millis(txn.now).saturating_sub(*since_ms);
+        let verdict = Look { txn, slot, seq: *seq, waited_ms, from }.at_name()?;
         let found = matches!(verdict, Verdict::Task(_) | Verdict::Reconcile(..));
         verdicts.push((slot.clone(), verdict));
         if found {
@@ -62,6 +68,7 @@ struct Look<'l, 'a> {
     txn: &'l mut Txn<'a>,
     slot: &'l Slot,
     seq: u64,
+    waited_ms: u64,
     from: &'l Candidates,
 }
 
@@ -157,7 +164,9 @@ impl Look<'_, '_> {
                 true => self.step_aside(at, shadow.owner, &owner).map(Some),
                 false => Ok(Some(Verdict::Wait(Wait::For(theirs.clone())))),
             },
-            None if self.txn.is_stored(shadow.owner)? => Ok(Some(Verdict::Wait(Wait::ForOrphan))),
+            None if self.txn.is_stored(shadow.owner)? && self.waited_ms < ORPHAN_PATIENCE_MS => {
+                Ok(Some(Verdict::Wait(Wait::ForOrphan)))
+            }
             None => Ok(None),
         }
     }
@@ -205,7 +214,7 @@ impl Look<'_, '_> {
             return Ok(wait);
         }
         self.txn.put_name(slot.0, &slot.1, aside.dentry);
-        self.txn.queue(slot.0, &slot.1);
+        self.txn.requeue(slot.0, &slot.1);
         self.txn.put(ino, InodeRecord { moving_to: Some(slot.clone()), ..record.clone() });
         let (mount, generation) = (at.mount, record.generation);
         let task = PersistTask { id: 0, mount, ino, generation, work };

@@ -85,7 +85,7 @@ impl End<'_, '_> {
             self.txn.put_key(keys::link(old.owner, *dir, name), None);
         }
         let dentry = Dentry { shadow, ..before };
-        self.txn.set_name(self.slot.0, &self.slot.1, dentry, true);
+        self.txn.reset_name(self.slot.0, &self.slot.1, dentry);
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl End<'_, '_> {
             && let Some(dentry) = self.txn.dentry(*dir, name)?
             && dentry.shadow.is_some()
         {
-            self.txn.queue(*dir, name);
+            self.txn.requeue(*dir, name);
         }
         Ok(())
     }
@@ -187,7 +187,7 @@ impl End<'_, '_> {
             if dentry.target.is_none_or(|(ino, _)| ino != self.task.ino) {
                 self.txn.put_key(keys::link(self.task.ino, dir, name), None);
             }
-            self.txn.set_name(dir, name, Dentry { shadow: None, ..dentry }, true);
+            self.txn.reset_name(dir, name, Dentry { shadow: None, ..dentry });
         }
         Ok(())
     }
@@ -308,7 +308,7 @@ impl End<'_, '_> {
             record.turned_at = self.txn.seq;
             self.txn.put(self.task.ino, record);
         }
-        self.txn.queue(self.slot.0, &self.slot.1);
+        self.txn.requeue(self.slot.0, &self.slot.1);
         Ok(Settled::StillDirty)
     }
 
@@ -355,7 +355,7 @@ impl End<'_, '_> {
         }
         record.ctime = self.txn.now;
         self.txn.drop_name(dir, &name);
-        self.txn.set_name(dir, &beside, Dentry::present(self.task.ino, record.kind, shadow), true);
+        self.txn.reset_name(dir, &beside, Dentry::present(self.task.ino, record.kind, shadow));
         self.txn.put(self.task.ino, record);
         Ok(Settled::StillDirty)
     }
@@ -377,7 +377,7 @@ impl End<'_, '_> {
         // What the UFS had there before has to go even so.
         let theirs = self.dentry()?.shadow.is_some_and(|shadow| shadow.owner != self.task.ino);
         if theirs {
-            self.txn.queue(self.slot.0, &self.slot.1);
+            self.txn.requeue(self.slot.0, &self.slot.1);
         } else {
             self.txn.unqueue(self.slot.0, &self.slot.1);
         }
@@ -402,7 +402,7 @@ impl End<'_, '_> {
         if mine && carried {
             self.txn.unqueue(self.slot.0, &self.slot.1);
         } else {
-            self.txn.queue(self.slot.0, &self.slot.1);
+            self.txn.requeue(self.slot.0, &self.slot.1);
         }
         self.txn.put(ino, record);
         Ok(if clean { Settled::Clean } else { Settled::StillDirty })

@@ -110,11 +110,14 @@ impl Namespace {
             let (slot, found) = (slot.clone(), Evidence { there, source_is_gone });
             self.mutate_own(move |txn| reconcile(txn, &slot, &unknown, &found)).await
         };
-        let failure = settled.await.err().map(|error| error.to_string());
-        // To who waits for the name this is a task that has ended, and a failure is met with patience.
+        let Err(error) = settled.await else {
+            self.shared.queue.look_again(slot, self.shared.now_ms());
+            return;
+        };
+        // Met with patience, as a task that failed.
         let footprint = super::queue::Footprint { mount, keys: vec![key], tree: false };
         let id = self.shared.queue.hand_out(Out { slot: slot.clone(), footprint, moving: false });
-        self.shared.queue.ended(id, failure, self.shared.now_ms());
+        self.shared.queue.ended(id, Some(error.to_string()), self.shared.now_ms());
     }
 
     async fn record_outcome(&self, task: &PersistTask, outcome: PersistOutcome) -> FsResult<Settled> {

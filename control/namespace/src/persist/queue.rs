@@ -102,12 +102,18 @@ impl Entry {
     /// Takes over from an entry of the same name: what is changed again and again is not put off for ever.
     fn succeed(&mut self, known: &Self, due_ms: u64) {
         self.since_ms = known.since_ms;
+        if self.seq == known.seq {
+            // Nobody has changed it: what was tried in vain is not new.
+            self.tries = known.tries;
+            self.failure = known.failure.clone();
+        }
         self.failures = known.failures;
         self.urgent = known.urgent;
         self.delayed = known.delayed;
         self.status = match known.status {
             Status::Out(id) => Status::Out(id),
             _ if known.urgent => Status::Due(0),
+            Status::Due(at) if self.seq == known.seq => Status::Due(at),
             Status::Due(at) => Status::Due(at.min(due_ms)),
             Status::OpenForWrite => {
                 self.delayed = true;
@@ -163,9 +169,16 @@ pub(crate) struct Seen {
     pub(crate) set_aside: bool,
 }
 
+/// A name that may be carried now.
+pub(crate) struct Candidate {
+    pub(crate) slot: Slot,
+    pub(crate) seq: u64,
+    pub(crate) since_ms: u64,
+}
+
 /// The names that may be carried now, and what is out.
 pub(crate) struct Candidates {
-    pub(crate) slots: Vec<(Slot, u64)>,
+    pub(crate) slots: Vec<Candidate>,
     pub(crate) out: Vec<Out>,
     /// For each mount the first large file that is queued.
     pub(crate) first_large: BTreeMap<MountId, u64>,
@@ -257,7 +270,7 @@ impl Queue {
             state.large.remove(&(known.mount, known.seq));
             entry.succeed(&known, due_ms);
         }
-        if queued.bytes >= LARGE_LEN {
+        if queued.bytes >= LARGE_LEN && !entry.is_set_aside() {
             state.large.insert((entry.mount, queued.seq));
         }
         state.bytes += queued.bytes;
@@ -280,7 +293,10 @@ impl Queue {
         let slots = due
             .filter(|(at, _, slot)| ready(slot, *at))
             .take(CANDIDATES_MAX)
-            .map(|(_, seq, slot)| (slot.clone(), *seq))
+            .map(|(_, seq, slot)| {
+                let since_ms = state.entries.get(slot).map_or(now_ms, |entry| entry.since_ms);
+                Candidate { slot: slot.clone(), seq: *seq, since_ms }
+            })
             .collect();
         let mut first_large = BTreeMap::new();
         for (mount, seq) in &state.large {
@@ -343,6 +359,16 @@ impl Queue {
             state.set_status(&slot, Status::Due(due));
         }
         state.wake_waiters(&slot);
+        self.changed.notify_waiters();
+    }
+
+    /// What the UFS has at a name was found out: it is looked at again, and so is who waits for it.
+    pub(crate) fn look_again(&self, slot: &Slot, now_ms: u64) {
+        let mut state = self.state.lock();
+        if state.entries.get(slot).is_some_and(|entry| matches!(entry.status, Status::Due(_))) {
+            state.set_status(slot, Status::Due(now_ms));
+        }
+        state.wake_waiters(slot);
         self.changed.notify_waiters();
     }
 

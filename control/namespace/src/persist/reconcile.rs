@@ -56,7 +56,7 @@ fn resolve_shadow(txn: &mut Txn<'_>, slot: &Slot, there: Option<&UfsAttr>) -> Op
     {
         follow_version(txn, &shadow, old, new)?;
     }
-    txn.set_name(slot.0, &slot.1, Dentry { shadow: resolved, ..dentry }, true);
+    txn.reset_name(slot.0, &slot.1, Dentry { shadow: resolved, ..dentry });
     Ok(())
 }
 

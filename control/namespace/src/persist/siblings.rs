@@ -62,7 +62,7 @@ pub(crate) fn note_touched(txn: &mut Txn<'_>, slots: &[Slot]) -> OpResult<Vec<Uf
         let size = if txn.is_stored(shadow.owner)? { txn.inode(shadow.owner)?.size } else { 0 };
         let shadow = Shadow { attempt: Some(Attempt { ino: shadow.owner, size }), ..shadow };
         txn.put_name(*dir, name, Dentry { shadow: Some(shadow), ..dentry });
-        txn.queue(*dir, name);
+        txn.requeue(*dir, name);
         let dir_key = txn.ufs_key(&*txn.inode(*dir)?)?;
         keys.extend(dir_key.map(|dir_key| dir_key.child(name)));
     }
