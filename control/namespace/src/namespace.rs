@@ -4,12 +4,13 @@ use crate::commit::Committer;
 use crate::error::NamespaceError;
 use crate::flights::Flights;
 use crate::home::Home;
-use crate::mounts::{Mount, MountSpec, Policy};
+use crate::mounts::{Mount, MountSpec};
 use crate::ops::attrs::{RESERVED_PREFIX, XattrMode};
 use crate::ops::create::NewInode;
 use crate::ops::rename::RenameMode;
 use crate::ops::unlink::Unlinked;
 use crate::ops::{self};
+use crate::policy::Policy;
 use crate::readers::Readers;
 use crate::record::{InodeRecord, UfsAt};
 use crate::shared::Shared;
@@ -18,8 +19,8 @@ use crate::table::Inode;
 use crate::txn::{OpResult, Refusal, Txn};
 use forebay_meta::MetaStore;
 use forebay_types::{
-    Attr, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError, FsErrorKind, FsResult, Ino,
-    InodeState, MountId, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
+    Attr, ByteSize, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError, FsErrorKind,
+    FsResult, Ino, InodeState, MountId, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
 };
 use std::fmt;
 use std::fs::File;
@@ -301,7 +302,7 @@ impl Namespace {
         if record.state == InodeState::Native {
             return Ok(NATIVE_TTL);
         }
-        Ok(self.shared.mount(record.mount)?.spec.policy.metadata_ttl.0)
+        self.shared.metadata_ttl(record)
     }
 
     async fn counted(&self, ino: Ino) -> FsResult<Entry> {
@@ -569,22 +570,45 @@ impl Namespace {
         if mount.spec.prefixes.is_empty() {
             return Ok(mount.spec.policy.clone());
         }
-        let mut names = Vec::new();
-        let mut at = record;
-        while !self.is_mount_root_record(&at, &mount) {
-            let Some((parent, name)) = at.at.clone() else { break };
-            names.push(String::from_utf8_lossy(name.as_bytes()).into_owned());
-            if parent == mount.root {
-                break;
-            }
-            at = self.inode(parent).await?.record();
-        }
-        names.reverse();
-        Ok(mount.policy_at(&names.join("/")))
+        Ok(mount.policy_at(&self.path_in(&mount, record).await?))
     }
 
-    fn is_mount_root_record(&self, record: &InodeRecord, mount: &Mount) -> bool {
-        self.shared.table.get(mount.root).is_some_and(|root| *root.record() == *record)
+    /// The quotas that bind an inode: the mount, the prefix (empty for the whole mount) and the limit.
+    ///
+    /// # Errors
+    /// `Stale` if it or its mount is gone.
+    pub async fn quotas(&self, ino: Ino) -> FsResult<(MountId, Vec<(String, ByteSize)>)> {
+        let record = self.inode(ino).await?.record();
+        let mount = self.shared.mount(record.mount)?;
+        let below = mount.spec.prefixes.values().any(|change| change.quota.is_some());
+        let path = if below { self.path_in(&mount, record).await? } else { String::new() };
+        Ok((mount.id, mount.quotas_at(&path)))
+    }
+
+    /// Where a record is below the root of its mount.
+    async fn path_in(&self, mount: &Arc<Mount>, record: Arc<InodeRecord>) -> FsResult<String> {
+        if let Ok(path) = mount.path_of(&record, |ino| self.shared.record_in_memory(ino)) {
+            return Ok(path);
+        }
+        let (shared, mount) = (Arc::clone(&self.shared), Arc::clone(mount));
+        self.readers.read(move || mount.path_of(&record, |ino| shared.record(ino))).await
+    }
+
+    /// The path of an inode from the root of the name space, with a slash before each name: that of its first name.
+    /// `None` for one without a name.
+    ///
+    /// # Errors
+    /// `Stale` if it is gone.
+    pub async fn path(&self, ino: Ino) -> FsResult<Option<Vec<u8>>> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let Some((parent, name)) = self.inode(at).await?.record().at.clone() else { return Ok(None) };
+            names.push(name);
+            at = parent;
+        }
+        let path = names.iter().rev().flat_map(|name| [b"/".as_slice(), name.as_bytes()]).collect::<Vec<_>>();
+        Ok(Some(path.concat()))
     }
 
     /// Puts a mount at a path whose directory exists.

@@ -42,7 +42,7 @@ impl Namespace {
         if !record.is_dir() {
             return Err(FsErrorKind::NotADirectory.into());
         }
-        let ttl = self.shared.mount(record.mount)?.metadata_ttl_ms();
+        let ttl = self.shared.metadata_ttl_ms(&record)?;
         let cached = self.shared.names.get(dir.ino, name);
         let Some(cached) = cached.filter(|cached| cached.is_fresh(self.shared.now_ms(), ttl)) else {
             return Ok(None);
@@ -116,7 +116,7 @@ impl Namespace {
         if !inode.record().is_settled() || !dentry.is_carried() {
             return Ok(present(None));
         }
-        let ttl = self.shared.mount(dir_record.mount)?.metadata_ttl_ms();
+        let ttl = self.shared.metadata_ttl_ms(dir_record)?;
         let now = self.shared.now_ms();
         let fresh =
             Cached { answer: Answer::Absent, asked_ms: Some(inode.validated_ms()) }.is_fresh(now, ttl);
@@ -173,7 +173,7 @@ impl Namespace {
         }
         let now = self.shared.now_ms();
         let asked_ms = Some(inode.validated_ms());
-        let ttl = self.shared.mount(record.mount)?.metadata_ttl_ms();
+        let ttl = self.shared.metadata_ttl_ms(&record)?;
         if (Cached { answer: Answer::Absent, asked_ms }).is_fresh(now, ttl) {
             return Ok(());
         }

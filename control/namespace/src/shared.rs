@@ -7,10 +7,11 @@ use crate::record::{InodeRecord, UfsAt};
 use crate::table::Table;
 use crate::view::View;
 use forebay_types::{
-    Clock, FileKind, FsError, FsErrorKind, FsResult, Generation, InodeState, MountId, NodeId, TimeSpec,
+    Clock, FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, NodeId, TimeSpec,
     UfsAttr,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Permission bits of a directory or file whose UFS holds none.
 const DIR_MODE_DEFAULT: u16 = 0o755;
@@ -48,13 +49,52 @@ impl Shared {
         self.mounts.get(id).ok_or_else(gone)
     }
 
+    /// The record of an inode, from the table or the engine. Blocks for as long as the engine does.
+    pub(crate) fn record(&self, ino: Ino) -> FsResult<Arc<InodeRecord>> {
+        match self.table.get(ino) {
+            Some(inode) => Ok(inode.record()),
+            None => self.view.inode(ino)?.map(Arc::new).ok_or_else(|| FsErrorKind::Stale.into()),
+        }
+    }
+
+    /// The record of an inode that is in memory.
+    pub(crate) fn record_in_memory(&self, ino: Ino) -> FsResult<Arc<InodeRecord>> {
+        self.table.get(ino).map(|inode| inode.record()).ok_or_else(|| FsErrorKind::Stale.into())
+    }
+
+    /// How long what the UFS said about a record, and about the names in it, is believed. Does not block: while a
+    /// directory above is not in memory its mount decides.
+    pub(crate) fn metadata_ttl(&self, record: &InodeRecord) -> FsResult<Duration> {
+        let mount = self.mount(record.mount)?;
+        if !mount.spec.prefixes.values().any(|change| change.metadata_ttl.is_some()) {
+            return Ok(mount.spec.policy.metadata_ttl.0);
+        }
+        let policy = mount.policy_of(record, |ino| self.record_in_memory(ino));
+        Ok(policy.map_or(mount.spec.policy.metadata_ttl.0, |policy| policy.metadata_ttl.0))
+    }
+
+    pub(crate) fn metadata_ttl_ms(&self, record: &InodeRecord) -> FsResult<u64> {
+        Ok(self.metadata_ttl(record)?.as_millis() as u64)
+    }
+
+    /// How long a change of a name waits before it is carried. Blocks for as long as the engine does.
+    fn persist_delay_ms(&self, mount: MountId, dir: Ino) -> u64 {
+        let Some(mount) = self.mounts.get(mount) else { return 0 };
+        let of_prefix = match mount.spec.prefixes.values().any(|change| change.persist_delay.is_some()) {
+            true => self
+                .record(dir)
+                .and_then(|dir| Ok(mount.policy_of(&dir, |ino| self.record(ino))?.persist_delay.0)),
+            false => Ok(mount.spec.policy.persist_delay.0),
+        };
+        of_prefix.unwrap_or(mount.spec.policy.persist_delay.0).as_millis() as u64
+    }
+
     /// A name's key in the queue has changed.
     pub(crate) fn note_queued(&self, key: &[u8], value: Option<&[u8]>) {
         let Some(slot) = crate::keys::slot(key) else { return };
         let queued = value.and_then(|bytes| <crate::proto::Queued as prost::Message>::decode(bytes).ok());
         let now = self.now_ms();
-        let delay = queued.and_then(|queued| self.mounts.get(MountId(queued.mount)));
-        let delay = delay.map_or(0, |mount| mount.spec.policy.persist_delay.0.as_millis() as u64);
+        let delay = queued.as_ref().map_or(0, |queued| self.persist_delay_ms(MountId(queued.mount), slot.0));
         self.queue.note(slot, queued, now, now + delay);
     }
 

@@ -31,7 +31,7 @@ pub use error::{FsError, FsErrorKind, FsResult};
 pub use ids::{ExtentId, Generation, HandleId, Ino, InvalidId, MountId, NodeId, ShardId};
 pub use key::{InvalidKey, UfsKey};
 pub use name::{InvalidName, Name};
-pub use policy::{Admission, PersistOrder, Placement, ReadMode, WriteMode};
+pub use policy::{Admission, PersistOrder, Placement, ReadMode, TtlAction, WriteMode};
 pub use ports::{
     BoxFuture, ContentLocation, DirPage, DirPageEntry, PageToken, PersistLog, PersistOutcome, PersistTask,
     PersistWork, Settled, UfsAttr, UfsMeta,

@@ -63,3 +63,14 @@ pub enum Admission {
     /// Only what `load` brings.
     LoadOnly,
 }
+
+/// What becomes of a file whose time to live is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TtlAction {
+    /// Its cached bytes go, counted from their last use; the file stays.
+    #[default]
+    Free,
+    /// It is deleted, counted from its last change.
+    Delete,
+}

@@ -48,8 +48,7 @@ pub(crate) fn create(
     }
     let ino = txn.new_ino();
     let is_dir = new.kind == FileKind::Directory;
-    let native = txn.is_transient(&dir)? || is_native_kind(new.kind);
-    let record = InodeRecord {
+    let mut record = InodeRecord {
         kind: new.kind,
         mode: inherited_mode(&dir, &new),
         nlink: if is_dir { 2 } else { 1 },
@@ -61,7 +60,7 @@ pub(crate) fn create(
         atime: txn.now,
         mtime: txn.now,
         ctime: txn.now,
-        state: if native { InodeState::Native } else { InodeState::Dirty },
+        state: InodeState::Dirty,
         mount: dir.mount,
         at: Some((parent, name.clone())),
         ufs_at: UfsAt::Nowhere,
@@ -77,6 +76,11 @@ pub(crate) fn create(
         turned_at: txn.seq,
         unpersistable: None,
     };
+    // Its own name may be the one from which on everything stays here.
+    let native = is_native_kind(new.kind) || txn.is_transient(&record)?;
+    if native {
+        record.state = InodeState::Native;
+    }
     txn.touch_dir(parent, i32::from(is_dir))?;
     txn.set_name(parent, name, Dentry::present(ino, new.kind, found.shadow), !native);
     if new.write_open {

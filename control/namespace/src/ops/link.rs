@@ -15,6 +15,7 @@ pub(crate) fn link(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &Name) -> OpR
     if record.mount != dir.mount {
         return Err(FsErrorKind::CrossesMounts.into());
     }
+    super::refuse_parting(txn, &record, (parent, name))?;
     if record.nlink == 0 {
         return Err(FsErrorKind::NotFound.into());
     }

@@ -66,6 +66,10 @@ fn check_ends(
     if txn.inode(from.dir)?.mount != txn.inode(to.dir)?.mount {
         return Err(FsErrorKind::CrossesMounts.into());
     }
+    super::refuse_parting(txn, record, (to.dir, &to.name))?;
+    if let (Some((_, theirs)), RenameMode::Exchange) = (&to.found.target, mode) {
+        super::refuse_parting(txn, theirs, (from.dir, &from.name))?;
+    }
     if record.is_dir() && is_within(txn, to.dir, ino)? {
         return Err(FsErrorKind::Invalid.into());
     }
