@@ -25,11 +25,53 @@ pub(crate) struct Span {
 /// An operation, as typed as the ring needs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Op {
-    Read { fd: RawFd, span: Span, offset: u64 },
-    Write { fd: RawFd, span: Span, offset: u64 },
-    Sync { fd: RawFd, data_only: bool },
-    Allocate { fd: RawFd, mode: i32, offset: u64, len: u64 },
+    Read {
+        fd: RawFd,
+        span: Span,
+        offset: u64,
+    },
+    Write {
+        fd: RawFd,
+        span: Span,
+        offset: u64,
+    },
+    Sync {
+        fd: RawFd,
+        data_only: bool,
+    },
+    Allocate {
+        fd: RawFd,
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    /// Completes once the descriptor has one of `events`; the result is which.
+    Poll {
+        fd: RawFd,
+        events: u32,
+    },
+    /// A command to the driver behind the descriptor.
+    Command {
+        fd: RawFd,
+        command: Command,
+    },
 }
+
+/// What a command carries beside its descriptor; the meaning of all of it is the kernel driver's.
+#[derive(Debug, Clone, Copy)]
+pub struct Command {
+    /// Which command.
+    pub code: u32,
+    /// The bytes in the entry itself (`sqe->cmd`).
+    pub data: [u8; COMMAND_DATA_LEN],
+    /// An address (`sqe->addr`), often that of an iovec array, or 0.
+    pub address: u64,
+    /// Its length (`sqe->len`) in the driver's unit.
+    pub len: u32,
+}
+
+/// The bytes of a command that fit in an entry of 128 bytes.
+pub const COMMAND_DATA_LEN: usize = 80;
 
 /// What the driver has to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::arena::Frame;
 use crate::core;
 use crate::driver::{Op, Span};
 use crate::fault;
-use crate::ops::{self, Held};
+use crate::ops::{self, Held, Memory};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// An open file. Clones share the descriptor, which is closed when the last clone and the last operation on
 /// it are gone.
 #[derive(Debug, Clone)]
-pub struct File(Arc<FileInner>);
+pub struct File(pub(crate) Arc<FileInner>);
 
 #[derive(Debug)]
 pub(crate) struct FileInner {
@@ -137,7 +137,7 @@ impl File {
         self.plain(Op::Allocate { fd: self.raw(), mode: mode.bits(), offset, len }).await
     }
 
-    fn raw(&self) -> i32 {
+    pub(crate) fn raw(&self) -> i32 {
         self.0.std.as_raw_fd()
     }
 
@@ -151,7 +151,7 @@ impl File {
     /// An operation without memory.
     async fn plain(&self, op: Op) -> io::Result<()> {
         loop {
-            let held = Held { _file: Arc::clone(&self.0), frame: None };
+            let held = Held { _file: Arc::clone(&self.0), memory: Memory::None };
             let completion = ops::start(op, held).map_err(|_| off_shard())?;
             match checked(completion.await.0) {
                 Err(error) if is_transient(&error) => {}
@@ -187,7 +187,7 @@ impl File {
         offset: u64,
     ) -> (io::Result<usize>, Frame) {
         let op = core::with(|core| self.operation(core, way, &frame, done, offset));
-        let held = Held { _file: Arc::clone(&self.0), frame: Some(frame) };
+        let held = Held { _file: Arc::clone(&self.0), memory: Memory::Frame(frame) };
         let started = match op {
             Some(op) => ops::start(op, held),
             None => Err(held),
@@ -199,7 +199,10 @@ impl File {
             }
             Err(held) => (Err(off_shard()), held),
         };
-        (result, held.frame.expect("an operation gives back the frame it was given"))
+        let Memory::Frame(frame) = held.memory else {
+            unreachable!("an operation gives back the frame it was given")
+        };
+        (result, frame)
     }
 
     fn operation(&self, core: &core::Core, way: Way, frame: &Frame, done: usize, offset: u64) -> Op {
@@ -233,14 +236,14 @@ fn at_end(way: Way, done: usize) -> io::Result<usize> {
     }
 }
 
-fn checked(result: i32) -> io::Result<usize> {
+pub(crate) fn checked(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-fn is_transient(error: &io::Error) -> bool {
+pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
 }
 
-fn off_shard() -> io::Error {
+pub(crate) fn off_shard() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "file operations run on a shard")
 }

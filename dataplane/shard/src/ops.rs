@@ -9,6 +9,7 @@ use crate::arena::Frame;
 use crate::core::{self, Core};
 use crate::driver::Op;
 use crate::file::FileInner;
+use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -20,7 +21,17 @@ use std::task::{Context, Poll, Waker};
 pub(crate) struct Held {
     /// Keeps the descriptor's number from being reused.
     pub(crate) _file: Arc<FileInner>,
-    pub(crate) frame: Option<Frame>,
+    pub(crate) memory: Memory,
+}
+
+/// What the kernel may touch until the operation completes.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// Nothing.
+    None,
+    Frame(Frame),
+    /// What a command names; its address stays when the box moves.
+    Boxed(Box<dyn Any>),
 }
 
 #[derive(Debug)]

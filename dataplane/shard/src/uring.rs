@@ -9,7 +9,7 @@
 //! a backlog here, so a burst cannot overflow it.
 
 use crate::arena::Arena;
-use crate::driver::{Driver, Event, Op, Patience, Span, Token};
+use crate::driver::{Command, Driver, Event, Op, Patience, Span, Token};
 use crate::error::StartError;
 use crate::inbox::Inbox;
 use forebay_types::ShardId;
@@ -71,7 +71,10 @@ impl Uring {
     }
 
     fn enqueue(&mut self, entry: squeue::Entry) {
-        let entry = squeue::Entry128::from(entry);
+        self.enqueue_wide(squeue::Entry128::from(entry));
+    }
+
+    fn enqueue_wide(&mut self, entry: squeue::Entry128) {
         if !self.backlog.is_empty() || !self.try_push(&entry) {
             self.backlog.push_back(entry);
         }
@@ -155,7 +158,10 @@ impl Uring {
 
 impl Driver for Uring {
     unsafe fn start(&mut self, token: Token, op: Op) {
-        self.enqueue(sqe(op).user_data(token as u64));
+        match op {
+            Op::Command { fd, command } => self.enqueue_wide(wide_sqe(fd, command).user_data(token as u64)),
+            op => self.enqueue(sqe(op).user_data(token as u64)),
+        }
     }
 
     fn cancel(&mut self, token: Token) {
@@ -202,7 +208,22 @@ fn sqe(op: Op) -> squeue::Entry {
         Op::Allocate { fd, mode, offset, len } => {
             opcode::Fallocate::new(types::Fd(fd), len).offset(offset).mode(mode).build()
         }
+        Op::Poll { fd, events } => opcode::PollAdd::new(types::Fd(fd), events).build(),
+        Op::Command { .. } => unreachable!("a command takes a wide entry"),
     }
+}
+
+/// Where `len` stands in `struct io_uring_sqe`; the crate's builder has no word for it.
+const SQE_LEN_AT: usize = 24;
+const _: () = assert!(size_of::<squeue::Entry128>() == 128);
+
+fn wide_sqe(fd: i32, command: Command) -> squeue::Entry128 {
+    let built = opcode::UringCmd80::new(types::Fd(fd), command.code).cmd(command.data);
+    let mut entry = built.addr(Some(command.address)).build();
+    // SAFETY: the entry is `repr(C)` over the kernel's 128-byte structure, in which a u32 stands at this place; any
+    // bytes are a valid u32, and the entry is ours alone.
+    unsafe { std::ptr::from_mut(&mut entry).cast::<u8>().add(SQE_LEN_AT).cast::<u32>().write(command.len) };
+    entry
 }
 
 /// Builds a ring with the flags that this kernel takes, best first.

@@ -1,9 +1,12 @@
 //! [`Frame`]: one block of the arena, owned.
 
+use super::fixed::Home;
 use super::{Arena, Block, REGISTERED_LEN_MAX};
 use std::{
     fmt,
+    mem::ManuallyDrop,
     ops::{Deref, DerefMut},
+    sync::Arc,
 };
 
 /// A piece of registered memory, aligned to 4 KiB. It goes back to its arena when dropped, on any thread.
@@ -13,12 +16,30 @@ pub struct Frame {
     arena: Arena,
     block: Block,
     len: usize,
+    /// Whom the block goes back to, if not to the arena.
+    home: Option<Arc<Home>>,
 }
 
 impl Frame {
     pub(super) fn new(arena: Arena, block: Block, len: usize) -> Self {
         assert!(len <= block.len(), "a frame is no longer than its block");
-        Self { arena, block, len }
+        Self { arena, block, len, home: None }
+    }
+
+    /// A frame on a block that belongs to `home`, which lends it to nobody else meanwhile.
+    pub(super) fn lent(arena: Arena, block: Block, len: usize, home: Arc<Home>) -> Self {
+        assert!(len <= block.len(), "a frame is no longer than its block");
+        Self { arena, block, len, home: Some(home) }
+    }
+
+    /// Gives the block up without giving it back.
+    ///
+    /// # Panics
+    /// If the frame is lent: its block belongs to somebody.
+    pub(super) fn into_parts(self) -> (Arena, Block) {
+        assert!(self.home.is_none(), "a lent frame cannot be kept");
+        let this = ManuallyDrop::new(self);
+        (this.arena, this.block)
     }
 
     /// The bytes in use: what was asked for, or less after [`Self::truncate`].
@@ -90,7 +111,10 @@ impl AsRef<[u8]> for Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        self.arena.give_back(self.block);
+        match self.home.take() {
+            Some(home) => home.take_back(),
+            None => self.arena.give_back(self.block),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The arena: all memory that data passes through, allocated and prefaulted once, registered on every ring.
 //!
 //! **Owns** the mapping ([`memory`]), the book of what is taken ([`blocks`]), the queue of those who wait for
-//! a frame ([`waiters`]), and [`Frame`], the only way to touch the memory.
+//! a frame ([`waiters`]), and [`Frame`], the only way to touch the memory ([`FixedFrame`] for memory that a driver
+//! was told of).
 //!
 //! **Never does** grow: what an arena holds was decided at start, and who finds it exhausted waits, with a
 //! deadline, in order. It never lets a waiting task be overtaken by a later one.
@@ -11,10 +12,12 @@
 //! shards stop, the memory is unmapped if no frame is out, and kept if one is.
 
 mod blocks;
+mod fixed;
 mod frame;
 mod memory;
 mod waiters;
 
+pub use fixed::FixedFrame;
 pub use frame::Frame;
 pub use memory::Backing;
 

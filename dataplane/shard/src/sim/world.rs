@@ -210,6 +210,8 @@ impl World {
             Op::Write { fd, span, offset } => disk.write(fd, self.cut(span), offset),
             Op::Sync { fd, .. } => disk.sync(fd, self.chance.once_in(faults.sync_error)),
             Op::Allocate { fd, mode, offset, len } => disk.allocate(fd, mode, offset, len),
+            // The simulated disk has neither devices nor anything to wait for.
+            Op::Poll { .. } | Op::Command { .. } => -libc::EOPNOTSUPP,
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of the preparation fails the test")]
 
 mod common;
+mod devices;
 mod executor;
 mod files;
 mod forbidden;
