@@ -190,6 +190,9 @@ impl Drop for Daemon {
         self.child.kill().ok();
         self.child.wait().ok();
         take_mount_away(&self.mnt);
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }
 
