@@ -85,6 +85,7 @@ impl Vfs {
         if end.is_none() {
             return Err(FsErrorKind::FileTooLarge.into());
         }
+        self.room_from_discards().await;
         let location = self.writable_bytes_of(file.inode()).await?;
         let written = self.client.write(&location, offset, frame).await?;
         if file.sync {
@@ -113,6 +114,7 @@ impl Vfs {
         if offset.checked_add(len).is_none_or(|end| end > FILE_LEN_MAX) {
             return Err(FsErrorKind::FileTooLarge.into());
         }
+        self.room_from_discards().await;
         let location = self.writable_bytes_of(file.inode()).await?;
         self.client.allocate(&location, mode.into(), offset, len).await
     }

@@ -9,6 +9,7 @@
 //! daemon that stops leaves is what [`crate::recovery`] finds.
 
 use crate::Vfs;
+use crate::discards::Doomed;
 use crate::open_inode::{Mode, OpenInode, OpenState, Writing};
 use crate::table::InodeRef;
 use forebay_types::{ExtentId, FileTimes, FsErrorKind, FsResult, Ino};
@@ -101,16 +102,14 @@ impl Vfs {
         let inode = self.opens.enter(ino);
         inode.set_unlinked(true);
         if let Err(error) = self.settle(inode).await {
-            tracing::warn!(%ino, %error, "the bytes of an unlinked file could not be freed yet");
+            tracing::warn!(%ino, %error, "an unlinked file could not be settled yet");
         }
+        self.room_from_discards().await;
     }
 
     async fn discard_unlinked(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
-        // The bytes go first: a crash in between leaves an orphan record, which recovery finds and repeats.
-        if let Some(extent) = self.extent_of(inode, state).await? {
-            self.client.discard(extent).await?;
-        }
-        self.names.release_orphan(inode.ino).await?;
+        let extent = self.extent_of(inode, state).await?;
+        self.doom(Doomed { ino: inode.ino, extent });
         state.writing = None;
         inode.set_unlinked(false);
         Ok(())

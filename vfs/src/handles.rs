@@ -3,8 +3,8 @@
 use crate::Vfs;
 use crate::table::InodeRef;
 use crate::types::OpenFlags;
-use forebay_namespace::DirStream;
-use forebay_types::{FsErrorKind, FsResult, HandleId};
+use forebay_namespace::{DirStream, Namespace};
+use forebay_types::{FsErrorKind, FsResult, HandleId, Ino};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,15 +19,38 @@ pub(crate) struct FileHandle {
     pub(crate) writer: bool,
     /// Every write is durable when it returns.
     pub(crate) sync: bool,
+    _held: HeldInode,
+}
+
+/// Keeps the name space from forgetting an inode.
+pub(crate) struct HeldInode {
+    names: Arc<Namespace>,
+    ino: Ino,
+}
+
+impl HeldInode {
+    /// Holds an inode.
+    ///
+    /// # Errors
+    /// `Stale` if it is gone.
+    pub(crate) async fn take(vfs: &Vfs, ino: Ino) -> FsResult<Self> {
+        vfs.names.hold(ino).await?;
+        Ok(Self { names: Arc::clone(&vfs.names), ino })
+    }
+}
+
+impl Drop for HeldInode {
+    fn drop(&mut self) {
+        self.names.unhold(self.ino);
+    }
 }
 
 impl FileHandle {
     /// A handle of `inode`, counted.
-    pub(crate) fn new(vfs: &Vfs, inode: InodeRef, flags: OpenFlags) -> Self {
+    pub(crate) fn new(vfs: &Vfs, inode: InodeRef, flags: OpenFlags, held: HeldInode) -> Self {
         inode.count_in(flags.write);
-        vfs.names.hold(inode.ino);
         let vfs = Weak::clone(&vfs.this);
-        Self { vfs, inode: Some(inode), writer: flags.write, sync: flags.sync }
+        Self { vfs, inode: Some(inode), writer: flags.write, sync: flags.sync, _held: held }
     }
 
     /// The inode it is a handle of.
@@ -44,7 +67,6 @@ impl FileHandle {
 
     fn count_out(&self, vfs: &Vfs, inode: &InodeRef) {
         inode.count_out(self.writer);
-        vfs.names.unhold(inode.ino);
         vfs.opens.closed();
     }
 }

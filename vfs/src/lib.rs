@@ -21,6 +21,7 @@ mod attrs;
 mod bytes;
 mod closes;
 mod dirs;
+mod discards;
 mod durability;
 mod handles;
 mod names;
@@ -54,6 +55,7 @@ pub struct Vfs {
     pub(crate) config: VfsConfig,
     pub(crate) opens: Arc<table::OpenTable>,
     pub(crate) handles: handles::HandleTable,
+    pub(crate) discards: discards::Discards,
 }
 
 impl Vfs {
@@ -66,6 +68,7 @@ impl Vfs {
             config,
             opens: Arc::default(),
             handles: handles::HandleTable::default(),
+            discards: discards::Discards::default(),
         })
     }
 

@@ -9,7 +9,7 @@
 //! ([`crate::closes`]) unless the open came to its end. So a failure needs no undoing of its own at each step.
 
 use crate::Vfs;
-use crate::handles::FileHandle;
+use crate::handles::{FileHandle, HeldInode};
 use crate::open_inode::{Mode, OpenInode, OpenState, Writing};
 use crate::table::InodeRef;
 use crate::types::{IoMode, OpenFlags, Opened};
@@ -51,6 +51,9 @@ impl Drop for Unsettled<'_> {
 impl Vfs {
     /// Opens `inode` and gives out a handle.
     pub(crate) async fn open_inode(&self, inode: InodeRef, flags: OpenFlags) -> FsResult<Opened> {
+        if flags.write {
+            self.room_from_discards().await;
+        }
         let unsettled = flags.write.then(|| Unsettled::new(self, &inode));
         let mut state = self.turn(&inode).await?;
         if inode.users().handles == 0 {
@@ -63,7 +66,8 @@ impl Vfs {
                 self.client.truncate(&*inode.location()?, 0).await?;
             }
         }
-        let opened = self.hand_out(&inode, &mut state, flags)?;
+        let held = HeldInode::take(self, inode.ino).await?;
+        let opened = self.hand_out(&inode, &mut state, flags, held)?;
         if let Some(unsettled) = unsettled {
             unsettled.settled();
         }
@@ -87,7 +91,8 @@ impl Vfs {
         }
         // Somebody else may have opened and closed it since it got its name.
         self.begin_writing(&inode, &mut state).await?;
-        let opened = self.hand_out(&inode, &mut state, OpenFlags { write: true, ..flags })?;
+        let held = HeldInode::take(self, inode.ino).await?;
+        let opened = self.hand_out(&inode, &mut state, OpenFlags { write: true, ..flags }, held)?;
         unsettled.settled();
         Ok(opened)
     }
@@ -101,13 +106,19 @@ impl Vfs {
 
     /// Chooses the mode and makes the handle. Nothing waits here, so a handle is counted if and only if it is given
     /// out.
-    fn hand_out(&self, inode: &InodeRef, state: &mut OpenState, flags: OpenFlags) -> FsResult<Opened> {
+    fn hand_out(
+        &self,
+        inode: &InodeRef,
+        state: &mut OpenState,
+        flags: OpenFlags,
+        held: HeldInode,
+    ) -> FsResult<Opened> {
         let mode = self.choose_mode(inode, state)?;
         if flags.write && matches!(mode, IoMode::Passthrough(_)) {
             inode.set_kernel_writes(true);
         }
         self.opens.opened(&mode);
-        let handle = self.handles.add_file(FileHandle::new(self, inode.clone(), flags));
+        let handle = self.handles.add_file(FileHandle::new(self, inode.clone(), flags, held));
         Ok(Opened { handle, mode })
     }
 

@@ -139,10 +139,17 @@ pub struct VfsConfig {
     pub sync_on_close: bool,
     /// How long an operation may wait for another one on the same inode.
     pub inode_wait_max: Duration,
+    /// How long unlinked files gather before one sync of the log lets the bytes of all of them go.
+    pub discard_gather: Duration,
 }
 
 impl Default for VfsConfig {
     fn default() -> Self {
-        Self { passthrough: true, sync_on_close: false, inode_wait_max: Duration::from_secs(60) }
+        Self {
+            passthrough: true,
+            sync_on_close: false,
+            inode_wait_max: Duration::from_secs(60),
+            discard_gather: Duration::from_millis(100),
+        }
     }
 }

@@ -334,11 +334,14 @@ impl Namespace {
         }
     }
 
-    /// Keeps an inode in the table while it is open.
-    pub fn hold(&self, ino: Ino) {
-        if let Some(inode) = self.shared.table.get(ino) {
-            inode.hold();
-        }
+    /// Keeps an inode in the table while it is open, until [`Namespace::unhold`].
+    ///
+    /// # Errors
+    /// `Stale` if the inode is gone: it is not held then.
+    pub async fn hold(&self, ino: Ino) -> FsResult<()> {
+        // Whoever has the inode in hand keeps it from being forgotten before it is counted as held.
+        self.inode(ino).await?.hold();
+        Ok(())
     }
 
     /// Ends one [`Namespace::hold`].

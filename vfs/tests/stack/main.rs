@@ -3,6 +3,7 @@
 //! tests do to the very file that the open gave them.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test fails by panicking, and is nobody's library")]
 
+mod discarding;
 mod failing;
 mod names;
 mod opening;

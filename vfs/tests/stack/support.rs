@@ -44,6 +44,7 @@ pub struct Setup {
     pub inode_wait_max: Duration,
     pub drain_within: Duration,
     pub persist: bool,
+    pub discard_gather: Duration,
 }
 
 impl Default for Setup {
@@ -55,6 +56,7 @@ impl Default for Setup {
             inode_wait_max: Duration::from_secs(10),
             drain_within: Duration::from_millis(200),
             persist: false,
+            discard_gather: Duration::from_millis(20),
         }
     }
 }
@@ -145,6 +147,20 @@ struct Dirs {
     under: TempDir,
 }
 
+/// The directories that hold the names.
+const NAMES: [&str; 2] = ["meta", "log"];
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        // The engine's lock belongs to the processes that have it open.
+        if entry.file_name() != "lock.mdb" {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
 pub fn node() -> Node {
     Node::start(Setup::default())
 }
@@ -200,6 +216,7 @@ impl Node {
         let config = VfsConfig {
             passthrough: setup.passthrough,
             inode_wait_max: setup.inode_wait_max,
+            discard_gather: setup.discard_gather,
             ..VfsConfig::default()
         };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
@@ -224,6 +241,27 @@ impl Node {
     pub fn crash_losing_extents(self) -> Self {
         let (dirs, setup) = self.stop();
         std::fs::remove_dir_all(dirs.cache.path().join("tier")).unwrap();
+        Self::start_in(dirs, setup)
+    }
+
+    /// The names as they would be found if the machine went down now and all of them had reached the disk.
+    pub fn names_on_disk(&self) -> TempDir {
+        self.names.flush().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        for part in NAMES {
+            copy_dir(&self.dirs.cache.path().join(part), &copy.path().join(part));
+        }
+        copy
+    }
+
+    /// As [`Node::crash`], with names of an earlier moment and with the tier as it is: what a power cut leaves where
+    /// the tier's file system had committed everything and the log was not synced since.
+    pub fn crash_to_names(self, earlier: &TempDir) -> Self {
+        let (dirs, setup) = self.stop();
+        for part in NAMES {
+            std::fs::remove_dir_all(dirs.cache.path().join(part)).unwrap();
+            copy_dir(&earlier.path().join(part), &dirs.cache.path().join(part));
+        }
         Self::start_in(dirs, setup)
     }
 
