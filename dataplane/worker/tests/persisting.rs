@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{MIB, MOUNT, Node, PAGE, Rules, Setup, node, pattern};
+use common::watched::HELD;
+use common::{MIB, MOUNT, Node, PAGE, Rules, Setup, eventually, node, pattern};
 use forebay_types::{
     BoxFuture, ByteSize, ContentKey, ContentLocation, FileKind, FsErrorKind, FsResult, Generation, Ino,
     NodeId, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, TimeSpec, UfsAttr, UfsKey,
@@ -13,7 +14,7 @@ use forebay_types::{
 use forebay_worker::{PersistConfig, Persister};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
@@ -65,11 +66,30 @@ impl Persisting {
         self.tasks.blocking_send(task).unwrap();
     }
 
+    /// The same, until a part of its upload is under way, which waits for other rules.
+    fn hand_and_hold(&self, work: PersistWork) {
+        self.node.ufs.rule(Rules { part_takes: HELD, ..Rules::default() });
+        self.hand(work);
+        eventually("a part is under way", || self.node.ufs.parts.load(SeqCst) > 0);
+    }
+
+    /// Lets what is held go on a while after this returned; the flag says that it may.
+    fn release_soon(&self) -> Arc<AtomicBool> {
+        let (ufs, released) = (Arc::clone(&self.node.ufs), Arc::new(AtomicBool::new(false)));
+        let flag = Arc::clone(&released);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            flag.store(true, SeqCst);
+            ufs.rule(Rules::default());
+        });
+        released
+    }
+
     fn outcome(&mut self) -> PersistOutcome {
         let outcome = self
             .node
             .control
-            .block_on(async { tokio::time::timeout(Duration::from_secs(20), self.done.recv()).await });
+            .block_on(async { tokio::time::timeout(Duration::from_secs(60), self.done.recv()).await });
         outcome.expect("the engine answers in time").unwrap()
     }
 
@@ -158,7 +178,7 @@ fn clean(name: &str, version: UfsVersion, size: u64) -> ContentLocation {
 fn bound(node: &Node, at: &ContentLocation) -> bool {
     let (ufs_key, version) = at.ufs.clone().unwrap();
     let content = ContentKey::of(MOUNT, &ufs_key, &version);
-    (0..100).any(|_| {
+    (0..3000).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         node.store.find(&content).is_some()
     })
@@ -241,11 +261,10 @@ fn a_put_that_took_effect_before_is_no_conflict() {
 fn what_changes_while_it_is_read_is_thrown_away() {
     let mut p = persisting();
     let at = dirty(&p.node, &pattern(4 * MIB, 4));
-    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(300), ..Rules::default() });
-    p.hand(put(&at, "a", None));
-    std::thread::sleep(Duration::from_millis(100));
+    p.hand_and_hold(put(&at, "a", None));
     let file = p.node.store.get(at.extent.unwrap()).unwrap().file().unwrap();
     file.std().write_all_at(b"behind our back", 0).unwrap();
+    p.node.ufs.rule(Rules::default());
     assert_eq!(p.outcome(), PersistOutcome::Changed);
     assert!(!p.under("a").exists());
     assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "nothing of the upload is left");
@@ -387,33 +406,29 @@ fn memory_is_bounded_and_parts_go_side_by_side() {
 #[test]
 fn stopping_waits_for_what_is_under_way_and_drops_the_rest() {
     let mut p = persisting();
-    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(200), ..Rules::default() });
     let at = dirty(&p.node, &pattern(MIB, 8));
-    p.hand(put(&at, "a", None));
-    std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(p.stop(Duration::from_secs(10)), 0);
+    p.hand_and_hold(put(&at, "a", None));
+    let released = p.release_soon();
+    assert_eq!(p.stop(Duration::from_secs(60)), 0);
+    assert!(released.load(SeqCst), "it waited for the upload");
     done_version(p.outcome());
     let mut p = persisting();
-    p.node.ufs.rule(Rules { part_takes: Duration::from_secs(3600), ..Rules::default() });
     let at = dirty(&p.node, &pattern(MIB, 9));
-    p.hand(put(&at, "a", None));
-    std::thread::sleep(Duration::from_millis(100));
+    p.hand_and_hold(put(&at, "a", None));
     assert_eq!(p.stop(Duration::from_millis(50)), 1);
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "its upload was aborted");
+    let left = || std::fs::read_dir(&p.node.ufs_dir).unwrap().count();
+    eventually("its upload is aborted", || left() == 0);
 }
 
 #[test]
 fn writers_on_a_full_tier_wait_for_what_is_carried_away() {
     let setup = Setup { quota: ByteSize::mib(8), ..Setup::default() };
     let mut p = Persisting::start(Node::start(setup), config());
-    p.node.ufs.rule(Rules { part_takes: Duration::from_millis(400), ..Rules::default() });
     let closed = dirty(&p.node, &pattern(6 * MIB, 10));
-    p.hand(put(&closed, "a", None));
-    std::thread::sleep(Duration::from_millis(50));
-    let began = std::time::Instant::now();
+    p.hand_and_hold(put(&closed, "a", None));
+    let released = p.release_soon();
     let next = dirty(&p.node, &pattern(6 * MIB, 11));
-    assert!(began.elapsed() > Duration::from_millis(100), "it waited for the upload");
+    assert!(released.load(SeqCst), "it waited for the upload");
     assert!(p.node.read_all(&next).unwrap() == pattern(6 * MIB, 11));
     done_version(p.outcome());
     let at = open_dirty(&p.node, b"");

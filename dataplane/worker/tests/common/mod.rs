@@ -7,7 +7,7 @@
     reason = "each test file uses a part of it"
 )]
 
-mod watched;
+pub mod watched;
 
 pub use watched::{Rules, Watched};
 
@@ -43,8 +43,8 @@ impl Default for Setup {
         let worker = WorkerConfig {
             fetch_memory: ByteSize::mib(16),
             get_len: ByteSize::mib(1),
-            get_within: Duration::from_secs(5),
-            turn_within: Duration::from_secs(5),
+            get_within: Duration::from_secs(60),
+            turn_within: Duration::from_secs(60),
             ..WorkerConfig::default()
         };
         let read_ahead = ReadAheadConfig { window_min: ByteSize::bytes(0), window_max: ByteSize::bytes(0) };
@@ -186,6 +186,15 @@ pub async fn frame(bytes: &[u8]) -> Frame {
     let mut frame = arena().frame(bytes.len()).await.unwrap();
     frame.copy_from_slice(bytes);
     frame
+}
+
+/// Asks again until it is so. The deadline is for a machine that does ten other things.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it never came about that {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Bytes that differ from page to page and file to file.

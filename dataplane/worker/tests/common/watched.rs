@@ -10,7 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// How it behaves from now on.
+/// For a call that is to take until new rules end it.
+pub const HELD: Duration = Duration::from_secs(3600);
+/// How soon new rules are noticed.
+const NOTICED_WITHIN: Duration = Duration::from_millis(5);
+
+/// How it behaves from now on, calls under way included.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Each read takes this long.
@@ -33,6 +38,7 @@ pub struct Watched {
     read_bytes: AtomicU64,
     reading: AtomicU64,
     reading_max: AtomicU64,
+    /// Parts of uploads that were begun.
     pub parts: Arc<AtomicU64>,
     link_free_at: Mutex<Option<Instant>>,
 }
@@ -80,6 +86,18 @@ impl Watched {
         self.reading_max.load(SeqCst)
     }
 
+    /// Waits as long as the rules say, which may come to less meanwhile.
+    async fn wait(rules: &Mutex<Rules>, takes: fn(&Rules) -> Duration) {
+        let began = Instant::now();
+        loop {
+            let left = takes(&rules.lock()).saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(NOTICED_WITHIN)).await;
+        }
+    }
+
     fn must_fail(counter: &mut u64) -> bool {
         let fails = *counter > 0;
         *counter = counter.saturating_sub(1);
@@ -115,15 +133,15 @@ impl Ufs for Watched {
         self.reads.fetch_add(1, SeqCst);
         let now = self.reading.fetch_add(1, SeqCst) + 1;
         self.reading_max.fetch_max(now, SeqCst);
-        let rules = self.rules.lock().clone();
-        tokio::time::sleep(rules.read_takes).await;
+        Self::wait(&self.rules, |rules| rules.read_takes).await;
         let fails = Self::must_fail(&mut self.rules.lock().reads_to_fail);
         self.reading.fetch_sub(1, SeqCst);
         if fails {
             return Err(UfsError::Unavailable("read".into()));
         }
         let n = self.inner.read(key, version, offset, buf).await?;
-        self.travel(n as u64, rules.bytes_per_s).await;
+        let bytes_per_s = self.rules.lock().bytes_per_s;
+        self.travel(n as u64, bytes_per_s).await;
         self.read_bytes.fetch_add(n as u64, SeqCst);
         Ok(n)
     }
@@ -182,8 +200,7 @@ impl Upload for WatchedUpload {
 
     async fn part(&self, index: u64, bytes: bytes::Bytes) -> UfsResult<()> {
         self.parts.fetch_add(1, SeqCst);
-        let rules = self.rules.lock().clone();
-        tokio::time::sleep(rules.part_takes).await;
+        Watched::wait(&self.rules, |rules| rules.part_takes).await;
         if Watched::must_fail(&mut self.rules.lock().parts_to_fail) {
             return Err(UfsError::Unavailable("part".into()));
         }
