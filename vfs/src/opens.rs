@@ -163,7 +163,17 @@ impl Vfs {
             // just changing from what is ours to what is found by its content.
             here.extent = Some(backing.extent());
         }
-        let extent = self.client.begin_write(&here).await?;
+        let extent = match self.client.begin_write(&here).await {
+            Err(error) if error.kind() == FsErrorKind::Stale => {
+                // It was carried to the UFS and evicted between the two calls, or it is lost.
+                let moved = self.names.content(inode.ino).await?;
+                if moved == here {
+                    return Err(error);
+                }
+                self.client.begin_write(&moved).await?
+            }
+            begun => begun?,
+        };
         inode.take_born();
         state.writing = Some(Writing::beginning(extent));
         let baseline = self.client.adopt(extent).await?;

@@ -13,7 +13,7 @@ use crate::ops;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::table::{CleanId, Inode, Offered, OwnNames};
 use forebay_types::{
-    DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, MountId, Name, UfsAttr, UfsKey,
+    DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
 use std::sync::Arc;
 
@@ -193,7 +193,10 @@ impl Namespace {
         name: &Name,
     ) -> FsResult<Option<Resolved>> {
         let Some(dir_key) = self.ufs_key(record).await? else {
-            return Ok(Some((Cached { answer: Answer::Absent, asked_ms: None }, None)));
+            // A directory that is not in the UFS yet may be there a moment later, and others put names into it.
+            let may_get_there = record.state != InodeState::Native;
+            let asked_ms = may_get_there.then(|| self.shared.now_ms());
+            return Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None)));
         };
         let key = dir_key.child(name);
         let asked_ms = Some(self.shared.now_ms());

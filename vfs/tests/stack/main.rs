@@ -3,10 +3,12 @@
 //! tests do to the very file that the open gave them.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test fails by panicking, and is nobody's library")]
 
+mod carrying;
 mod discarding;
 mod failing;
 mod names;
 mod opening;
+mod outside;
 mod recovering;
 mod stress;
 mod support;

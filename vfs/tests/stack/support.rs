@@ -288,6 +288,11 @@ impl Node {
         self.shard(0).block_on(move || f(vfs)).unwrap()
     }
 
+    /// Runs what needs no shard on the control runtime.
+    pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
+        self.control.block_on(future)
+    }
+
     pub fn fault(&self, fault: Fault) {
         self.faults.lock().unwrap().push(fault);
     }
