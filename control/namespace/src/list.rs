@@ -258,7 +258,11 @@ impl DirStream {
             let Some(dir) = self.ufs.clone() else { break };
             let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
             match page {
-                Ok(page) => return Ok(Page { first, entries: page.entries, next: page.next }),
+                Ok(page) => {
+                    let partial = page.entries.iter().filter(|entry| !entry.whole);
+                    self.names.ahead.listed(self.dir.ino, partial.map(|entry| entry.name.clone()));
+                    return Ok(Page { first, entries: page.entries, next: page.next });
+                }
                 Err(error) if error.kind() != FsErrorKind::NotFound => return Err(error),
                 Err(error) => {
                     // It may have been moved in the UFS meanwhile, with all that is in it.
@@ -312,7 +316,7 @@ impl DirStream {
         let key = dir.child(&entry.name);
         let at = (self.dir.ino, entry.name.clone());
         let epoch = self.dir.names_epoch();
-        let inode = self.names.clean_inode(self.mount, &key, at, &entry.attr).await?;
+        let inode = self.names.clean_inode(self.mount, &key, at, &entry.attr, entry.whole).await?;
         self.names.learn_listed(&self.dir, epoch, &entry.name, inode.ino);
         Ok(Shown { name: entry.name, inode })
     }

@@ -1,5 +1,6 @@
 //! Opening and closing a name space, and the calls that need no resolving.
 
+use crate::ahead::Ahead;
 use crate::commit::Committer;
 use crate::error::NamespaceError;
 use crate::flights::Flights;
@@ -159,6 +160,7 @@ pub struct Namespace {
     pub(crate) shared: Arc<Shared>,
     pub(crate) readers: Readers,
     pub(crate) flights: Flights,
+    pub(crate) ahead: Ahead,
     pub(crate) committer: Arc<Committer>,
     /// Held while a task is worked out.
     pub(crate) deriving: tokio::sync::Mutex<()>,
@@ -201,6 +203,7 @@ impl Namespace {
             shared,
             readers,
             flights,
+            ahead: Ahead::default(),
             committer,
             deriving: tokio::sync::Mutex::default(),
             home,
@@ -293,7 +296,8 @@ impl Namespace {
     /// How long the kernel may keep a name and attributes.
     pub(crate) fn entry(&self, inode: &Inode) -> FsResult<Entry> {
         let record = inode.record();
-        let ttl = self.ttl(&record)?;
+        // What a listing left out comes with the lookup that the kernel makes before it uses the name.
+        let ttl = if inode.is_whole() { self.ttl(&record)? } else { Duration::ZERO };
         let attr_ttl = if record.write_open { Duration::ZERO } else { ttl };
         Ok(Entry { attr: record.attr(inode.ino), entry_ttl: ttl, attr_ttl, generation: 0 })
     }

@@ -15,7 +15,12 @@ use crate::table::{CleanId, Inode, Offered, OwnNames};
 use forebay_types::{
     DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
+use futures_timer::Delay;
+use futures_util::FutureExt;
+use futures_util::future::{Either, join_all, select};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How often a question is asked again because a mutation overtook it.
 const TRIES: usize = 16;
@@ -23,6 +28,8 @@ const TRIES: usize = 16;
 const NUMBER_TRIES: u32 = 16;
 /// Entries of one page when a directory is looked at for being empty.
 const EMPTY_PAGE: usize = 1000;
+/// How much longer than a question itself its neighbours may take, besides as long again.
+const NEIGHBOURS_GRACE: Duration = Duration::from_millis(10);
 
 /// What a name is, and what the cache of names may say of it.
 type Resolved = (Cached, Option<Arc<Inode>>);
@@ -49,7 +56,7 @@ impl Namespace {
         };
         match cached.answer {
             Answer::Absent => Ok(Some(None)),
-            Answer::Present(ino) => Ok(self.shared.table.get(ino).map(Some)),
+            Answer::Present(ino) => Ok(self.shared.table.get(ino).filter(|inode| inode.is_whole()).map(Some)),
         }
     }
 
@@ -200,23 +207,63 @@ impl Namespace {
         };
         let key = dir_key.child(name);
         let asked_ms = Some(self.shared.now_ms());
-        match self.flights.stat(record.mount, key.clone()).await? {
+        match self.stat_with_neighbours(dir, record.mount, &dir_key, name).await? {
             None if self.absence(dir, &dir_key).await? == Absence::Overtaken => Ok(None),
             None => Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None))),
             Some(ufs) => {
-                let inode = self.clean_inode(record.mount, &key, (dir.ino, name.clone()), &ufs).await?;
+                let at = (dir.ino, name.clone());
+                let inode = self.clean_inode(record.mount, &key, at, &ufs, true).await?;
                 Ok(Some((Cached { answer: Answer::Present(inode.ino), asked_ms }, Some(inode))))
             }
         }
     }
 
-    /// The inode of something the UFS has.
+    /// What the UFS has under `name`. Its neighbours in a listing that left their attributes out are asked for
+    /// along with it; those that take much longer than it did are not waited for.
+    async fn stat_with_neighbours(
+        &self,
+        dir: &Arc<Inode>,
+        mount: MountId,
+        dir_key: &UfsKey,
+        name: &Name,
+    ) -> FsResult<Option<UfsAttr>> {
+        let others = self.ahead.others(dir.ino, name);
+        if others.is_empty() {
+            return self.flights.stat(mount, dir_key.child(name)).await;
+        }
+        let began = Instant::now();
+        let learn = others.iter().map(|other| self.learn_neighbour(dir, mount, dir_key, other));
+        let neighbours = join_all(learn).map(drop);
+        let (found, neighbours) =
+            match select(pin!(self.flights.stat(mount, dir_key.child(name))), neighbours).await {
+                Either::Left((found, neighbours)) => (found, Some(neighbours)),
+                Either::Right(((), asking)) => (asking.await, None),
+            };
+        if let Some(neighbours) = neighbours.filter(|_| found.is_ok()) {
+            select(neighbours, Delay::new(began.elapsed() + NEIGHBOURS_GRACE)).await;
+        }
+        found
+    }
+
+    /// Asks for one that a listing has shown. Whoever wants it later asks again if this fails.
+    async fn learn_neighbour(&self, dir: &Arc<Inode>, mount: MountId, dir_key: &UfsKey, name: &Name) {
+        let (epoch, key) = (dir.names_epoch(), dir_key.child(name));
+        if self.own_name(dir, name).await.is_ok_and(|own| own.is_none())
+            && let Ok(Some(ufs)) = self.flights.stat(mount, key.clone()).await
+            && let Ok(inode) = self.clean_inode(mount, &key, (dir.ino, name.clone()), &ufs, true).await
+        {
+            self.learn_listed(dir, epoch, name, inode.ino);
+        }
+    }
+
+    /// The inode of something the UFS has; `whole`: all that is in `ufs` is its own.
     pub(crate) async fn clean_inode(
         &self,
         mount: MountId,
         key: &UfsKey,
         at: (Ino, Name),
         ufs: &UfsAttr,
+        whole: bool,
     ) -> FsResult<Arc<Inode>> {
         let version = (ufs.kind != FileKind::Directory).then_some(&ufs.version);
         let id = CleanId { mount, key, kind: ufs.kind, version };
@@ -227,14 +274,14 @@ impl Namespace {
         if let Some((dir, name)) = &record.at
             && let Some(Cached { answer: Answer::Present(ino), .. }) = self.shared.names.get(*dir, name)
             && self.shared.table.get(ino).is_some()
-            && let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), now)
+            && let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), whole, now)
         {
             return Ok(inode);
         }
         for attempt in 0..NUMBER_TRIES {
             let ino = id.number(attempt);
             self.load_if_stored(ino).await?;
-            if let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), now) {
+            if let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), whole, now) {
                 return Ok(inode);
             }
         }

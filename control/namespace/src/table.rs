@@ -59,6 +59,8 @@ struct Live {
     changed_by: u64,
     /// When the UFS last said that this is what it has, in milliseconds of the clock; 0: never.
     validated_ms: u64,
+    /// Mode, owner and times are known; a listing alone may not tell them.
+    whole: bool,
 }
 
 impl Inode {
@@ -96,6 +98,11 @@ impl Inode {
 
     pub(crate) fn is_stored(&self) -> bool {
         self.live.read().stored
+    }
+
+    /// Whether all its attributes are known.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.live.read().whole
     }
 
     pub(crate) fn validated_ms(&self) -> u64 {
@@ -266,7 +273,8 @@ impl Table {
 
     /// Puts in a record that was read from the engine, unless a newer one is here.
     pub(crate) fn load(&self, ino: Ino, record: InodeRecord) -> Arc<Inode> {
-        let live = Live { record: Arc::new(record), stored: true, changed_by: 0, validated_ms: 0 };
+        let live =
+            Live { record: Arc::new(record), stored: true, changed_by: 0, validated_ms: 0, whole: true };
         self.enter(ino, live)
     }
 
@@ -284,14 +292,13 @@ impl Table {
         inode
     }
 
-    /// Offers the table what the UFS said. An inode with the same content keeps its number and is validated.
-    pub(crate) fn offer_clean(&self, ino: Ino, record: InodeRecord, now_ms: u64) -> Offered {
-        let inode = {
-            let known = self.get(ino);
-            let live =
-                Live { record: Arc::new(record.clone()), stored: false, changed_by: 0, validated_ms: now_ms };
-            known.unwrap_or_else(|| self.enter(ino, live))
-        };
+    /// Offers the table what the UFS said. An inode with the same content keeps its number and is validated;
+    /// what a listing left out (`whole` is false) replaces nothing that is known.
+    pub(crate) fn offer_clean(&self, ino: Ino, record: InodeRecord, whole: bool, now_ms: u64) -> Offered {
+        let inode = self.get(ino).unwrap_or_else(|| {
+            let record = Arc::new(record.clone());
+            self.enter(ino, Live { record, stored: false, changed_by: 0, validated_ms: now_ms, whole })
+        });
         let mut live = inode.live.write();
         let known = &live.record;
         let same_place =
@@ -299,8 +306,11 @@ impl Table {
         if !same_place || known.kind != record.kind || known.version != record.version || known.nlink == 0 {
             return Offered::Taken;
         }
-        if !live.stored && *live.record != record {
-            live.record = Arc::new(record);
+        if !live.stored && (whole || !live.whole) {
+            live.whole = whole;
+            if *live.record != record {
+                live.record = Arc::new(record);
+            }
         }
         live.validated_ms = now_ms;
         drop(live);
@@ -312,7 +322,7 @@ impl Table {
         if ino.is_derived() {
             self.stored_derived.store(true, Release);
         }
-        let live = Live { record, stored: true, changed_by: seq, validated_ms: 0 };
+        let live = Live { record, stored: true, changed_by: seq, validated_ms: 0, whole: true };
         let inode = self.enter(ino, live.clone());
         inode.replace(live);
     }
@@ -320,7 +330,7 @@ impl Table {
     /// The home has let a record go: those who still refer to the inode see its last state.
     pub(crate) fn apply_gone(&self, ino: Ino, record: Arc<InodeRecord>, seq: u64) {
         if let Some(inode) = self.get(ino) {
-            inode.replace(Live { record, stored: false, changed_by: seq, validated_ms: 0 });
+            inode.replace(Live { record, stored: false, changed_by: seq, validated_ms: 0, whole: true });
         }
     }
 

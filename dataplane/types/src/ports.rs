@@ -45,8 +45,10 @@ pub struct PageToken(pub Box<[u8]>);
 pub struct DirPageEntry {
     /// Its name in the directory.
     pub name: Name,
-    /// What it is; the attributes come with the listing where that costs nothing.
+    /// What it is.
     pub attr: UfsAttr,
+    /// Whether the listing told everything of it. Without it only kind, size and version are the file's own.
+    pub whole: bool,
 }
 
 /// A page of a listing. A listing that failed or stopped short is an error, never a short page.

@@ -33,6 +33,8 @@ pub struct DirUfs {
     pub down: AtomicBool,
     /// The n-th next listing fails; 0: none.
     pub fail_list: AtomicU64,
+    /// Listings tell kinds, sizes and versions alone, as an object store's do.
+    pub bare_lists: AtomicBool,
 }
 
 impl DirUfs {
@@ -52,6 +54,14 @@ impl DirUfs {
 
     fn check(&self) -> FsResult<()> {
         if self.down.load(SeqCst) { Err(FsErrorKind::Unavailable.into()) } else { Ok(()) }
+    }
+
+    fn listed(&self, name: Name, attr: UfsAttr) -> DirPageEntry {
+        if !self.bare_lists.load(SeqCst) {
+            return DirPageEntry { name, attr, whole: true };
+        }
+        let mtime = TimeSpec { secs: 1, nanos: 0 };
+        DirPageEntry { name, attr: UfsAttr { mode: None, owner: None, mtime, ..attr }, whole: false }
     }
 
     fn list_now(
@@ -80,7 +90,7 @@ impl DirUfs {
         for name in page {
             let name = Name::new(name).unwrap();
             if let Some(attr) = attr_of(&self.path(mount, &key.child(&name)))? {
-                entries.push(DirPageEntry { name, attr });
+                entries.push(self.listed(name, attr));
             }
         }
         Ok(DirPage { entries, next })

@@ -86,7 +86,9 @@ impl Shared {
         }
         for folded in &page.prefixes {
             match shown_name(prefix, folded.strip_suffix('/').unwrap_or(folded), false) {
-                Some(name) => listed.entries.push(DirPageEntry { name, attr: self.dir_attr(None) }),
+                Some(name) => {
+                    listed.entries.push(DirPageEntry { name, attr: self.dir_attr(None), whole: false })
+                }
                 None => listed.left_out += 1,
             }
         }
@@ -102,11 +104,12 @@ impl Shared {
         dir: &UfsKey,
         (name, key, listed): (Name, String, Object),
     ) -> UfsResult<Option<DirPageEntry>> {
-        if listed.size > 0 || self.client.limits().listed_meta {
-            return Ok(Some(DirPageEntry { name, attr: file_attr(&listed) }));
+        let whole = self.client.limits().listed_meta;
+        if listed.size > 0 || whole {
+            return Ok(Some(DirPageEntry { name, attr: file_attr(&listed), whole }));
         }
         let found = self.client.head(&key).await.map_err(|fault| fault.at(dir))?;
-        Ok(found.map(|found| DirPageEntry { name, attr: file_attr(&found) }))
+        Ok(found.map(|found| DirPageEntry { name, attr: file_attr(&found), whole: true }))
     }
 }
 

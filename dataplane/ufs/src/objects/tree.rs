@@ -193,15 +193,15 @@ impl Shared {
 
 /// What the store says of an object, as a file.
 pub(super) fn file_attr(object: &super::client::Object) -> UfsAttr {
-    let is_link = object.size == 0 && object.meta.link.is_some();
+    let link = object.meta.link.clone().filter(|_| object.size == 0);
     UfsAttr {
-        kind: if is_link { FileKind::Symlink } else { FileKind::Regular },
-        size: object.size,
+        kind: if link.is_some() { FileKind::Symlink } else { FileKind::Regular },
+        size: link.as_ref().map_or(object.size, |target| target.len() as u64),
         mtime: object.meta.mtime.unwrap_or(object.put_at),
         version: object.version.clone(),
         mode: object.meta.mode,
         owner: object.meta.owner,
-        link_target: object.meta.link.clone().filter(|_| is_link),
+        link_target: link,
     }
 }
 

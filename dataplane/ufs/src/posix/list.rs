@@ -76,7 +76,7 @@ impl Root {
             return Ok(());
         };
         match attr_in(dir.as_fd(), bytes) {
-            Ok(attr) => page.entries.push(DirPageEntry { attr, name }),
+            Ok(attr) => page.entries.push(DirPageEntry { attr, name, whole: true }),
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(fault(errno, "stat", &key.child(&name))),
         }
