@@ -1,7 +1,7 @@
 //! From the thread that reads a request to the shard that serves it.
 //!
-//! **Owns** the rule which shard that is (the one with the number of the arriving thread, modulo the shards), the
-//! wait when its mailbox is full, and the promise that every request is answered once whatever becomes of it.
+//! **Owns** the rule which shard that is (the one with the number of the arriving thread, modulo the shards; for a
+//! request that arrives on a shard, that one), the wait when its mailbox is full, and the promise that every request is answered once whatever becomes of it.
 //! **Never does** look into a request.
 //!
 //! A mailbox that stays full is answered with EAGAIN after [`HANDOFF_WAIT`]; a request that must not be lost
@@ -13,7 +13,9 @@ use crate::op::Request;
 use crate::reply::{Reply, Responder};
 use forebay_shard::{ShardHandle, SpawnError};
 use rustix::io::Errno;
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 /// How long a request waits for a place in a shard's mailbox.
@@ -35,8 +37,42 @@ impl Front {
         Self { dispatch, shards }
     }
 
+    /// The shards that serve.
+    pub(crate) fn shards(&self) -> &[ShardHandle] {
+        &self.shards
+    }
+
+    /// Runs `job` on a shard, and comes back when it has; blocks. For what a session begins with.
+    pub(crate) fn start_on(&self, shard: usize, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let (tell, told) = sync_channel(1);
+        let mut job = move || {
+            job();
+            // Whoever waited has given up.
+            let _ = tell.send(());
+            std::future::ready(())
+        };
+        let mut pause = Pause::new();
+        loop {
+            match self.shards[shard].try_spawn(job) {
+                Ok(()) => break,
+                Err(SpawnError::Stopped(_)) => return Err(io::Error::other("the shard has stopped")),
+                Err(SpawnError::Full(back)) => job = back,
+            }
+            if pause.wait() > HANDOFF_WAIT {
+                return Err(io::Error::other("the shard takes no more tasks"));
+            }
+        }
+        told.recv_timeout(HANDOFF_WAIT).map_err(io::Error::other)
+    }
+
+    /// Serves a request on the shard that runs this.
+    pub(crate) async fn serve(&self, request: Request, responder: impl Responder) {
+        let shard = forebay_shard::current().map_or(0, |shard| usize::from(shard.0));
+        self.dispatch.serve(shard, request, Answer::new(responder)).await;
+    }
+
     /// Hands a request to the shard of arriving thread `arrival`; the answer comes from there.
-    pub(crate) fn submit(&self, arrival: usize, request: Request, responder: impl Responder) {
+    pub(crate) fn submit(&self, arrival: usize, request: Request, responder: impl Responder + Send) {
         let shard = &self.shards[arrival % self.shards.len()];
         let must_arrive = request.op.kind().must_arrive();
         let shard_number = usize::from(shard.id().0);

@@ -29,7 +29,7 @@ pub mod op;
 mod options;
 pub mod reply;
 
-pub use channel::BackingId;
+pub use channel::{BackingId, BadChannel, ChannelChoice, ChannelKind, Picked, probe_channel};
 pub use error::{Holder, Holders, MountError};
 pub use mount::{FuseMount, SessionEnd};
 pub use mounting::{MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, remount};

@@ -6,8 +6,7 @@
 //! **In and out:** `tools/cli` starts a [`FuseMount`] with a file system and the shards that serve it, waits for its
 //! end or ends it.
 
-use crate::channel::fuser::FuserChannel;
-use crate::channel::{Channel, Device, Granted, Wish};
+use crate::channel::{self, Channel, Device, Granted, Picked};
 use crate::dispatch::Dispatch;
 use crate::error::MountError;
 use crate::front::Front;
@@ -46,6 +45,7 @@ pub struct FuseMount {
     dispatch: Arc<Dispatch>,
     notifier: Notifier,
     granted: Granted,
+    picked: Picked,
     ended: watch::Receiver<Option<SessionEnd>>,
 }
 
@@ -61,18 +61,21 @@ impl FuseMount {
             return Err(MountError::NoShards);
         }
         let prepared = prepare(spec)?;
-        let mut session = match Session::begin(vfs, shards, spec, &prepared) {
-            Ok(session) => session,
+        let begun = Session::begin(vfs, shards, spec, &prepared).and_then(|mut session| {
+            let ended = session.serve(shards[0].clone())?;
+            Ok((session, ended))
+        });
+        let (session, ended) = match begun {
+            Ok(begun) => begun,
             Err(error) => {
                 prepared.abandon();
                 return Err(error);
             }
         };
-        let ended = session.serve(shards[0].clone())?;
         let attached = Arc::new(prepared.attach()?);
         widen_read_ahead(&attached);
-        let Session { dispatch, notifier, granted, .. } = session;
-        Ok(Self { attached, dispatch, notifier, granted, ended })
+        let Session { dispatch, notifier, granted, picked, .. } = session;
+        Ok(Self { attached, dispatch, notifier, granted, picked, ended })
     }
 
     /// Waits until the session ends; blocks.
@@ -122,6 +125,11 @@ impl FuseMount {
         self.granted.passthrough
     }
 
+    /// The way requests come, and why this one.
+    pub fn channel(&self) -> &Picked {
+        &self.picked
+    }
+
     /// Requests by kind since the mount began.
     pub fn stats(&self) -> StatsSnapshot {
         self.dispatch.stats()
@@ -148,7 +156,8 @@ struct Session {
     dispatch: Arc<Dispatch>,
     notifier: Notifier,
     granted: Granted,
-    channel: Option<FuserChannel>,
+    picked: Picked,
+    channel: Option<Box<dyn Channel>>,
 }
 
 impl Session {
@@ -162,15 +171,16 @@ impl Session {
         let device = Arc::new(Device::new(clone()?));
         let dispatch = Arc::new(Dispatch::new(vfs, Arc::clone(&device), &spec.options, shards.len()));
         let front = Arc::new(Front::new(Arc::clone(&dispatch), shards.to_vec()));
-        let wish = Wish { threads: shards.len(), passthrough: true };
-        let channel = FuserChannel::connect(clone()?, front, wish).map_err(MountError::Handshake)?;
+        let (channel, picked) =
+            channel::connect(spec.options.channel, clone()?, front).map_err(MountError::Handshake)?;
         let notifier = Notifier::start(device)?;
-        Ok(Self { dispatch, notifier, granted: channel.granted(), channel: Some(channel) })
+        Ok(Self { dispatch, notifier, granted: channel.granted(), picked, channel: Some(channel) })
     }
 
     /// Starts the threads that read requests, and one that sees their end.
     fn serve(&mut self, shard: ShardHandle) -> Result<watch::Receiver<Option<SessionEnd>>, MountError> {
-        let channel = self.channel.take().expect("a session is served once");
+        let mut channel = self.channel.take().expect("a session is served once");
+        channel.start().map_err(MountError::Handshake)?;
         let dispatch = Arc::clone(&self.dispatch);
         let notifier = self.notifier.clone();
         let (end, ended) = watch::channel(None);

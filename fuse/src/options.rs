@@ -6,6 +6,7 @@
 //!
 //! As `mount(8)` has it, the last of two contradicting words wins: `-o ro` in fstab is overridden by a later `rw`.
 
+use crate::channel::{BadChannel, ChannelChoice};
 use forebay_types::HumanDuration;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub enum OptionError {
     /// Nobody knows the word.
     #[error(
         "unknown mount option {0:?}; known are ro, rw, atime, noatime, dev, nodev, suid, nosuid, exec, noexec, \
-         allow_other, allow_self, attr_timeout=, entry_timeout=, negative_timeout="
+         allow_other, allow_self, attr_timeout=, entry_timeout=, negative_timeout=, channel="
     )]
     Unknown(String),
     /// The word is known and deliberately not supported.
@@ -39,6 +40,9 @@ pub enum OptionError {
         /// What was given.
         value: String,
     },
+    /// There is no such channel.
+    #[error("mount option channel: {0}")]
+    BadChannel(BadChannel),
     /// The option takes no value, or needs one.
     #[error("mount option {0:?} {1}")]
     BadForm(String, &'static str),
@@ -67,6 +71,8 @@ pub struct MountOptions {
     pub negative_timeout: Option<Duration>,
     /// Change the options of the mount that is there, instead of mounting.
     pub remount: bool,
+    /// The way requests come.
+    pub channel: ChannelChoice,
 }
 
 impl Default for MountOptions {
@@ -82,6 +88,7 @@ impl Default for MountOptions {
             entry_timeout: None,
             negative_timeout: None,
             remount: false,
+            channel: ChannelChoice::default(),
         }
     }
 }
@@ -140,6 +147,7 @@ impl MountOptions {
         match name {
             "attr_timeout" => self.attr_timeout = Some(time("attr_timeout", value)?),
             "entry_timeout" => self.entry_timeout = Some(time("entry_timeout", value)?),
+            "channel" => self.channel = value.parse().map_err(OptionError::BadChannel)?,
             "negative_timeout" => self.negative_timeout = Some(time("negative_timeout", value)?),
             _ if is_for_others(name) => {}
             "ro" | "rw" | "allow_other" | "noatime" | "dev" | "suid" | "exec" => {

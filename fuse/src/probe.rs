@@ -3,7 +3,7 @@
 //! A session is begun that is mounted nowhere, and a file of each tier is registered with it. What fails says why in
 //! words, once, at start; the file system then serves such files in cached mode.
 
-use crate::channel::fuser::trial;
+use crate::channel::trial;
 use rustix::fs::{Mode, OFlags};
 use std::io;
 use std::os::fd::AsFd;

@@ -106,7 +106,7 @@ pub enum Room {
 /// Carries the answer of one request to the kernel; made by the channel together with the request.
 ///
 /// A responder that is dropped unanswered answers with an I/O error, so that no caller waits for ever.
-pub trait Responder: Send + 'static {
+pub trait Responder: 'static {
     /// Puts one entry into the reply of a directory listing. `valid` is for an entry with attributes.
     fn add_entry(&mut self, entry: &DirEntryOut, valid: Validity) -> Room;
 

@@ -5,7 +5,9 @@ mod common;
 
 use common::{Base, Dirs, Node, SOURCE, Setup, eventually, fs_type, node};
 use forebay_fuse::op::OpKind;
-use forebay_fuse::{MountError, MountOptions, Notice, SessionEnd, clear_dead, mount_of, remount};
+use forebay_fuse::{
+    ChannelKind, MountError, MountOptions, Notice, SessionEnd, clear_dead, mount_of, remount,
+};
 use forebay_types::{Ino, Name};
 use std::fs::{self, File};
 use std::io::Write;
@@ -31,6 +33,27 @@ fn the_mount_shows_type_source_and_options() {
     }
     let error = File::create(node.at("new")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+}
+
+#[test]
+fn requests_come_the_way_that_was_asked_for() {
+    for kind in [ChannelKind::Fuser, ChannelKind::DevFuse, ChannelKind::Uring] {
+        let unmounted = Node::unmounted(Dirs::new());
+        let options = format!("channel={kind}");
+        let mount = match unmounted.try_mount(&unmounted.spec(&options)) {
+            Ok(mount) => mount,
+            // The switch of the kernel's module may be off.
+            Err(error) if kind == ChannelKind::Uring => {
+                assert!(error.to_string().contains("io_uring"), "{error}");
+                continue;
+            }
+            Err(error) => panic!("{kind}: {error}"),
+        };
+        assert_eq!(mount.channel().kind, kind);
+        fs::write(unmounted.at("file"), b"bytes").unwrap();
+        assert_eq!(fs::read(unmounted.at("file")).unwrap(), b"bytes");
+        mount.unmount(Duration::from_secs(10)).unwrap();
+    }
 }
 
 #[test]

@@ -7,21 +7,36 @@
 //! **Never does** decide anything about a request: a channel turns it into an [`Op`](crate::op::Op), hands it to
 //! the [`Front`] and writes what comes back. Only this folder may hold unsafe code, and only `fuser/` names fuser.
 //!
-//! **In and out:** [`Channel::connect`] answers the kernel's INIT on a device that is not yet part of the tree;
-//! [`Channel::serve`] then blocks until the session ends.
+//! **In and out:** [`connect`] answers the kernel's INIT on a device that is not yet part of the tree, and says which
+//! channel it is to be ([`pick`]); [`Channel::serve`] then blocks until the session ends.
 //!
-//! **Why this shape:** FUSE over io_uring and a raw `/dev/fuse` reader differ in exactly these two calls.
+//! **Our own channels** share everything but the way of the bytes: `abi` (layouts), `handshake` (INIT), `decode` and
+//! `encode` (pure), `serving` (from an `Op` to the bytes of its answer), `interrupts`.
+//!
+//! **Why this shape:** FUSE over io_uring, a raw `/dev/fuse` reader and fuser differ in exactly these calls.
 
+mod abi;
+mod decode;
+mod dev_fuse;
 pub(crate) mod device;
+mod encode;
+mod ends;
+mod flags;
 pub(crate) mod fuser;
+mod handshake;
+mod interrupts;
+mod pick;
+mod serving;
+mod trial;
+mod uring;
 
 pub use device::BackingId;
 pub(crate) use device::Device;
+pub(crate) use pick::connect;
+pub use pick::{BadChannel, ChannelChoice, ChannelKind, Picked, probe_channel};
+pub(crate) use trial::trial;
 
-use crate::front::Front;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 /// The largest write request, and the largest read: 256 pages, the kernel's default limit for a request
 /// (`fuse_max_pages_limit`), and one transfer between the parts.
@@ -35,10 +50,10 @@ pub(crate) const BACKGROUND_MAX: u16 = 64;
 /// What to ask of the kernel when the session begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
-    /// Threads that read requests, each with its own clone of the device.
-    pub(crate) threads: usize,
     /// Passthrough, if the kernel has it.
     pub(crate) passthrough: bool,
+    /// FUSE over io_uring with queues of this size, if the kernel offers it.
+    pub(crate) ring: Option<uring::Fit>,
 }
 
 /// What the kernel granted.
@@ -48,16 +63,20 @@ pub(crate) struct Granted {
     pub(crate) passthrough: bool,
     /// Files in direct mode may be mapped (Linux 6.6).
     pub(crate) direct_mmap: bool,
+    /// Requests come over io_uring, in queues of this size.
+    pub(crate) ring: Option<uring::Fit>,
+    /// They could have.
+    pub(crate) ring_offered: bool,
 }
 
-/// Reads requests from the kernel and writes replies.
-pub(crate) trait Channel: Send + Sized + 'static {
-    /// Answers the kernel's INIT, which waits on `device` since the mount was made.
-    fn connect(device: OwnedFd, front: Arc<Front>, wish: Wish) -> io::Result<Self>;
-
+/// Reads requests from the kernel and writes replies. Made by [`connect`].
+pub(crate) trait Channel: Send + 'static {
     /// What the kernel granted.
     fn granted(&self) -> Granted;
 
+    /// Begins to take requests. Called once, before the mount can be seen.
+    fn start(&mut self) -> io::Result<()>;
+
     /// Hands requests to the front until the file system is unmounted or the connection aborted; blocks.
-    fn serve(self) -> io::Result<()>;
+    fn serve(self: Box<Self>) -> io::Result<()>;
 }

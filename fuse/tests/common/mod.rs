@@ -23,6 +23,12 @@ use std::time::Duration;
 pub const SOURCE: &str = "file:///a source, with all kinds";
 pub const PAGE: u64 = 64 << 10;
 
+/// The mount option for the channel that the tests are to go over.
+pub fn channel() -> String {
+    let channel = std::env::var("FOREBAY_TEST_CHANNEL");
+    channel.map(|name| format!("channel={name}")).unwrap_or_default()
+}
+
 /// How a node is set up.
 pub struct Setup {
     pub options: &'static str,
@@ -141,7 +147,7 @@ impl Node {
         MountSpec {
             source: SOURCE.into(),
             dir: self.dirs.mnt(),
-            options: MountOptions::parse(options).unwrap(),
+            options: MountOptions::parse(&format!("{},{options}", channel())).unwrap(),
         }
     }
 

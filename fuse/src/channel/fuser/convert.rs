@@ -1,7 +1,6 @@
 //! Between fuser's types and ours.
 
 use forebay_types::{Attr, Caller, FileKind, HandleId, Ino, Name, SetTime, TimeSpec};
-use forebay_vfs::{AllocateMode, OpenFlags, RenameFlags, Whence, XattrSetMode};
 use fuser::{Errno, FileAttr, FileHandle, FileType, INodeNo, Request, TimeOrNow};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,9 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The block size that `stat` shows; programs take it for the size of their buffers, so it is the usual one.
 const STAT_BLOCK_LEN: u32 = 4096;
-/// The permission bits of a mode, without the kind.
-const PERMISSIONS: u32 = 0o7777;
-
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
 }
@@ -30,80 +26,6 @@ pub(super) fn name(bytes: &OsStr) -> Result<Name, Errno> {
         forebay_types::InvalidName::TooLong => Errno::ENAMETOOLONG,
         forebay_types::InvalidName::Malformed => Errno::EINVAL,
     })
-}
-
-pub(super) fn permissions(mode: u32) -> u16 {
-    (mode & PERMISSIONS) as u16
-}
-
-/// The kind in a mode of mknod(2); no kind at all is a regular file.
-pub(super) fn kind_of_mode(mode: u32) -> Option<FileKind> {
-    match mode & libc::S_IFMT {
-        0 | libc::S_IFREG => Some(FileKind::Regular),
-        libc::S_IFIFO => Some(FileKind::Fifo),
-        libc::S_IFSOCK => Some(FileKind::Socket),
-        libc::S_IFCHR => Some(FileKind::CharDevice),
-        libc::S_IFBLK => Some(FileKind::BlockDevice),
-        _ => None,
-    }
-}
-
-pub(super) fn open_flags(flags: i32) -> OpenFlags {
-    let access = flags & libc::O_ACCMODE;
-    OpenFlags {
-        read: access != libc::O_WRONLY,
-        write: access == libc::O_WRONLY || access == libc::O_RDWR,
-        append: flags & libc::O_APPEND != 0,
-        // The kernel truncates by SETATTR, because ATOMIC_O_TRUNC is not negotiated.
-        truncate: false,
-        exclusive: flags & libc::O_EXCL != 0,
-        sync: flags & (libc::O_SYNC | libc::O_DSYNC) != 0,
-    }
-}
-
-pub(super) fn rename_flags(flags: fuser::RenameFlags) -> Option<RenameFlags> {
-    if flags.is_empty() {
-        Some(RenameFlags::Replace)
-    } else if flags == fuser::RenameFlags::RENAME_NOREPLACE {
-        Some(RenameFlags::NoReplace)
-    } else if flags == fuser::RenameFlags::RENAME_EXCHANGE {
-        Some(RenameFlags::Exchange)
-    } else {
-        None
-    }
-}
-
-/// The modes of fallocate(2) that there are here; collapsing, inserting and unsharing are not.
-pub(super) fn allocate_mode(mode: i32) -> Option<AllocateMode> {
-    const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
-    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
-    const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
-    const ZERO_KEEP: i32 = ZERO | KEEP;
-    match mode {
-        0 => Some(AllocateMode::Grow),
-        KEEP => Some(AllocateMode::KeepSize),
-        PUNCH => Some(AllocateMode::PunchHole),
-        ZERO => Some(AllocateMode::ZeroRange),
-        ZERO_KEEP => Some(AllocateMode::ZeroRangeKeepSize),
-        _ => None,
-    }
-}
-
-pub(super) fn whence(whence: i32) -> Option<Whence> {
-    match whence {
-        libc::SEEK_DATA => Some(Whence::Data),
-        libc::SEEK_HOLE => Some(Whence::Hole),
-        _ => None,
-    }
-}
-
-pub(super) fn xattr_mode(flags: i32) -> Option<XattrSetMode> {
-    match flags {
-        0 => Some(XattrSetMode::Any),
-        libc::XATTR_CREATE => Some(XattrSetMode::Create),
-        libc::XATTR_REPLACE => Some(XattrSetMode::Replace),
-        _ => None,
-    }
 }
 
 pub(super) fn set_time(time: TimeOrNow) -> SetTime {
@@ -198,49 +120,6 @@ mod tests {
         assert_eq!(name(OsStr::from_bytes(&[b'x'; 256])), Err(Errno::ENAMETOOLONG));
         assert_eq!(name(OsStr::new("..")), Err(Errno::EINVAL));
         assert_eq!(name(OsStr::from_bytes(b"\xff")).unwrap().as_bytes(), b"\xff");
-    }
-
-    #[test]
-    fn open_flags_are_those_of_the_program() {
-        let flags = open_flags(libc::O_RDWR | libc::O_APPEND | libc::O_DSYNC);
-        assert!(flags.read && flags.write && flags.append && flags.sync && !flags.exclusive);
-        let flags = open_flags(libc::O_WRONLY | libc::O_EXCL);
-        assert!(!flags.read && flags.write && flags.exclusive && !flags.sync);
-        assert_eq!(open_flags(libc::O_RDONLY), OpenFlags { read: true, ..OpenFlags::default() });
-    }
-
-    #[test]
-    fn fallocate_knows_five_modes() {
-        assert_eq!(allocate_mode(0), Some(AllocateMode::Grow));
-        assert_eq!(allocate_mode(3), Some(AllocateMode::PunchHole));
-        assert_eq!(allocate_mode(0x11), Some(AllocateMode::ZeroRangeKeepSize));
-        for refused in
-            [libc::FALLOC_FL_COLLAPSE_RANGE, libc::FALLOC_FL_INSERT_RANGE, libc::FALLOC_FL_PUNCH_HOLE]
-        {
-            assert_eq!(allocate_mode(refused), None);
-        }
-    }
-
-    #[test]
-    fn renames_and_searches_and_attributes_know_their_flags() {
-        use fuser::RenameFlags as R;
-        assert_eq!(rename_flags(R::empty()), Some(RenameFlags::Replace));
-        assert_eq!(rename_flags(R::RENAME_NOREPLACE), Some(RenameFlags::NoReplace));
-        assert_eq!(rename_flags(R::RENAME_EXCHANGE), Some(RenameFlags::Exchange));
-        assert_eq!(rename_flags(R::RENAME_WHITEOUT), None);
-        assert_eq!(rename_flags(R::RENAME_EXCHANGE | R::RENAME_NOREPLACE), None);
-        assert_eq!(whence(libc::SEEK_HOLE), Some(Whence::Hole));
-        assert_eq!(whence(libc::SEEK_END), None);
-        assert_eq!(xattr_mode(libc::XATTR_REPLACE), Some(XattrSetMode::Replace));
-        assert_eq!(xattr_mode(libc::XATTR_CREATE | libc::XATTR_REPLACE), None);
-    }
-
-    #[test]
-    fn kinds_go_both_ways() {
-        assert_eq!(kind_of_mode(0o644), Some(FileKind::Regular));
-        assert_eq!(kind_of_mode(libc::S_IFIFO | 0o600), Some(FileKind::Fifo));
-        assert_eq!(kind_of_mode(libc::S_IFDIR), None);
-        assert_eq!(permissions(libc::S_IFCHR | 0o6755), 0o6755);
     }
 
     /// What fuser makes of the two numbers of a request, in `time.rs` of its version 0.18.

@@ -22,9 +22,6 @@ mod convert;
 mod readers;
 mod requests;
 mod respond;
-mod trial;
-
-pub(crate) use trial::trial;
 
 use crate::channel::{BACKGROUND_MAX, Channel, Granted, REQUEST_LEN_MAX, Wish};
 use crate::front::Front;
@@ -48,8 +45,9 @@ pub(crate) struct FuserChannel {
     granted: Granted,
 }
 
-impl Channel for FuserChannel {
-    fn connect(device: OwnedFd, front: Arc<Front>, wish: Wish) -> io::Result<Self> {
+impl FuserChannel {
+    /// Answers the kernel's INIT, which waits on `device` since the mount was made.
+    pub(super) fn connect(device: OwnedFd, front: Arc<Front>, wish: Wish) -> io::Result<Self> {
         let granted = Arc::new(OnceLock::new());
         let handshake = Handshake { wish, granted: Arc::clone(&granted) };
         let requests = Requests::first(Arc::clone(&front), handshake);
@@ -57,15 +55,23 @@ impl Channel for FuserChannel {
         let first = session_of(requests, device)?;
         put_clone_behind(&first, &kept)?;
         let granted = granted.get().copied().ok_or_else(|| io::Error::other("the kernel skipped INIT"))?;
-        Ok(Self { first, device: kept, front, threads: wish.threads, granted })
+        let threads = front.shards().len();
+        Ok(Self { first, device: kept, front, threads, granted })
     }
+}
 
+impl Channel for FuserChannel {
     fn granted(&self) -> Granted {
         self.granted
     }
 
-    fn serve(self) -> io::Result<()> {
-        let Self { first, device, front, threads, .. } = self;
+    /// fuser reads where it serves.
+    fn start(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn serve(self: Box<Self>) -> io::Result<()> {
+        let Self { first, device, front, threads, .. } = *self;
         let mut readers = Vec::new();
         for arrival in 1..threads {
             let (device, front) = (Arc::clone(&device), Arc::clone(&front));
@@ -105,5 +111,5 @@ fn negotiate(config: &mut KernelConfig, wish: Wish) -> io::Result<Granted> {
     }
     config.set_max_write(REQUEST_LEN_MAX).map_err(|max| io::Error::other(format!("max_write is {max}")))?;
     config.set_max_background(BACKGROUND_MAX).map_err(|_| io::Error::other("max_background is above 0"))?;
-    Ok(Granted { passthrough, direct_mmap })
+    Ok(Granted { passthrough, direct_mmap, ..Granted::default() })
 }

@@ -3,12 +3,12 @@
 //! A request that cannot be put into an [`Op`] (a name that is too long, a flag that nobody knows) is refused here;
 //! everything else goes to a shard. The methods are in the order of fuser's trait.
 
-use super::convert::{
-    allocate_mode, caller, handle, ino, kind_of_mode, name, open_flags, permissions, rename_flags, set_time,
-    whence, xattr_mode,
-};
+use super::convert::{caller, handle, ino, name, set_time};
 use super::negotiate;
 use super::respond::FuserResponder as To;
+use crate::channel::flags::{
+    allocate_mode, kind_of_mode, open_flags, permissions, rename_flags, whence, xattr_mode,
+};
 use crate::channel::{Granted, Wish};
 use crate::front::Front;
 use crate::op::{CopyEnd, Op, Place, Request, RequestId};
@@ -203,7 +203,7 @@ impl Filesystem for Requests {
         reply: fuser::ReplyEmpty,
     ) {
         let op = place(parent, name).and_then(|from| {
-            let flags = rename_flags(flags).ok_or(Errno::EINVAL)?;
+            let flags = rename_flags(flags.bits()).ok_or(Errno::EINVAL)?;
             Ok(Op::Rename { from, to: place(newparent, newname)?, flags })
         });
         self.submit_or_fail(req, op, To::Empty(reply));

@@ -1,0 +1,83 @@
+//! One request, from an [`Op`](crate::op::Op) to the bytes of its answer, on the shard where it arrived.
+//!
+//! The same for both of our own channels: they differ in how bytes come in and go out, and in nothing else. Whatever
+//! happens there is an answer, also when the code that serves the request panics.
+
+use super::decode::Form;
+use super::encode::{self, Encoded, encode, failure};
+use super::interrupts::{Interrupts, may_be_interrupted};
+use crate::front::Front;
+use crate::op::Request;
+use crate::reply::{Reply, Responder, Room, Validity};
+use forebay_vfs::DirEntryOut;
+use futures_util::FutureExt;
+use rustix::io::Errno;
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What serves the requests of a session.
+#[derive(Clone)]
+pub(super) struct Serving {
+    front: Arc<Front>,
+    interrupts: Arc<Interrupts>,
+}
+
+impl Serving {
+    pub(super) fn new(front: Arc<Front>) -> Self {
+        Self { front, interrupts: Arc::default() }
+    }
+
+    /// Those who hand requests in, and the shards they come to.
+    pub(super) fn front(&self) -> &Arc<Front> {
+        &self.front
+    }
+
+    /// Takes an INTERRUPT.
+    pub(super) fn interrupt(&self, id: crate::op::RequestId) {
+        self.interrupts.interrupt(id);
+    }
+
+    /// Serves a request here and now.
+    pub(super) async fn answer(&self, request: Request, form: Form) -> Encoded {
+        let (id, kind) = (request.unique, request.op.kind());
+        let slot = Rc::new(Cell::new(None));
+        let responder = Gathering { form, listing: Vec::new(), slot: Rc::clone(&slot) };
+        let serving = AssertUnwindSafe(self.front.serve(request, responder)).catch_unwind();
+        let served = if may_be_interrupted(kind) {
+            self.interrupts.unless_interrupted(id, serving).await
+        } else {
+            Ok(serving.await)
+        };
+        match (served, slot.take()) {
+            (Ok(Ok(())), Some(answer)) => answer,
+            (Err(_), _) => failure(Errno::INTR),
+            (Ok(Err(_)), _) => {
+                tracing::error!(op = kind.name(), "a request made its handler panic");
+                failure(Errno::IO)
+            }
+            (Ok(Ok(())), None) => unreachable!("a request that was served has an answer"),
+        }
+    }
+}
+
+/// Keeps the answer for the channel.
+struct Gathering {
+    form: Form,
+    listing: Vec<u8>,
+    slot: Rc<Cell<Option<Encoded>>>,
+}
+
+impl Responder for Gathering {
+    fn add_entry(&mut self, entry: &DirEntryOut, valid: Validity) -> Room {
+        match self.form {
+            Form::Listing { plus, room } => encode::add_entry(&mut self.listing, room, plus, entry, valid),
+            _ => Room::Full,
+        }
+    }
+
+    fn send(self, reply: Reply) {
+        self.slot.set(Some(encode(self.form, reply, self.listing)));
+    }
+}
