@@ -7,7 +7,8 @@
 //! | `l` inode directory name | empty: a further name of the inode; one byte: a name it has lost and the UFS still has |
 //! | `o` inode | empty: it has lost its last name and is kept for whoever has it open |
 //! | `w` inode | empty: it is open for write |
-//! | `q` directory name | empty: the name is to be carried to the UFS |
+//! | `q` directory name | the name is to be carried to the UFS |
+//! | `b` directory name | the task that was begun for the name and has no recorded end |
 //! | `m` mount | mount record |
 //! | `c` counter | 8 bytes, big endian |
 
@@ -22,6 +23,7 @@ pub(crate) const LINK: u8 = b'l';
 pub(crate) const ORPHAN: u8 = b'o';
 pub(crate) const WRITE_OPEN: u8 = b'w';
 pub(crate) const QUEUE: u8 = b'q';
+pub(crate) const BEGUN: u8 = b'b';
 pub(crate) const MOUNT: u8 = b'm';
 
 /// The last log record the engine has.
@@ -56,6 +58,10 @@ pub(crate) fn dentry(dir: Ino, name: &Name) -> Key {
 
 pub(crate) fn queue(dir: Ino, name: &Name) -> Key {
     named(QUEUE, dir, name.as_bytes())
+}
+
+pub(crate) fn begun(dir: Ino, name: &Name) -> Key {
+    named(BEGUN, dir, name.as_bytes())
 }
 
 pub(crate) fn inode(ino: Ino) -> Key {
@@ -104,7 +110,7 @@ pub(crate) fn number(key: &[u8]) -> Option<Ino> {
     Some(Ino(u64::from_be_bytes(*key.get(1..)?.first_chunk()?)))
 }
 
-/// The directory and the name in a key of [`DENTRY`] or [`QUEUE`].
+/// The directory and the name in a key of [`DENTRY`], [`QUEUE`] or [`BEGUN`].
 pub(crate) fn slot(key: &[u8]) -> Option<(Ino, Name)> {
     Some((number(key)?, Name::new(key.get(9..)?).ok()?))
 }

@@ -5,9 +5,6 @@
 //! therefore not believed while such a task is out: it is asked again once the record has followed.
 
 use crate::namespace::Namespace;
-use crate::persist::derive::Unknown;
-use crate::persist::reconcile::{Evidence, reconcile};
-use crate::record::{Dentry, InodeRecord, UfsAt};
 use crate::table::Inode;
 use forebay_types::{FsResult, Ino, MountId, Name, UfsKey};
 use futures_timer::Delay;
@@ -34,7 +31,6 @@ impl Namespace {
     /// What it is worth that the UFS has nothing in, or at, the directory `dir`, which was to be at `key`.
     pub(crate) async fn absence(&self, dir: &Inode, key: &UfsKey) -> FsResult<Absence> {
         let still = self.await_move(dir.record().mount, key).await;
-        self.settle_moves_above(&dir.record()).await?;
         if self.ufs_key(&dir.record()).await?.as_ref() != Some(key) {
             return Ok(Absence::Overtaken);
         }
@@ -57,41 +53,6 @@ impl Namespace {
                 Either::Right(_) => return queue.is_moving(mount, key),
             }
         }
-    }
-
-    /// A move that reached the UFS before the last daemon died is recorded as soon as somebody misses what was
-    /// moved.
-    async fn settle_moves_above(&self, record: &InodeRecord) -> FsResult<()> {
-        let mut at = record.at.clone();
-        while let Some((dir, name)) = at {
-            let parent = self.inode(dir).await?;
-            if let Some(Dentry { target: Some((ino, _)), .. }) = self.own_name(&parent, &name).await? {
-                let inode = self.inode(ino).await?;
-                self.settle_move(&inode).await?;
-            }
-            at = parent.record().at.clone();
-        }
-        Ok(())
-    }
-
-    /// The same for one inode that was to be moved.
-    pub(crate) async fn settle_move(&self, inode: &Inode) -> FsResult<()> {
-        let record = inode.record();
-        let (UfsAt::At(from), Some(slot)) = (&record.ufs_at, record.moving_to.clone()) else { return Ok(()) };
-        if self.shared.queue.is_moving(record.mount, from) {
-            return Ok(());
-        }
-        let dir = self.inode(slot.0).await?;
-        let Some(dir_key) = self.ufs_key(&dir.record()).await? else { return Ok(()) };
-        let (mount, key) = (record.mount, dir_key.child(&slot.1));
-        let source_is_gone = self.flights.stat(mount, from.clone()).await?.is_none();
-        let there = self.flights.stat(mount, key.clone()).await?;
-        let (unknown, found) =
-            (Unknown { mount, key, from: Some(from.clone()) }, Evidence { there, source_is_gone });
-        if found.source_is_gone && found.there.is_some() {
-            self.mutate_own(move |txn| reconcile(txn, &slot, &unknown, &found)).await?;
-        }
-        Ok(())
     }
 }
 

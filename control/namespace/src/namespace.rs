@@ -491,7 +491,6 @@ impl Namespace {
         {
             tracing::debug!(%ino, %key, "a file is read while it is being moved");
         }
-        self.settle_move(&inode).await?;
         let record = inode.record();
         let key = if record.version.is_some() { self.ufs_key(&record).await? } else { None };
         Ok(ops::location(ino, &record, key))

@@ -69,6 +69,7 @@ pub(crate) fn open(config: &NamespaceConfig, engine: Arc<dyn MetaStore>) -> Resu
         shared.table.load(mount.root, record).hold();
     }
     load_queue(&shared)?;
+    crate::persist::load_begun(&shared)?;
     let next = counter(&*shared.view.engine, keys::NEXT_INO)?.unwrap_or(FIRST_INO);
     let mut recovery = left_behind(&shared)?;
     recovery.replayed = replayed.last_seq - committed;

@@ -62,10 +62,6 @@ pub(crate) struct Inode {
     pub(crate) left_parent: Option<u64>,
     #[prost(bytes = "vec", optional, tag = "28")]
     pub(crate) left_name: Option<Vec<u8>>,
-    #[prost(fixed64, optional, tag = "29")]
-    pub(crate) moving_parent: Option<u64>,
-    #[prost(bytes = "vec", optional, tag = "30")]
-    pub(crate) moving_name: Option<Vec<u8>>,
 }
 
 /// An extended attribute.
@@ -110,10 +106,71 @@ pub(crate) struct Shadow {
     pub(crate) owner: u64,
     #[prost(uint64, tag = "4")]
     pub(crate) generation: u64,
-    #[prost(uint64, optional, tag = "5")]
-    pub(crate) attempt: Option<u64>,
-    #[prost(fixed64, tag = "6")]
-    pub(crate) attempt_ino: u64,
+}
+
+/// A task that was begun, at `b` + directory + name.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Begun {
+    #[prost(uint32, tag = "1")]
+    pub(crate) work: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) mount: u32,
+    #[prost(fixed64, tag = "3")]
+    pub(crate) ino: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) generation: u64,
+    /// Where it takes effect.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) key: Vec<u8>,
+    /// Where what is moved or linked is.
+    #[prost(bytes = "vec", optional, tag = "6")]
+    pub(crate) from: Option<Vec<u8>>,
+    /// The version that should be at the key before.
+    #[prost(bytes = "vec", optional, tag = "7")]
+    pub(crate) expect: Option<Vec<u8>>,
+    /// The version of what is moved.
+    #[prost(bytes = "vec", optional, tag = "8")]
+    pub(crate) version: Option<Vec<u8>>,
+    #[prost(uint32, tag = "9")]
+    pub(crate) kind: u32,
+    #[prost(message, optional, tag = "10")]
+    pub(crate) attr: Option<UfsAttr>,
+    #[prost(message, optional, tag = "11")]
+    pub(crate) content: Option<Content>,
+}
+
+/// The attributes that go with a task.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UfsAttr {
+    #[prost(uint32, tag = "1")]
+    pub(crate) kind: u32,
+    #[prost(uint64, tag = "2")]
+    pub(crate) size: u64,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) mtime: Option<Time>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) version: Vec<u8>,
+    #[prost(uint32, optional, tag = "5")]
+    pub(crate) mode: Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    pub(crate) uid: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub(crate) gid: Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "8")]
+    pub(crate) link_target: Option<Vec<u8>>,
+}
+
+/// Where the bytes are that a task puts.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Content {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub(crate) ufs_key: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub(crate) ufs_version: Option<Vec<u8>>,
+    #[prost(fixed64, optional, tag = "3")]
+    pub(crate) extent: Option<u64>,
+    #[prost(uint64, tag = "4")]
+    pub(crate) size: u64,
 }
 
 /// A name that is to be carried, at `q` + directory + name.

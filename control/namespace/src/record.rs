@@ -46,8 +46,6 @@ pub(crate) struct InodeRecord {
     pub(crate) ufs_at: UfsAt,
     /// With [`UfsAt::At`]: the name it has there, whose shadow it is.
     pub(crate) left: Option<Slot>,
-    /// A move to this name was begun and its end was not recorded.
-    pub(crate) moving_to: Option<Slot>,
     /// The version of the content the UFS has where `ufs_at` says; always `None` for directories.
     pub(crate) version: Option<UfsVersion>,
     /// The extent with what was written here; `None` while the UFS is the authority.
@@ -74,27 +72,12 @@ pub(crate) type Xattr = (Box<[u8]>, Box<[u8]>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shadow {
     pub(crate) kind: FileKind,
-    /// `None` for a directory, and where an upload may or may not have landed.
+    /// `None` for a directory.
     pub(crate) version: Option<UfsVersion>,
     /// Whose content it is.
     pub(crate) owner: Ino,
     /// Which change of the owner's content it is; 0 for what came from the UFS.
     pub(crate) generation: Generation,
-    /// Something was begun here and its end was not recorded: the UFS may have it.
-    pub(crate) attempt: Option<Attempt>,
-}
-
-/// What was begun at a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Attempt {
-    /// Whose content, or which directory, was to come there.
-    pub(crate) ino: Ino,
-    /// How long it is; [`Attempt::NOTHING`] if something was to be taken away.
-    pub(crate) size: u64,
-}
-
-impl Attempt {
-    pub(crate) const NOTHING: u64 = u64::MAX;
 }
 
 /// One name in a directory, as the engine keeps it: present, or a whiteout that hides what the UFS has.
@@ -180,8 +163,6 @@ impl InodeRecord {
             unpersistable: self.unpersistable.clone(),
             left_parent: self.left.as_ref().map(|(parent, _)| parent.0),
             left_name: self.left.as_ref().map(|(_, name)| name.as_bytes().to_vec()),
-            moving_parent: self.moving_to.as_ref().map(|(parent, _)| parent.0),
-            moving_name: self.moving_to.as_ref().map(|(_, name)| name.as_bytes().to_vec()),
         };
         stored.encode_to_vec().into()
     }
@@ -190,7 +171,6 @@ impl InodeRecord {
         let stored = proto::Inode::decode(bytes).map_err(corrupt)?;
         let at = slot_of(stored.parent, stored.name)?;
         let left = slot_of(stored.left_parent, stored.left_name)?;
-        let moving_to = slot_of(stored.moving_parent, stored.moving_name)?;
         let ufs_at = match stored.ufs_key {
             Some(key) => UfsAt::At(UfsKey::new(key).map_err(corrupt)?),
             None if stored.ufs_inherit => UfsAt::Inherit,
@@ -215,7 +195,6 @@ impl InodeRecord {
             at,
             ufs_at,
             left,
-            moving_to,
             version: stored.version.map(UfsVersion::new),
             extent: stored.extent.map(ExtentId),
             link_target: stored.link_target.map(Into::into),
@@ -240,7 +219,7 @@ impl Shadow {
     /// What the UFS has where a clean inode is.
     pub(crate) fn of(ino: Ino, record: &InodeRecord) -> Self {
         let (version, generation) = (record.version.clone(), record.generation);
-        Self { kind: record.kind, version, owner: ino, generation, attempt: None }
+        Self { kind: record.kind, version, owner: ino, generation }
     }
 }
 
@@ -254,7 +233,7 @@ impl Dentry {
     pub(crate) fn is_carried(&self) -> bool {
         match (&self.target, &self.shadow) {
             (Some((ino, _)), Some(shadow)) => {
-                shadow.owner == *ino && shadow.attempt.is_none() && !self.mount_point
+                shadow.owner == *ino && !self.mount_point
             }
             _ => false,
         }
@@ -269,8 +248,6 @@ impl Dentry {
                 version: shadow.version.as_ref().map(|version| version.as_bytes().to_vec()),
                 owner: shadow.owner.0,
                 generation: shadow.generation.0,
-                attempt: shadow.attempt.map(|attempt| attempt.size),
-                attempt_ino: shadow.attempt.map_or(0, |attempt| attempt.ino.0),
             }),
             mount_point: self.mount_point,
         };
@@ -287,7 +264,6 @@ impl Dentry {
                 version,
                 owner: Ino(shadow.owner),
                 generation: Generation(shadow.generation),
-                attempt: shadow.attempt.map(|size| Attempt { ino: Ino(shadow.attempt_ino), size }),
             })
         });
         Ok(Self { target, shadow: shadow.transpose()?, mount_point: stored.mount_point })

@@ -123,6 +123,10 @@ impl Namespace {
         if !inode.record().is_settled() || !dentry.is_carried() {
             return Ok(present(None));
         }
+        if self.shared.queue.is_begun(dir.ino, name) {
+            // What the UFS says now may be what a task is just making of it.
+            return Ok(present(Some(self.shared.now_ms())));
+        }
         let ttl = self.shared.metadata_ttl_ms(dir_record)?;
         let now = self.shared.now_ms();
         let fresh =

@@ -120,7 +120,6 @@ impl Shared {
             at: Some(at),
             ufs_at: UfsAt::Inherit,
             left: None,
-            moving_to: None,
             version: (!is_dir).then(|| ufs.version.clone()),
             extent: None,
             link_target: ufs.link_target.clone(),

@@ -202,13 +202,18 @@ impl<'a> Txn<'a> {
         self.own.keys.insert(key, value);
     }
 
+    /// The value of a key.
+    pub(crate) fn key(&self, key: &[u8]) -> FsResult<Value> {
+        let changed = self.own.keys.get(key).or_else(|| self.staged.changes.keys.get(key));
+        match changed {
+            Some(value) => Ok(value.clone()),
+            None => self.shared.view.get(key),
+        }
+    }
+
     /// The value of a counter.
     pub(crate) fn counter(&self, key: &[u8]) -> FsResult<Option<u64>> {
-        let changed = self.own.keys.get(key).or_else(|| self.staged.changes.keys.get(key));
-        let value = match changed {
-            Some(value) => value.clone(),
-            None => self.shared.view.get(key)?,
-        };
+        let value = self.key(key)?;
         Ok(value.and_then(|bytes| Some(u64::from_be_bytes(bytes[..].try_into().ok()?))))
     }
 
@@ -287,11 +292,14 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// Writes a name: what it is to be and what the UFS has there. If neither is anything, nothing is kept.
-    /// On mounts that are carried to the UFS the name is queued.
+    /// Writes a name: what it is to be and what the UFS has there. If neither is anything, and nothing was begun
+    /// at the name that may make something of it, nothing is kept. On mounts that are carried to the UFS the name
+    /// is queued.
     pub(crate) fn set_name(&mut self, dir: Ino, name: &Name, dentry: Dentry, queue: bool) {
-        let nothing = dentry.target.is_none() && dentry.shadow.is_none();
-        let queued = queue && !nothing;
+        // A name that is kept without need costs a look; one that is dropped with need comes back from the UFS.
+        let begun = self.has_begun(dir, name).unwrap_or(true);
+        let nothing = dentry.target.is_none() && dentry.shadow.is_none() && !begun;
+        let queued = (queue || begun) && !nothing;
         self.own.dentries.insert((dir, name.clone()), (!nothing).then_some(dentry));
         self.put_key(keys::queue(dir, name), queued.then(|| [].into()));
     }
@@ -448,18 +456,6 @@ impl<'a> Txn<'a> {
         }
         let present = merged.into_iter().filter_map(|(key, lost)| Some((keys::link_slot(&key)?, lost?)));
         Ok(present.collect())
-    }
-
-    /// Where an inode was whose move to `slot` was begun and has no recorded end.
-    pub(crate) fn begun_move(&self, ino: Ino, slot: &Slot) -> FsResult<Option<UfsKey>> {
-        if !self.is_stored(ino)? {
-            return Ok(None);
-        }
-        let record = self.inode(ino)?;
-        match &record.ufs_at {
-            UfsAt::At(from) if record.moving_to.as_ref() == Some(slot) => Ok(Some(from.clone())),
-            _ => Ok(None),
-        }
     }
 
     /// Whether a directory has any name of its own, whiteouts aside.

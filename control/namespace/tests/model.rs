@@ -4,11 +4,12 @@
 
 mod common;
 
-use common::carrier::{carry_some, take_one};
+use common::carrier::{carry, carry_some, settle_begun, take};
 use common::{ROOT_CALLER, World, block_on, name};
 use forebay_namespace::{NewInode, RenameMode, XattrMode};
 use forebay_types::{
-    Attr, Clock, ExtentId, FileKind, FileTimes, FsErrorKind, FsResult, Ino, SetAttr, TimeSpec,
+    Attr, Clock, ExtentId, FileKind, FileTimes, FsErrorKind, FsResult, Ino, PersistLog, PersistOutcome, PersistTask,
+    SetAttr, TimeSpec,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -36,8 +37,21 @@ enum Op {
     Crash,
     /// Carry at most so many tasks; all of them: then the UFS has what the model has.
     Carry(Option<u8>),
-    /// Take a task, carry it (or not), and crash before the outcome is recorded.
-    CarryAndCrash(bool),
+    /// Take a task and leave it.
+    Take,
+    /// Carry a task that was taken, and do not say so yet.
+    Do(u8),
+    /// Say what came of a task that was taken.
+    Tell(u8, Tell),
+}
+
+/// What is said of a task.
+#[derive(Clone, Copy, Debug)]
+enum Tell {
+    /// What came of it.
+    Truth,
+    /// That it failed, though it may have taken effect.
+    Failed,
 }
 
 /// The model's inode.
@@ -190,7 +204,8 @@ impl Model {
                 self.nodes[node].size = u64::from(*len);
                 self.touch(node, now);
             }
-            Op::Sync | Op::Flush | Op::Expire | Op::Crash | Op::Carry(_) | Op::CarryAndCrash(_) => {}
+            Op::Sync | Op::Flush | Op::Expire | Op::Crash | Op::Carry(_) => {}
+            Op::Take | Op::Do(_) | Op::Tell(..) => {}
         }
         Ok(())
     }
@@ -285,6 +300,8 @@ struct Real {
     world: World,
     looked_up: Vec<Ino>,
     carried: bool,
+    /// Tasks that are out, and what came of those that were carried.
+    taken: Vec<(PersistTask, Option<PersistOutcome>)>,
 }
 
 impl Real {
@@ -305,6 +322,14 @@ impl Real {
         } else {
             Err(FsErrorKind::NotADirectory.into())
         }
+    }
+
+    async fn tell(&self, task: &PersistTask, outcome: Option<PersistOutcome>, tell: Tell) -> FsResult<()> {
+        let outcome = match tell {
+            Tell::Truth => outcome.unwrap_or_else(|| carry(&self.world.ufs, task)),
+            Tell::Failed => PersistOutcome::Failed("no answer".into()),
+        };
+        self.world.names().finish(task, outcome).await.map(drop)
     }
 
     fn forget(&mut self) {
@@ -382,21 +407,38 @@ impl Real {
             Op::Sync => self.world.names().sync().await?,
             Op::Flush => self.world.names().flush()?,
             Op::Expire => self.world.expire(),
+            Op::Take => {
+                self.world.expire();
+                self.carried = true;
+                self.taken.extend(take(&self.world).await.map(|task| (task, None)));
+            }
+            Op::Do(n) => {
+                let n = usize::from(*n) % self.taken.len().max(1);
+                if let Some((task, outcome)) = self.taken.get_mut(n) {
+                    outcome.get_or_insert_with(|| carry(&self.world.ufs, task));
+                }
+            }
+            Op::Tell(n, tell) => {
+                let n = usize::from(*n) % self.taken.len().max(1);
+                if n < self.taken.len() {
+                    let (task, outcome) = self.taken.remove(n);
+                    self.tell(&task, outcome, *tell).await?;
+                }
+            }
             Op::Carry(max) => {
                 self.world.expire();
                 self.carried = true;
+                for (task, outcome) in std::mem::take(&mut self.taken) {
+                    self.tell(&task, outcome, Tell::Truth).await?;
+                }
                 carry_some(&self.world, max.map_or(usize::MAX, usize::from)).await?;
-            }
-            Op::CarryAndCrash(landed) => {
-                self.world.expire();
-                self.carried = true;
-                take_one(&self.world, *landed).await;
-                self.world.crash();
             }
             Op::Crash => {
                 let recovery = self.world.crash();
                 assert_eq!((recovery.torn_bytes, recovery.orphans.len()), (0, 0));
                 assert!(recovery.write_open.is_empty());
+                self.taken.clear();
+                settle_begun(&self.world).await;
             }
         }
         Ok(())
@@ -481,15 +523,12 @@ fn arb_op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         2 => Just(Op::Expire),
         2 => Just(Op::Crash),
-        3 => prop::option::of(1_u8..6).prop_map(|max| if carrying() { Op::Carry(max) } else { Op::Sync }),
-        2 => any::<bool>().prop_map(|landed| if carrying() { Op::CarryAndCrash(landed) } else { Op::Crash }),
+        3 => prop::option::of(1_u8..6).prop_map(Op::Carry),
+        4 => Just(Op::Take),
+        4 => any::<u8>().prop_map(Op::Do),
+        4 => (any::<u8>(), prop::sample::select(vec![Tell::Truth, Tell::Truth, Tell::Failed]))
+            .prop_map(|(n, tell)| Op::Tell(n, tell)),
     ]
-}
-
-/// With `FOREBAY_MODEL_CARRY=1` names are carried to the UFS among the other operations, also by a daemon that dies
-/// over it. `docs/STATUS.md` says what that still finds.
-fn carrying() -> bool {
-    std::env::var_os("FOREBAY_MODEL_CARRY").is_some()
 }
 
 /// Puts a tree into the UFS and into the model.
@@ -521,7 +560,7 @@ fn run(seeds: &[(Path, bool)], ops: &[Op], small_tables: bool) {
     });
     let mut model = Model::new();
     seed(&world, &mut model, seeds);
-    let mut real = Real { world, looked_up: Vec::new(), carried: false };
+    let mut real = Real { world, looked_up: Vec::new(), carried: false, taken: Vec::new() };
     let mut known = HashMap::new();
     block_on(async {
         for op in ops {
@@ -529,7 +568,7 @@ fn run(seeds: &[(Path, bool)], ops: &[Op], small_tables: bool) {
             let now = real.world.clock.now();
             let wanted = model.apply(op, now);
             let got = real.apply(op, now).await.map_err(|error| error.kind());
-            if !matches!(op, Op::Crash | Op::CarryAndCrash(_)) {
+            if !matches!(op, Op::Crash) {
                 real.forget();
             }
             real.looked_up.clear();

@@ -103,6 +103,9 @@ pub struct PersistTask {
     pub ino: Ino,
     /// The change that is carried.
     pub generation: Generation,
+    /// It was handed out before and nobody knows how it ended: the connection broke, or the daemon died over it.
+    /// First of all that is to be found out; [`PersistOutcome::NotDone`] if it did not take effect.
+    pub again: bool,
     /// What to do.
     pub work: PersistWork,
 }
@@ -186,11 +189,13 @@ pub enum PersistOutcome {
     Done(Option<UfsAttr>),
     /// The content changed while it was read; what was uploaded was thrown away.
     Changed,
+    /// A task that was begun before has not taken effect, and left nothing behind.
+    NotDone,
     /// The UFS had changed. Ours, if it had bytes, was put under this key; theirs keeps the name.
     Conflict(Option<UfsKey>),
     /// The UFS cannot hold it; not tried again until it changes.
     Unpersistable(String),
-    /// It failed; the queue tries again with back-off.
+    /// It failed, and may have taken effect even so; the queue has that looked into, with back-off.
     Failed(String),
 }
 
@@ -205,8 +210,14 @@ pub enum Settled {
 
 /// What the worker asks the name space about dirty inodes, and tells it.
 pub trait PersistLog: Send + Sync + 'static {
-    /// The next task that is due; waits until there is one. Tasks that could cross are never out together.
+    /// The next task that is due; waits until there is one. Tasks that could cross are never out together. That
+    /// it was handed out is durable: whatever becomes of this process, the next one asks how it ended.
     fn next(&self) -> BoxFuture<'_, PersistTask>;
+
+    /// What the last process had begun and did not report: to be settled before anybody sees the name space.
+    fn begun(&self) -> Vec<PersistTask> {
+        Vec::new()
+    }
 
     /// Space is short: what waits for its delay is due now. Says whether there is anything to carry.
     fn hurry(&self) -> bool {

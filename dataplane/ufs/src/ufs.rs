@@ -306,6 +306,16 @@ pub trait Ufs: Send + Sync + fmt::Debug + 'static {
         Err(UfsError::Unsupported("change of attributes"))
     }
 
+    /// Takes away what puts of `key` left behind that were cut short by the death of their process, as far as the
+    /// store shows it. Puts under way in this process are spared.
+    ///
+    /// # Errors
+    /// What is left is then swept by whoever comes by.
+    async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
+        let _ = key;
+        Ok(())
+    }
+
     /// The room in the store; `None` where it has no such notion.
     async fn space(&self) -> UfsResult<Option<Space>> {
         Ok(None)

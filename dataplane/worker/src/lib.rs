@@ -38,7 +38,7 @@ mod write;
 
 pub use config::WorkerConfig;
 pub use counters::WorkerCounters;
-pub use persist::{PersistConfig, PersistCounters, Persister};
+pub use persist::{PersistConfig, PersistCounters, Persister, ReadyPersister};
 pub use ufs_table::UfsTable;
 
 use forebay_store::Store;

@@ -65,7 +65,6 @@ pub(crate) fn create(
         at: Some((parent, name.clone())),
         ufs_at: UfsAt::Nowhere,
         left: None,
-        moving_to: None,
         version: None,
         extent: new.extent,
         link_target: new.link_target,

@@ -84,9 +84,7 @@ fn take_carried_name(
     name: &Name,
 ) -> OpResult<()> {
     let shadow = txn.dentry(dir, name)?.and_then(|dentry| dentry.shadow);
-    let same = |shadow: &Shadow| {
-        shadow.owner == ino && shadow.generation == record.generation && shadow.attempt.is_none()
-    };
+    let same = |shadow: &Shadow| shadow.owner == ino && shadow.generation == record.generation;
     if let Some(shadow) = shadow.filter(|shadow| record.state == InodeState::Clean && same(shadow)) {
         record.ufs_at = UfsAt::Inherit;
         record.left = None;

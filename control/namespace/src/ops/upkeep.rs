@@ -33,7 +33,6 @@ pub(crate) fn mount_root(
         at,
         ufs_at: if has_ufs { UfsAt::At(UfsKey::root()) } else { UfsAt::Nowhere },
         left: None,
-        moving_to: None,
         version: None,
         extent: None,
         link_target: None,

@@ -1,14 +1,13 @@
 //! What is to be done for a queued name, worked out from its state now, on the home's thread.
 //!
 //! The dentry says what the name is to be, its shadow what the UFS has there, the inode's record what is ours
-//! and where the UFS has it. Before a task is handed out the shadow notes that something may come to be at the
-//! key, so that whatever happens until the outcome is recorded, the name is not forgotten while the UFS has
-//! something under it.
+//! and where the UFS has it. A task that was begun for the name and whose end is not known comes before anything
+//! else. Each task is noted as begun in the same mutation that works it out.
 
-use super::queue::{Candidate, Candidates, Footprint, LARGE_LEN, Out, Wait};
-use super::siblings::{note_touched, sharing, siblings};
+use super::begun;
+use super::queue::{Candidate, Candidates, LARGE_LEN, Out, Wait};
 use crate::moving::name_aside;
-use crate::record::{Attempt, Dentry, InodeRecord, Shadow, Slot, UfsAt};
+use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
 use crate::shared::millis;
 use crate::txn::{OpResult, Txn};
 use forebay_types::{
@@ -24,40 +23,34 @@ const CIRCLE_MAX: usize = 64;
 /// counts for more: the handle reads what is cached.
 const ORPHAN_PATIENCE_MS: u64 = 60_000;
 
-/// Of what stands in a shadow only because something was begun.
-const UNKNOWN: Generation = Generation(u64::MAX);
+/// The most tasks that are worked out at a time: they share one sync of the log.
+const TASKS_AT_ONCE: usize = 16;
 
 /// What is to be done for a name.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Nothing: it has left the queue.
     Settled,
-    /// This, and it is noted that it may happen.
+    /// This, and it is noted that it was begun.
     Task(Box<(PersistTask, Out)>),
     /// Nothing yet.
     Wait(Wait),
-    /// An earlier task's end is not known: the UFS has to be asked what is there.
-    Reconcile(Unknown),
 }
 
-/// A name of which it is not known what the UFS has.
-#[derive(Clone, Debug)]
-pub(crate) struct Unknown {
-    pub(crate) mount: MountId,
-    pub(crate) key: UfsKey,
-    /// Where what was to be moved there was before.
-    pub(crate) from: Option<UfsKey>,
-}
-
-/// Looks at candidates in their order up to the first for which there is something to do now.
+/// Looks at candidates in their order until enough tasks are found.
 pub(crate) fn derive(txn: &mut Txn<'_>, from: &Candidates) -> OpResult<Vec<(Slot, Verdict)>> {
     let mut verdicts = Vec::new();
+    let mut out = from.out.clone();
+    let mut found = 0;
     for Candidate { slot, seq, since_ms } in &from.slots {
         let waited_ms = millis(txn.now).saturating_sub(*since_ms);
-        let verdict = Look { txn, slot, seq: *seq, waited_ms, from }.at_name()?;
-        let found = matches!(verdict, Verdict::Task(_) | Verdict::Reconcile(..));
+        let verdict = Look { txn, slot, seq: *seq, waited_ms, from, out: &out }.at_name()?;
+        if let Verdict::Task(task) = &verdict {
+            found += 1;
+            out.push(task.1.clone());
+        }
         verdicts.push((slot.clone(), verdict));
-        if found {
+        if found == TASKS_AT_ONCE {
             break;
         }
     }
@@ -70,11 +63,16 @@ struct Look<'l, 'a> {
     seq: u64,
     waited_ms: u64,
     from: &'l Candidates,
+    /// What is out or in doubt, with what this look at the candidates has found already.
+    out: &'l [Out],
 }
 
 impl Look<'_, '_> {
     fn at_name(&mut self) -> OpResult<Verdict> {
         let (dir_ino, name) = self.slot.clone();
+        if let Some(task) = self.txn.begun(dir_ino, &name)? {
+            return Ok(self.again(task));
+        }
         let Some(dentry) = self.txn.dentry(dir_ino, &name)? else { return self.settled() };
         let dir = self.txn.inode(dir_ino)?;
         if dir.state == InodeState::Native || dentry.mount_point {
@@ -85,9 +83,6 @@ impl Look<'_, '_> {
         }
         let Some(dir_key) = self.txn.ufs_key(&dir)? else { return self.settled() };
         let at = Place { mount: dir.mount, key: dir_key.child(&name), dentry };
-        if let Some(verdict) = self.unknown_end(&at)? {
-            return Ok(verdict);
-        }
         match at.dentry.target {
             None => self.absent(&at),
             Some((ino, _)) => {
@@ -97,19 +92,14 @@ impl Look<'_, '_> {
         }
     }
 
-    /// If something was begun at the name and its end is not known, the UFS is asked first. A directory that
-    /// was to be made is simply made again.
-    fn unknown_end(&self, at: &Place) -> OpResult<Option<Verdict>> {
-        let Some(shadow) = &at.dentry.shadow else { return Ok(None) };
-        let Some(Attempt { ino, .. }) = shadow.attempt else { return Ok(None) };
-        let from = self.txn.begun_move(ino, self.slot)?;
-        if shadow.kind == FileKind::Directory && from.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(match self.busy(&at.footprint(true)) {
+    /// What was begun at the name and has no known end is looked into before anything else is done there.
+    fn again(&self, task: PersistTask) -> Verdict {
+        let known = self.out.iter().find(|out| out.slot == *self.slot);
+        let out = known.cloned().unwrap_or_else(|| begun::out(self.slot.clone(), &task));
+        match self.busy(&out) {
             Some(wait) => wait,
-            None => Verdict::Reconcile(Unknown { mount: at.mount, key: at.key.clone(), from }),
-        }))
+            None => Verdict::Task(Box::new((task, out))),
+        }
     }
 
     fn settled(&mut self) -> OpResult<Verdict> {
@@ -138,14 +128,19 @@ impl Look<'_, '_> {
 
     /// The name is to be nothing.
     fn absent(&mut self, at: &Place) -> OpResult<Verdict> {
-        let Some(shadow) = &at.dentry.shadow else { return self.settled() };
+        let Some(shadow) = &at.dentry.shadow else {
+            if at.dentry.target.is_none() {
+                self.txn.drop_name(self.slot.0, &self.slot.1);
+            }
+            return self.settled();
+        };
         if let Some(wait) = self.owner_in_the_way(at, shadow)? {
             return Ok(wait);
         }
-        let tree = shadow.kind == FileKind::Directory;
         let work =
             PersistWork::Remove { key: at.key.clone(), kind: shadow.kind, expect: shadow.version.clone() };
-        self.task(at, shadow.owner, Generation(0), work, tree)
+        let owner = shadow.owner;
+        self.task(at, owner, Generation(0), work)
     }
 
     /// Whether what the UFS has at the key is still needed there, or has names in it that have to go first.
@@ -200,25 +195,22 @@ impl Look<'_, '_> {
         let Some((dir_key, _)) = at.key.split() else { return self.settled() };
         let to = dir_key.child(&name);
         let slot = (self.slot.0, name);
-        let aside = Place { mount: at.mount, key: to.clone(), dentry: hidden(ino, record) };
         let work = PersistWork::Move {
             from: at.key.clone(),
-            to: to.clone(),
+            to,
             kind: record.kind,
             version: record.version.clone(),
             replaces: None,
         };
-        let tree = record.is_dir();
-        let footprint = Footprint { mount: at.mount, keys: vec![at.key.clone(), to], tree };
-        if let Some(wait) = self.busy(&footprint) {
+        let task = task_of(at.mount, ino, record.generation, work);
+        let out = begun::out(slot.clone(), &task);
+        if let Some(wait) = self.busy(&out) {
             return Ok(wait);
         }
-        self.txn.put_name(slot.0, &slot.1, aside.dentry);
-        self.txn.requeue(slot.0, &slot.1);
-        self.txn.put(ino, InodeRecord { moving_to: Some(slot.clone()), ..record.clone() });
-        let (mount, generation) = (at.mount, record.generation);
-        let task = PersistTask { id: 0, mount, ino, generation, work };
-        Ok(Verdict::Task(Box::new((task, Out { slot, footprint, moving: true }))))
+        self.txn.begin(&slot, &task);
+        // It hides what is about to stand at a name that nobody is to see.
+        self.txn.reset_name(slot.0, &slot.1, Dentry { target: None, shadow: None, mount_point: false });
+        Ok(Verdict::Task(Box::new((task, out))))
     }
 
     /// The name is to be an inode.
@@ -263,7 +255,7 @@ impl Look<'_, '_> {
             FileKind::Directory => return self.keep_up(at, ino, record),
             _ => PersistWork::MakeSpecial { key, expect, attr },
         };
-        self.task(at, ino, record.generation, work, false)
+        self.task(at, ino, record.generation, work)
     }
 
     /// A small file is not put before large ones that were closed earlier.
@@ -281,9 +273,6 @@ impl Look<'_, '_> {
         if let UfsAt::At(from) = &record.ufs_at
             && *from != at.key
         {
-            if let Some(left) = self.unknown_left(record)? {
-                return Ok(Verdict::Wait(Wait::For(left)));
-            }
             let work = PersistWork::Move {
                 from: from.clone(),
                 to: at.key.clone(),
@@ -291,23 +280,14 @@ impl Look<'_, '_> {
                 version: record.version.clone(),
                 replaces: at.expected(),
             };
-            return self.task(at, ino, record.generation, work, record.is_dir());
+            return self.task(at, ino, record.generation, work);
         }
         if !record.attrs_ours {
             return self.settled();
         }
         let attr = ufs_attr(record);
         let work = PersistWork::SetAttr { key: at.key.clone(), kind: record.kind, attr };
-        self.task(at, ino, record.generation, work, false)
-    }
-
-    /// The name an inode has left, if something was begun there whose end is not known.
-    fn unknown_left(&self, record: &InodeRecord) -> OpResult<Option<Slot>> {
-        let Some((dir, name)) = &record.left else { return Ok(None) };
-        let shadow = self.txn.dentry(*dir, name)?.and_then(|dentry| dentry.shadow);
-        let unknown =
-            shadow.is_some_and(|shadow| shadow.attempt.is_some() && shadow.kind != FileKind::Directory);
-        Ok(unknown.then(|| (*dir, name.clone())))
+        self.task(at, ino, record.generation, work)
     }
 
     /// A further name of an inode: the first one is carried first.
@@ -332,75 +312,30 @@ impl Look<'_, '_> {
         }
         let Some(existing) = self.txn.ufs_key(record)? else { return Ok(Verdict::Wait(Wait::For(first))) };
         let work = PersistWork::Link { existing, to: at.key.clone(), expect: at.expected() };
-        self.task(at, ino, record.generation, work, false)
+        self.task(at, ino, record.generation, work)
     }
 
-    /// Hands out `work`, unless a task that is out is in its way, and notes that it may happen.
-    fn task(
-        &mut self,
-        at: &Place,
-        ino: Ino,
-        generation: Generation,
-        work: PersistWork,
-        tree: bool,
-    ) -> OpResult<Verdict> {
-        let mut footprint = at.footprint(tree);
-        let mut moving = false;
-        match &work {
-            PersistWork::Move { from, .. } => {
-                footprint.keys.push(from.clone());
-                moving = true;
-            }
-            PersistWork::Link { existing, .. } => footprint.keys.push(existing.clone()),
-            _ => {}
-        }
-        if let Some(wait) = self.busy(&footprint) {
+    /// Hands out `work`, unless a task that is out is in its way, and notes that it was begun.
+    fn task(&mut self, at: &Place, ino: Ino, generation: Generation, work: PersistWork) -> OpResult<Verdict> {
+        let task = task_of(at.mount, ino, generation, work);
+        let mut out = begun::out(self.slot.clone(), &task);
+        out.footprint.inos.extend(at.dentry.shadow.as_ref().map(|shadow| shadow.owner));
+        if let Some(wait) = self.busy(&out) {
             return Ok(wait);
         }
-        self.note_attempt(at, ino, &work)?;
-        if moving {
-            let record = InodeRecord::clone(&*self.txn.inode(ino)?);
-            self.txn.put(ino, InodeRecord { moving_to: Some(self.slot.clone()), ..record });
-        }
-        let mut touched = siblings(self.txn, self.slot)?.map(|found| found.slots).unwrap_or_default();
-        if matches!(work, PersistWork::Move { .. } | PersistWork::Link { .. }) {
-            touched.extend(sharing(self.txn, ino, self.slot)?);
-        }
-        footprint.keys.extend(note_touched(self.txn, &touched)?);
-        let task = PersistTask { id: 0, mount: at.mount, ino, generation, work };
-        Ok(Verdict::Task(Box::new((task, Out { slot: self.slot.clone(), footprint, moving }))))
+        self.txn.begin(self.slot, &task);
+        Ok(Verdict::Task(Box::new((task, out))))
     }
 
-    fn busy(&self, footprint: &Footprint) -> Option<Verdict> {
-        let crossing = self.from.out.iter().find(|out| out.footprint.crosses(footprint));
+    fn busy(&self, ours: &Out) -> Option<Verdict> {
+        let mut others = self.out.iter().filter(|out| out.slot != ours.slot);
+        let crossing = others.find(|out| out.footprint.crosses(&ours.footprint));
         crossing.map(|out| Verdict::Wait(Wait::For(out.slot.clone())))
     }
+}
 
-    fn note_attempt(&mut self, at: &Place, ino: Ino, work: &PersistWork) -> OpResult<()> {
-        let (dir, name) = self.slot;
-        let record = self.txn.inode(ino);
-        let size = match work {
-            PersistWork::Put { content, .. } => content.size,
-            PersistWork::Remove { kind: FileKind::Directory, .. } => return Ok(()),
-            // Whatever is there afterwards, it is not what was to be removed.
-            PersistWork::Remove { .. } => Attempt::NOTHING,
-            PersistWork::SetAttr { kind: FileKind::Directory, .. } => return Ok(()),
-            PersistWork::SetAttr { .. }
-            | PersistWork::MakeDir { .. }
-            | PersistWork::MakeSpecial { .. }
-            | PersistWork::Link { .. }
-            | PersistWork::Move { .. } => record.as_ref().map_or(0, |record| record.size),
-        };
-        let kind = match &at.dentry.shadow {
-            Some(shadow) => shadow.kind,
-            None => record?.kind,
-        };
-        let fresh = Shadow { kind, version: None, owner: ino, generation: UNKNOWN, attempt: None };
-        let attempt = Some(Attempt { ino, size });
-        let shadow = Shadow { attempt, ..at.dentry.shadow.clone().unwrap_or(fresh) };
-        self.txn.put_name(*dir, name, Dentry { shadow: Some(shadow), ..at.dentry.clone() });
-        Ok(())
-    }
+fn task_of(mount: MountId, ino: Ino, generation: Generation, work: PersistWork) -> PersistTask {
+    PersistTask { id: 0, mount, ino, generation, again: false, work }
 }
 
 /// A name's key and dentry.
@@ -411,26 +346,10 @@ struct Place {
 }
 
 impl Place {
-    fn footprint(&self, tree: bool) -> Footprint {
-        Footprint { mount: self.mount, keys: vec![self.key.clone()], tree }
-    }
-
     /// The version that should be at the key.
     fn expected(&self) -> Option<UfsVersion> {
         self.dentry.shadow.as_ref().and_then(|shadow| shadow.version.clone())
     }
-}
-
-/// Hides what is about to stand at a name that nobody is to see.
-fn hidden(owner: Ino, record: &InodeRecord) -> Dentry {
-    let shadow = Shadow {
-        kind: record.kind,
-        version: record.version.clone(),
-        owner,
-        generation: record.generation,
-        attempt: Some(Attempt { ino: owner, size: record.size }),
-    };
-    Dentry { target: None, shadow: Some(shadow), mount_point: false }
 }
 
 /// The attributes that go with an inode to the UFS.

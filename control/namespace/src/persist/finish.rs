@@ -11,7 +11,7 @@ use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
 use crate::txn::{OpResult, Txn};
 use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{
-    FileKind, Generation, Ino, InodeState, Name, PersistTask, PersistWork, Settled, UfsAttr, UfsKey,
+    FileKind, Generation, Ino, InodeState, Name, PersistTask, PersistWork, Settled, UfsAttr, UfsKey, UfsVersion,
 };
 
 /// What came of a task, with what had to be asked of the UFS to record it.
@@ -19,9 +19,6 @@ use forebay_types::{
 pub(crate) enum Ending {
     /// The UFS has this now at the task's key (`None`: nothing).
     Done(Option<UfsAttr>),
-    /// The same for a further name; the first one has `first` now, which is the same file where the store has
-    /// hard links.
-    Linked { now: UfsAttr, first: Option<UfsAttr> },
     /// Nothing was put.
     Undone,
     /// Theirs keeps the name; ours, if it had bytes, is here, and is this.
@@ -40,11 +37,10 @@ pub(crate) fn finish(
     task: &PersistTask,
     ending: Ending,
 ) -> OpResult<Settled> {
+    txn.end(slot);
     let mut end = End { txn, slot, task };
-    end.move_has_ended()?;
     match ending {
         Ending::Done(now) => end.done(now),
-        Ending::Linked { now, first } => end.linked(&now, first.as_ref()),
         Ending::Undone => end.undone(),
         Ending::Beside(beside) => end.beside(beside),
         Ending::Vacant => end.set_shadow(None).map(|()| Settled::StillDirty),
@@ -89,19 +85,10 @@ impl End<'_, '_> {
         Ok(())
     }
 
-    fn move_has_ended(&mut self) -> OpResult<()> {
-        if let (PersistWork::Move { .. }, Some(record)) = (&self.task.work, self.record()?)
-            && record.moving_to.as_ref() == Some(self.slot)
-        {
-            self.txn.put(self.task.ino, InodeRecord { moving_to: None, ..record });
-        }
-        Ok(())
-    }
-
     fn shadow(&self, now: &UfsAttr) -> Shadow {
         let version = (now.kind != FileKind::Directory).then(|| now.version.clone());
         let (owner, generation) = (self.task.ino, self.task.generation);
-        Shadow { kind: now.kind, version, owner, generation, attempt: None }
+        Shadow { kind: now.kind, version, owner, generation }
     }
 
     fn done(&mut self, now: Option<UfsAttr>) -> OpResult<Settled> {
@@ -114,7 +101,7 @@ impl End<'_, '_> {
             PersistWork::MakeSpecial { key, attr, .. } => self.made(key, attr, &now),
             PersistWork::Move { from, to, .. } => self.moved(from, to, &now),
             PersistWork::SetAttr { attr, .. } => self.attrs_set(attr, &now),
-            PersistWork::Link { .. } => self.linked(&now, None),
+            PersistWork::Link { .. } => self.linked(&now),
         }
     }
 
@@ -165,17 +152,20 @@ impl End<'_, '_> {
     fn moved(&mut self, from: &UfsKey, to: &UfsKey, now: &UfsAttr) -> OpResult<Settled> {
         self.set_shadow(Some(self.shadow(now)))?;
         let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
-        if record.ufs_at != UfsAt::At(from.clone()) {
+        if self.txn.ufs_key(&record)?.as_ref() != Some(from) {
             return self.conclude(record);
         }
-        if let Some((dir, name)) = record.left.clone().filter(|left| left != self.slot) {
+        // It may have come back to its name while it was moved away from there.
+        let was = if record.ufs_at == UfsAt::Inherit { record.at.clone() } else { record.left.clone() };
+        if let Some((dir, name)) = was.filter(|was| was != self.slot) {
             self.clear_left(dir, &name)?;
         }
         self.is_now_at(&mut record, to);
         if record.is_dir() {
             self.follow(self.task.ino, from, to)?;
-        } else {
-            self.new_version(&mut record, now)?;
+        } else if let PersistWork::Move { version, .. } = &self.task.work {
+            self.new_version(version.as_ref(), now)?;
+            record.version = Some(now.version.clone());
         }
         self.conclude(record)
     }
@@ -226,39 +216,41 @@ impl End<'_, '_> {
     }
 
     fn attrs_set(&mut self, sent: &UfsAttr, now: &UfsAttr) -> OpResult<Settled> {
-        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
-        if !record.is_dir() {
-            self.new_version(&mut record, now)?;
-            self.undone()?;
+        if now.kind != FileKind::Directory {
+            self.new_version(Some(&sent.version), now)?;
         }
+        let dentry = self.dentry()?;
+        self.txn.reset_name(self.slot.0, &self.slot.1, dentry);
+        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
         record.attrs_ours = record.state == InodeState::Clean && attrs_differ(&ufs_attr(&record), sent);
         self.conclude(record)
     }
 
     /// The same content has another version now; so have all names that are the very same file there.
-    fn new_version(&mut self, record: &mut InodeRecord, now: &UfsAttr) -> OpResult<()> {
-        let old = record.version.replace(now.version.clone());
-        for (dir, name) in self.txn.names_in_ufs(self.task.ino)? {
+    fn new_version(&mut self, old: Option<&UfsVersion>, now: &UfsAttr) -> OpResult<()> {
+        let mut names = self.txn.names_in_ufs(self.task.ino)?;
+        names.push(self.slot.clone());
+        for (dir, name) in names {
             let Some(dentry) = self.txn.dentry(dir, &name)? else { continue };
             let Some(shadow) = dentry.shadow.clone() else { continue };
-            if shadow.owner == self.task.ino && shadow.version == old {
-                let shadow = Shadow { version: Some(now.version.clone()), attempt: None, ..shadow };
+            if shadow.owner == self.task.ino && shadow.version.as_ref() == old {
+                let shadow = Shadow { version: Some(now.version.clone()), ..shadow };
                 self.txn.put_name(dir, &name, Dentry { shadow: Some(shadow), ..dentry });
             }
+        }
+        let record = self.record()?.filter(|record| record.version.as_ref() == old);
+        if let Some(record) = record {
+            self.txn.put(self.task.ino, InodeRecord { version: Some(now.version.clone()), ..record });
         }
         Ok(())
     }
 
-    fn linked(&mut self, now: &UfsAttr, first: Option<&UfsAttr>) -> OpResult<Settled> {
-        let Some(mut record) = self.record()? else {
-            self.set_shadow(Some(self.shadow(now)))?;
-            return Ok(Settled::StillDirty);
-        };
-        if let Some(first) = first.filter(|first| first.version == now.version) {
-            self.new_version(&mut record, first)?;
-        }
+    fn linked(&mut self, now: &UfsAttr) -> OpResult<Settled> {
         self.set_shadow(Some(self.shadow(now)))?;
-        self.conclude(record)
+        match self.record()? {
+            Some(record) => self.conclude(record),
+            None => Ok(Settled::StillDirty),
+        }
     }
 
     /// The UFS has nothing at the key any more.
@@ -286,11 +278,7 @@ impl End<'_, '_> {
     /// Nothing was put: what is known of the UFS is what it was before.
     fn undone(&mut self) -> OpResult<Settled> {
         let dentry = self.dentry()?;
-        let Some(shadow) = dentry.shadow.clone().filter(|shadow| shadow.attempt.is_some()) else {
-            return Ok(Settled::StillDirty);
-        };
-        let before = shadow.version.is_some().then_some(Shadow { attempt: None, ..shadow });
-        self.set_shadow(before)?;
+        self.txn.reset_name(self.slot.0, &self.slot.1, dentry);
         Ok(Settled::StillDirty)
     }
 

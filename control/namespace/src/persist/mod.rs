@@ -5,6 +5,11 @@
 //! for it is worked out only when somebody asks for work ([`mod@derive`]), from the name's dentry, its shadow and
 //! the inode's record, so that a file that was written and renamed meanwhile is put once, under its last name.
 //!
+//! **What was handed out is durable** before anybody acts on it ([`mod@begun`]). Until its outcome is recorded the
+//! state of the name is what it was before; if the outcome stays unknown, because the UFS did not answer or the
+//! process died, the same task is handed out again, marked so, and the worker finds out how it ended. After a
+//! start that happens before the name space is served.
+//!
 //! **Never does** the work: the worker takes tasks and reports outcomes ([`forebay_types::PersistLog`]).
 //!
 //! **Order.** Tasks on one name never run side by side, nor does anything below a directory that is being moved
@@ -16,11 +21,12 @@
 //! and holds up nobody but what cannot be done without it.
 
 mod barrier;
+mod begun;
 pub(crate) mod derive;
 mod finish;
 mod port;
 pub(crate) mod queue;
-pub(crate) mod reconcile;
-mod siblings;
+
+pub(crate) use begun::load_begun;
 
 pub use barrier::{BarrierReport, DirtyStats};

@@ -5,10 +5,10 @@
 
 use crate::proto::Queued;
 use crate::record::Slot;
-use forebay_types::{Ino, MountId, UfsKey};
+use forebay_types::{Ino, MountId, Name, PersistTask, UfsKey};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::sync::Notify;
 
 /// The first wait after a failure, the longest, and the failures after which a name is set aside.
@@ -31,6 +31,8 @@ pub(crate) const LARGE_LEN: u64 = 8 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub(crate) mount: MountId,
+    /// The inodes whose content or place in the UFS it changes: two tasks of one inode never run side by side.
+    pub(crate) inos: Vec<Ino>,
     pub(crate) keys: Vec<UfsKey>,
     /// Everything below the keys, too.
     pub(crate) tree: bool,
@@ -42,7 +44,9 @@ impl Footprint {
         let cross = |a: &UfsKey, b: &UfsKey| {
             a == b || (self.tree && b.is_within(a)) || (other.tree && a.is_within(b))
         };
-        self.mount == other.mount && self.keys.iter().any(|a| other.keys.iter().any(|b| cross(a, b)))
+        let one_inode = self.inos.iter().any(|ino| other.inos.contains(ino));
+        let one_key = self.keys.iter().any(|a| other.keys.iter().any(|b| cross(a, b)));
+        self.mount == other.mount && (one_inode || one_key)
     }
 }
 
@@ -143,7 +147,11 @@ struct State {
     /// Who waits for a name.
     waiters: HashMap<Slot, HashSet<Slot>>,
     large_waiters: HashMap<MountId, HashSet<Slot>>,
-    out: HashMap<u64, Out>,
+    out: HashMap<u64, (Out, PersistTask)>,
+    /// Tasks that are out and that nobody has taken yet.
+    ready: VecDeque<u64>,
+    /// Tasks whose end is not known.
+    doubts: HashMap<Slot, (Out, PersistTask)>,
     next_id: u64,
     /// Large files that are queued, by the order in which they were closed.
     large: BTreeSet<(MountId, u64)>,
@@ -179,6 +187,7 @@ pub(crate) struct Candidate {
 /// The names that may be carried now, and what is out.
 pub(crate) struct Candidates {
     pub(crate) slots: Vec<Candidate>,
+    /// What is out, and what is in doubt.
     pub(crate) out: Vec<Out>,
     /// For each mount the first large file that is queued.
     pub(crate) first_large: BTreeMap<MountId, u64>,
@@ -206,6 +215,15 @@ impl State {
             self.due.insert((at, entry.seq, slot.clone()));
         }
         entry.status = status;
+    }
+
+    fn hand_out(&mut self, out: Out, task: PersistTask) -> u64 {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.set_status(&out.slot, Status::Out(id));
+        self.doubts.remove(&out.slot);
+        self.out.insert(id, (out, PersistTask { id, ..task }));
+        id
     }
 
     fn remove(&mut self, slot: &Slot) {
@@ -303,17 +321,42 @@ impl Queue {
             first_large.entry(*mount).or_insert(*seq);
         }
         let next_due_ms = state.due.first().map(|(at, ..)| *at);
-        Candidates { slots, out: state.out.values().cloned().collect(), first_large, next_due_ms }
+        let out = state.out.values().chain(state.doubts.values()).map(|(out, _)| out.clone()).collect();
+        Candidates { slots, out, first_large, next_due_ms }
     }
 
-    /// A task for this name is handed out; yields its number.
-    pub(crate) fn hand_out(&self, out: Out) -> u64 {
+    /// A task is to be handed out to who asks next.
+    pub(crate) fn make_ready(&self, (task, out): (PersistTask, Out)) {
         let mut state = self.state.lock();
-        state.next_id += 1;
-        let id = state.next_id;
-        state.set_status(&out.slot, Status::Out(id));
-        state.out.insert(id, out);
-        id
+        let id = state.hand_out(out, task);
+        state.ready.push_back(id);
+    }
+
+    /// The next task that is to be handed out.
+    pub(crate) fn take_ready(&self) -> Option<PersistTask> {
+        let mut state = self.state.lock();
+        let id = state.ready.pop_front()?;
+        state.out.get(&id).map(|(_, task)| task.clone())
+    }
+
+    /// A task was begun and nobody knows how it ended.
+    pub(crate) fn doubt(&self, (task, out): (PersistTask, Out)) {
+        self.state.lock().doubts.insert(out.slot.clone(), (out, PersistTask { again: true, ..task }));
+    }
+
+    /// Hands out all that is in doubt.
+    pub(crate) fn hand_out_doubts(&self) -> Vec<PersistTask> {
+        let mut state = self.state.lock();
+        let doubts: Vec<(Out, PersistTask)> = state.doubts.drain().map(|(_, doubt)| doubt).collect();
+        let ids: Vec<u64> = doubts.into_iter().map(|(out, task)| state.hand_out(out, task)).collect();
+        ids.iter().filter_map(|id| state.out.get(id)).map(|(_, task)| task.clone()).collect()
+    }
+
+    /// Whether a task for the name is out or in doubt.
+    pub(crate) fn is_begun(&self, dir: Ino, name: &Name) -> bool {
+        let state = self.state.lock();
+        let mut begun = state.out.values().chain(state.doubts.values());
+        begun.any(|(out, _)| out.slot.0 == dir && out.slot.1 == *name)
     }
 
     /// A name has to wait.
@@ -352,23 +395,16 @@ impl Queue {
     /// The task `id` has ended; `failure` says why it is to be tried again later.
     pub(crate) fn ended(&self, id: u64, failure: Option<String>, now_ms: u64) {
         let mut state = self.state.lock();
-        let Some(out) = state.out.remove(&id) else { return };
-        let slot = out.slot;
+        let Some((out, task)) = state.out.remove(&id) else { return };
+        let slot = out.slot.clone();
+        if failure.is_some() {
+            state.doubts.insert(slot.clone(), (out, PersistTask { again: true, ..task }));
+        }
         if state.entries.get(&slot).is_some_and(|entry| entry.status == Status::Out(id)) {
             let due = state.after(&slot, failure, now_ms);
             state.set_status(&slot, Status::Due(due));
         }
         state.wake_waiters(&slot);
-        self.changed.notify_waiters();
-    }
-
-    /// What the UFS has at a name was found out: it is looked at again, and so is who waits for it.
-    pub(crate) fn look_again(&self, slot: &Slot, now_ms: u64) {
-        let mut state = self.state.lock();
-        if state.entries.get(slot).is_some_and(|entry| matches!(entry.status, Status::Due(_))) {
-            state.set_status(slot, Status::Due(now_ms));
-        }
-        state.wake_waiters(slot);
         self.changed.notify_waiters();
     }
 
@@ -403,18 +439,18 @@ impl Queue {
 
     /// What is out.
     pub(crate) fn outstanding(&self, id: u64) -> Option<Out> {
-        self.state.lock().out.get(&id).cloned()
+        self.state.lock().out.get(&id).map(|(out, _)| out.clone())
     }
 
     /// Whether something at or above a key is being moved by a task that is out.
     pub(crate) fn is_moving(&self, mount: MountId, key: &UfsKey) -> bool {
         let state = self.state.lock();
-        let covers = |out: &Out| {
+        let covers = |(out, _): &(Out, PersistTask)| {
             out.moving
                 && out.footprint.mount == mount
                 && out.footprint.keys.iter().any(|top| key.is_within(top))
         };
-        state.out.values().any(covers)
+        state.out.values().chain(state.doubts.values()).any(covers)
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 type Carried = Result<Option<UfsAttr>, PersistOutcome>;
 
 pub fn carry(ufs: &DirUfs, task: &PersistTask) -> PersistOutcome {
-    match try_carry(ufs, task) {
+    let carried = if task.again { look_into(ufs, task) } else { try_carry(ufs, task) };
+    match carried {
         Ok(now) => PersistOutcome::Done(now),
         Err(outcome) => outcome,
     }
@@ -30,6 +31,42 @@ fn there(path: &Path) -> Result<Option<UfsAttr>, PersistOutcome> {
 fn expect(path: &Path, version: &Option<UfsVersion>) -> Result<(), PersistOutcome> {
     let found = there(path)?.map(|attr| attr.version);
     if found == *version { Ok(()) } else { Err(PersistOutcome::Conflict(None)) }
+}
+
+/// How a task ended that was begun before.
+fn look_into(ufs: &DirUfs, task: &PersistTask) -> Carried {
+    let there = |key: &UfsKey| there(&ufs.path(task.mount, key));
+    let done = |attr: Option<UfsAttr>| attr.map(Some).ok_or(PersistOutcome::NotDone);
+    match &task.work {
+        PersistWork::Put { content, to, expect, .. } => done(there(to)?.filter(|there| {
+            let other = Some(&there.version) != expect.as_ref();
+            there.kind == FileKind::Regular && there.size == content.size && other
+        })),
+        PersistWork::MakeDir { key, .. } => {
+            done(there(key)?.filter(|there| there.kind == FileKind::Directory))
+        }
+        PersistWork::MakeSpecial { key, attr, .. } => {
+            done(there(key)?.filter(|there| there.link_target == attr.link_target))
+        }
+        PersistWork::Link { existing, to, .. } => {
+            let source = there(existing)?.map(|source| source.version);
+            done(there(to)?.filter(|there| Some(&there.version) == source.as_ref()))
+        }
+        PersistWork::Move { from, to, kind, replaces, .. } => match there(from)? {
+            Some(_) => Err(PersistOutcome::NotDone),
+            None => done(there(to)?.filter(|there| {
+                there.kind == *kind && (replaces.is_none() || Some(&there.version) != replaces.as_ref())
+            })),
+        },
+        PersistWork::SetAttr { key, kind, .. } => match there(key)? {
+            Some(there) if there.kind == *kind => try_carry(ufs, task),
+            _ => Err(PersistOutcome::NotDone),
+        },
+        PersistWork::Remove { key, .. } => match there(key)? {
+            None => Ok(None),
+            Some(_) => Err(PersistOutcome::NotDone),
+        },
+    }
 }
 
 fn try_carry(ufs: &DirUfs, task: &PersistTask) -> Carried {
@@ -79,11 +116,8 @@ fn try_carry(ufs: &DirUfs, task: &PersistTask) -> Carried {
             std::fs::hard_link(from, &at).map_err(failed)?;
             there(&at)
         }
-        PersistWork::Move { from, to, version, replaces, kind } => {
+        PersistWork::Move { from, to, version, replaces, .. } => {
             let (from, at) = (path(from), path(to));
-            if there(&from)?.is_none() && there(&at)?.is_some_and(|attr| attr.kind == *kind) {
-                return there(&at);
-            }
             if version.is_some() {
                 expect(&from, version)?;
             }
@@ -187,15 +221,23 @@ pub async fn carry_some(world: &super::World, max: usize) -> FsResult<usize> {
     Ok(count)
 }
 
-/// Takes one task and does not say what came of it; `landed` says whether it was carried.
-pub async fn take_one(world: &super::World, landed: bool) {
+/// Takes a task, if there is one.
+pub async fn take(world: &super::World) -> Option<PersistTask> {
     use forebay_types::PersistLog;
     let names = world.names();
     if names.dirty_stats().names == 0 {
-        return;
+        return None;
     }
-    let task = tokio::time::timeout(std::time::Duration::from_millis(30), names.next()).await;
-    if let (Ok(task), true) = (task, landed) {
-        carry(&world.ufs, &task);
+    tokio::time::timeout(std::time::Duration::from_millis(30), names.next()).await.ok()
+}
+
+/// Finds out how everything ended that was begun before the last crash.
+pub async fn settle_begun(world: &super::World) {
+    use forebay_types::PersistLog;
+    let names = world.names();
+    for task in names.begun() {
+        let outcome = carry(&world.ufs, &task);
+        assert!(!matches!(outcome, PersistOutcome::Failed(_)), "{task:?} was not settled: {outcome:?}");
+        names.finish(&task, outcome).await.unwrap();
     }
 }

@@ -112,14 +112,7 @@ pub fn attr_of(path: &Path) -> FsResult<Option<UfsAttr>> {
     };
     let link_target = (kind == FileKind::Symlink)
         .then(|| std::fs::read_link(path).map(|target| target.into_os_string().into_vec().into()));
-    let version = format!(
-        "{}.{}.{}.{}.{}",
-        meta.ino(),
-        meta.size(),
-        meta.mtime(),
-        meta.mtime_nsec(),
-        meta.ctime_nsec()
-    );
+    let version = format!("{}.{}.{}.{}", meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
     Ok(Some(UfsAttr {
         kind,
         size: if kind == FileKind::Directory { 0 } else { meta.size() },

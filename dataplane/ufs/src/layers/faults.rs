@@ -213,6 +213,10 @@ impl Ufs for FaultyUfs {
         self.plan.strike(Op::Rmdir, key, self.inner.rmdir(key)).await
     }
 
+    async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
+        self.inner.sweep(key).await
+    }
+
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
         self.plan.strike(Op::Rename, to.0, self.inner.rename(from, to)).await
     }

@@ -205,6 +205,10 @@ impl Ufs for Governed {
         }
     }
 
+    async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
+        self.inner.sweep(key).await
+    }
+
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
         self.rules.writable(to.0)?;
         let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::Rename, self.inner.rename(from, to));

@@ -9,7 +9,7 @@
 //!
 //! **How data comes in and leaves:** reads go through a reused buffer into the caller's; puts go to a
 //! temporary file of a reserved name in the target's directory, which is synced and renamed over the target,
-//! after which the directory is synced too. A version is inode, size, mtime and ctime; on a kernel or file
+//! after which the directory is synced too. A version is inode, size and mtime; on a kernel or file
 //! system whose timestamps are coarse (before Linux 6.13: about 4 ms), two changes within one tick that keep
 //! the size cannot be told apart.
 //!
@@ -193,6 +193,11 @@ impl Ufs for PosixUfs {
     async fn rmdir(&self, key: &UfsKey) -> UfsResult<()> {
         let key = key.clone();
         self.blocking(move |root| root.rmdir(&key)).await
+    }
+
+    async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
+        let Some((dir, _)) = key.split() else { return Ok(()) };
+        self.blocking(move |root| root.sweep_all(&dir)).await
     }
 
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {

@@ -1,7 +1,7 @@
 //! The root directory: how paths are resolved below it, and the locks that order changes of one name.
 
 use super::fault::OrFault;
-use super::stat::{is_same_content, version_of};
+use super::stat::version_of;
 use crate::error::{OpenError, UfsError, UfsResult};
 use crate::ufs::{Expect, Space};
 use forebay_types::limits::PATH_LEN_MAX;
@@ -140,12 +140,7 @@ impl Place {
     /// What has the name, if that is as expected.
     pub(super) fn check(&self, key: &UfsKey, expect: &Expect) -> UfsResult<Option<Stat>> {
         let found = self.stat(key)?;
-        match (expect, &found) {
-            // A chmod, a further name or a rename moves the time of change and no byte: what a writer expects to
-            // replace is still there. Reads keep to the whole version.
-            (Expect::Version(expected), Some(stat)) if is_same_content(expected, stat) => {}
-            _ => expect.check(key, found.as_ref().map(version_of).as_ref())?,
-        }
+        expect.check(key, found.as_ref().map(version_of).as_ref())?;
         Ok(found)
     }
 

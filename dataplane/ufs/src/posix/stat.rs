@@ -102,39 +102,23 @@ pub(super) fn read_link(dir: impl AsFd, name: &[u8]) -> Result<Box<[u8]>, Errno>
     Ok(target.into_bytes().into_boxed_slice())
 }
 
-/// The version of a file: inode, size, mtime and ctime. A directory has none: its names come and go without
-/// it becoming another directory.
+/// The version of a file: inode, size and mtime. The ctime is left out: a chmod, a further name or a rename moves
+/// it and no byte. A directory has no version: its names come and go without it becoming another directory.
 pub(super) fn version_of(stat: &Stat) -> UfsVersion {
     if kind_of(stat) == FileKind::Directory {
         return UfsVersion::new([]);
     }
-    let (mtime, ctime) = (mtime_of(stat), ctime_of(stat));
-    let mut bytes = Vec::with_capacity(40);
+    let mtime = mtime_of(stat);
+    let mut bytes = Vec::with_capacity(28);
     bytes.extend_from_slice(&stat.st_ino.to_le_bytes());
     bytes.extend_from_slice(&stat.st_size.to_le_bytes());
-    for time in [mtime, ctime] {
-        bytes.extend_from_slice(&time.secs.to_le_bytes());
-        bytes.extend_from_slice(&time.nanos.to_le_bytes());
-    }
+    bytes.extend_from_slice(&mtime.secs.to_le_bytes());
+    bytes.extend_from_slice(&mtime.nanos.to_le_bytes());
     UfsVersion::new(bytes)
-}
-
-/// How much of a version tells the content: inode, size and mtime. The ctime follows.
-const CONTENT_LEN: usize = 8 + 8 + 12;
-
-/// Whether `stat` is of the content that had the version `known`, whatever became of its mode, owner and names.
-pub(super) fn is_same_content(known: &UfsVersion, stat: &Stat) -> bool {
-    let now = version_of(stat);
-    let (known, now) = (known.as_bytes(), now.as_bytes());
-    known.len() == now.len() && known.len() > CONTENT_LEN && known[..CONTENT_LEN] == now[..CONTENT_LEN]
 }
 
 fn mtime_of(stat: &Stat) -> TimeSpec {
     TimeSpec { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 }
-}
-
-fn ctime_of(stat: &Stat) -> TimeSpec {
-    TimeSpec { secs: stat.st_ctime, nanos: stat.st_ctime_nsec as u32 }
 }
 
 pub(super) fn kind_of(stat: &Stat) -> FileKind {

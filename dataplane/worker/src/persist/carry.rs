@@ -1,6 +1,7 @@
 //! One task: what it asks, done; what came of it, told to the log; and the binding of what is clean by it.
 
 use super::Engine;
+use super::begun::Begun;
 use crate::counters::add;
 use crate::meta::in_time;
 use forebay_types::{
@@ -58,11 +59,17 @@ impl Carried {
 }
 
 impl Engine {
-    /// Carries a task and has the log record what came of it.
-    pub(super) async fn settle(&self, task: &PersistTask) {
-        let (outcome, extent) = match self.carry(task).await {
-            Ok(carried) => (PersistOutcome::Done(carried.attr), carried.extent),
+    /// Carries a task, or finds out how it ended if it was begun before, and has the log record what came of it.
+    /// Yields why it failed, if it did.
+    pub(super) async fn settle(&self, task: &PersistTask) -> Result<(), String> {
+        let (outcome, extent) = match self.outcome(task).await {
+            Ok(Begun::Done(carried)) => (PersistOutcome::Done(carried.attr), carried.extent),
+            Ok(Begun::NotDone) => (PersistOutcome::NotDone, None),
             Err(stop) => (self.outcome_of(task, stop).await, None),
+        };
+        let failure = match &outcome {
+            PersistOutcome::Failed(why) => Err(why.clone()),
+            _ => Ok(()),
         };
         self.note(task, &outcome);
         let version = match &outcome {
@@ -73,9 +80,15 @@ impl Engine {
             Ok(Settled::Clean) => self.bind_carried(task, version, extent).await,
             Ok(Settled::StillDirty) => {}
             Err(error) => {
-                tracing::warn!(ino = %task.ino, %error, "the outcome of a persist was not recorded")
+                tracing::warn!(ino = %task.ino, %error, "the outcome of a persist was not recorded");
+                return Err(error.to_string());
             }
         }
+        failure
+    }
+
+    async fn outcome(&self, task: &PersistTask) -> Result<Begun, Stop> {
+        if task.again { self.look_into(task).await } else { self.carry(task).await.map(Begun::Done) }
     }
 
     async fn carry(&self, task: &PersistTask) -> Result<Carried, Stop> {
@@ -103,6 +116,9 @@ impl Engine {
     /// beside it.
     async fn outcome_of(&self, task: &PersistTask, stop: Stop) -> PersistOutcome {
         match stop {
+            // That an earlier try changed nothing is known only if it was looked into.
+            Stop::Changed if task.again => PersistOutcome::NotDone,
+            Stop::Theirs if task.again => PersistOutcome::NotDone,
             Stop::Changed => PersistOutcome::Changed,
             Stop::Unpersistable(why) => PersistOutcome::Unpersistable(why),
             Stop::Failed(why) => PersistOutcome::Failed(why),
@@ -124,6 +140,7 @@ impl Engine {
             }
             PersistOutcome::Done(Some(_)) => &counters.changes,
             PersistOutcome::Changed => &counters.changed,
+            PersistOutcome::NotDone => &counters.not_done,
             PersistOutcome::Conflict(beside) => {
                 let ours = beside.as_ref().map_or_else(|| "nothing of ours".to_owned(), ToString::to_string);
                 tracing::warn!(ino = %task.ino, %ours, "the under file system changed: theirs keeps the name");
@@ -242,7 +259,7 @@ impl Engine {
         Ok(Carried::as_is(self.stat_made(ufs, key).await?))
     }
 
-    async fn set_attr(
+    pub(super) async fn set_attr(
         &self,
         ufs: &Arc<dyn Ufs>,
         mount: MountId,

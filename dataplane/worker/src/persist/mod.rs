@@ -4,16 +4,17 @@
 //! and how a run ends. What is to be carried, in which order, and when to try again, is the name space's
 //! ([`PersistLog`]).
 //!
-//! **Never does** remember a task: a run that is cut short leaves nothing but what the name space knows, which
-//! hands the task out again. Every step may therefore have been done before, and finds that out.
+//! **Never does** remember a task: one that is cut short is handed out again by the name space, which says so; how
+//! it ended is then found out before anything else ([`begun`]).
 //!
-//! **In and out:** [`Persister::start`] takes tasks from the log on the control runtime; bytes are read on the
+//! **In and out:** [`ReadyPersister::start`] has tasks taken from the log on the control runtime; bytes are read on the
 //! shards, as a front door would read them, and go up in parts; the outcome goes back to the log, and a file that
 //! is clean by it is bound to its new content key, so that it is never fetched again.
 //!
 //! **Why this shape:** one task carries one name from its first byte to the answer of the log, alone; only the
 //! bounds are shared. A pipeline of stages would keep more parts in memory and could stop half-way in more ways.
 
+mod begun;
 mod carry;
 mod conflict;
 mod moves;
@@ -102,6 +103,8 @@ persist_counters! {
     conflicts,
     /// Tasks whose result the under file system cannot hold.
     unpersistable,
+    /// Tasks that were begun before, and had not taken effect.
+    not_done,
     /// Tasks that failed and are tried again.
     failed,
 }
@@ -120,6 +123,11 @@ pub(crate) struct Engine {
     in_flight: AtomicUsize,
 }
 
+/// The persist engine before it takes tasks.
+pub struct ReadyPersister {
+    engine: Arc<Engine>,
+}
+
 /// The running persist engine.
 pub struct Persister {
     engine: Arc<Engine>,
@@ -127,8 +135,59 @@ pub struct Persister {
     taker: JoinHandle<()>,
 }
 
+impl ReadyPersister {
+    /// An engine that carries what `log` hands out. Files are read on `shards`, in turn.
+    ///
+    /// # Panics
+    /// If there are no shards.
+    pub fn new(
+        config: PersistConfig,
+        worker: Arc<Worker>,
+        log: Arc<dyn PersistLog>,
+        shards: Vec<ShardHandle>,
+    ) -> Self {
+        assert!(!shards.is_empty(), "files are read on shards");
+        let engine = Arc::new(Engine {
+            memory: Budget::new(config.memory),
+            counters: Counters::default(),
+            turns: Arc::new(Semaphore::new(config.tasks_at_once.max(1))),
+            next_shard: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            control: worker.control.clone(),
+            config,
+            worker,
+            log,
+            shards,
+        });
+        Self { engine }
+    }
+
+    /// Finds out how everything ended that the last process had begun, one task after the other, so that the name
+    /// space knows what the under file systems have before anybody sees it. Yields how many there were.
+    ///
+    /// # Errors
+    /// Why one could not be settled: the under file system does not answer.
+    pub async fn settle_begun(&self) -> Result<usize, String> {
+        let begun = self.engine.log.begun();
+        for task in &begun {
+            self.engine.settle(task).await?;
+        }
+        Ok(begun.len())
+    }
+
+    /// Begins to take tasks.
+    pub fn start(self) -> Persister {
+        let engine = self.engine;
+        let drain: Weak<dyn Drain> = Arc::downgrade(&engine) as Weak<dyn Drain>;
+        engine.worker.pressure.drained_by(drain);
+        let (stop, stopping) = watch::channel(false);
+        let taker = engine.control.spawn(take_tasks(Arc::clone(&engine), stopping));
+        Persister { engine, stop, taker }
+    }
+}
+
 impl Persister {
-    /// Begins to carry what `log` hands out. Files are read on `shards`, in turn.
+    /// An engine that takes tasks at once, over a log that has nothing begun.
     ///
     /// # Panics
     /// If there are no shards.
@@ -138,25 +197,7 @@ impl Persister {
         log: Arc<dyn PersistLog>,
         shards: Vec<ShardHandle>,
     ) -> Self {
-        assert!(!shards.is_empty(), "files are read on shards");
-        let control = worker.control.clone();
-        let engine = Arc::new(Engine {
-            memory: Budget::new(config.memory),
-            counters: Counters::default(),
-            turns: Arc::new(Semaphore::new(config.tasks_at_once.max(1))),
-            next_shard: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
-            control: control.clone(),
-            config,
-            worker,
-            log,
-            shards,
-        });
-        let drain: Weak<dyn Drain> = Arc::downgrade(&engine) as Weak<dyn Drain>;
-        engine.worker.pressure.drained_by(drain);
-        let (stop, stopping) = watch::channel(false);
-        let taker = control.spawn(take_tasks(Arc::clone(&engine), stopping));
-        Self { engine, stop, taker }
+        ReadyPersister::new(config, worker, log, shards).start()
     }
 
     /// What it did since it was started.
@@ -203,7 +244,8 @@ async fn take_tasks(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
         let engine = Arc::clone(&engine);
         engine.in_flight.fetch_add(1, Relaxed);
         tasks.spawn(async move {
-            engine.settle(&task).await;
+            // A failure was reported to the log, which has it tried again.
+            let _ = engine.settle(&task).await;
             engine.in_flight.fetch_sub(1, Relaxed);
             drop(turn);
         });

@@ -54,11 +54,6 @@ impl Engine {
         to: (&UfsKey, &Option<UfsVersion>),
         kind: FileKind,
     ) -> Result<Carried, Stop> {
-        if self.stat(ufs, from.0).await?.is_none() {
-            // Moved before, by us: we died before we said so.
-            let there = self.stat(ufs, to.0).await?.filter(|there| there.kind == kind);
-            return there.map(Carried::as_is).ok_or(Stop::Theirs);
-        }
         if ufs.capabilities().rename {
             return self.rename(ufs, mount, from, to).await;
         }
@@ -170,7 +165,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn delete(&self, ufs: &Arc<dyn Ufs>, key: &UfsKey, expect: Expect) -> Result<(), Stop> {
+    pub(super) async fn delete(&self, ufs: &Arc<dyn Ufs>, key: &UfsKey, expect: Expect) -> Result<(), Stop> {
         let (store, at) = (Arc::clone(ufs), key.clone());
         let deleted =
             in_time(&self.control, self.config.call_within, async move { store.delete(&at, &expect).await });
