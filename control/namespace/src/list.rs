@@ -256,6 +256,12 @@ impl DirStream {
     async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
         for _ in 0..MOVED_TRIES {
             let Some(dir) = self.ufs.clone() else { break };
+            if first == 0
+                && let Some(moved) = self.names.shared.queue.moved(self.mount, &dir)
+                && let Some(entries) = self.names.list_both(self.mount, &dir, &moved).await?
+            {
+                return Ok(whole_page(first, entries));
+            }
             let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
             match page {
                 Ok(page) => {
@@ -411,4 +417,10 @@ impl DirStream {
         };
         self.names.readers.read(read).await
     }
+}
+
+/// A page that begins at the entry `first` of a whole listing and ends with it.
+fn whole_page(first: u64, mut entries: Vec<DirPageEntry>) -> Page {
+    let skipped = usize::try_from(first).unwrap_or(usize::MAX).min(entries.len());
+    Page { first, entries: entries.split_off(skipped), next: None }
 }

@@ -1,20 +1,19 @@
-//! The moment between a move in the under file system and its record.
+//! The time between a move in the under file system and its record.
 //!
-//! A directory or file that was renamed here is brought to its new key by a task; when the UFS has moved it and
-//! the outcome is not recorded yet, the key that the records tell has nothing. An absent answer from there is
-//! therefore not believed while such a task is out: it is asked again once the record has followed.
+//! A directory or file that was renamed here is brought to its new key by a task; from the moment the UFS has moved
+//! it to the one at which the outcome is recorded, the key that the records tell has nothing, or, where a store
+//! copies entry by entry, not everything. While such a task is out or in doubt, what is missed at the old key is
+//! therefore looked for at the new one.
 
 use crate::namespace::Namespace;
 use crate::table::Inode;
-use forebay_types::{FsResult, Ino, MountId, Name, UfsKey};
-use futures_timer::Delay;
-use futures_util::future::{Either, select};
-use std::pin::pin;
-use std::time::Duration;
+use forebay_types::{
+    ContentLocation, DirPageEntry, FsErrorKind, FsResult, Ino, MountId, Name, UfsAttr, UfsKey,
+};
+use std::collections::BTreeMap;
 
-/// Where nothing renames in one step a move takes long, but nothing is missing before its end: an answer that
-/// stays absent for so long is believed.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Entries asked for at a time when both ends of a move are listed.
+const LIST_LEN: usize = 1000;
 
 /// What an absent answer is worth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,36 +22,76 @@ pub(crate) enum Absence {
     Real,
     /// The records have moved on: ask again.
     Overtaken,
-    /// A move is still under way.
-    Uncertain,
 }
 
 impl Namespace {
-    /// What it is worth that the UFS has nothing in, or at, the directory `dir`, which was to be at `key`.
-    pub(crate) async fn absence(&self, dir: &Inode, key: &UfsKey) -> FsResult<Absence> {
-        let still = self.await_move(dir.record().mount, key).await;
-        if self.ufs_key(&dir.record()).await?.as_ref() != Some(key) {
-            return Ok(Absence::Overtaken);
+    /// What the UFS has at `key`, or where that is being moved to, and the key at which it was found.
+    pub(crate) async fn find(&self, mount: MountId, key: &UfsKey) -> FsResult<Option<(UfsKey, UfsAttr)>> {
+        if let Some(attr) = self.flights.stat(mount, key.clone()).await? {
+            return Ok(Some((key.clone(), attr)));
         }
-        Ok(if still { Absence::Uncertain } else { Absence::Real })
+        self.find_moved(mount, key).await
     }
 
-    /// Waits a while for a move of `key`, or of anything above it, to be recorded. Yields whether it is still
-    /// under way.
-    pub(crate) async fn await_move(&self, mount: MountId, key: &UfsKey) -> bool {
-        let queue = &self.shared.queue;
-        let mut patience = Delay::new(PATIENCE);
-        loop {
-            let mut changed = pin!(queue.changed.notified());
-            changed.as_mut().enable();
-            if !queue.is_moving(mount, key) {
-                return false;
-            }
-            match select(changed, patience).await {
-                Either::Left(((), left)) => patience = left,
-                Either::Right(_) => return queue.is_moving(mount, key),
+    /// What the UFS has where `key` is being moved to.
+    pub(crate) async fn find_moved(&self, mount: MountId, key: &UfsKey) -> FsResult<Option<(UfsKey, UfsAttr)>> {
+        let Some(moved) = self.shared.queue.moved(mount, key) else { return Ok(None) };
+        let there = self.flights.stat(mount, moved.clone()).await?;
+        Ok(there.map(|attr| (moved, attr)))
+    }
+
+    /// What it is worth that the UFS has nothing in, or at, the directory `dir`, which was to be at `key`.
+    pub(crate) async fn absence(&self, dir: &Inode, key: &UfsKey) -> FsResult<Absence> {
+        let moved_on = self.ufs_key(&dir.record()).await?.as_ref() != Some(key);
+        Ok(if moved_on { Absence::Overtaken } else { Absence::Real })
+    }
+
+    /// All that is at either end of a directory that is being moved; `None` if there is neither.
+    ///
+    /// What is copied entry by entry is taken away at the old key only once all of it is at the new one, which is
+    /// listed last: together they are whole at any time.
+    pub(crate) async fn list_both(
+        &self,
+        mount: MountId,
+        from: &UfsKey,
+        to: &UfsKey,
+    ) -> FsResult<Option<Vec<DirPageEntry>>> {
+        let (mut entries, mut any) = (BTreeMap::new(), false);
+        for dir in [from, to] {
+            if let Some(found) = self.list_whole(mount, dir).await? {
+                any = true;
+                entries.extend(found.into_iter().map(|entry| (entry.name.clone(), entry)));
             }
         }
+        Ok(any.then(|| entries.into_values().collect()))
+    }
+
+    async fn list_whole(&self, mount: MountId, dir: &UfsKey) -> FsResult<Option<Vec<DirPageEntry>>> {
+        let (mut entries, mut from) = (Vec::new(), None);
+        loop {
+            match self.flights.list(mount, dir, from, LIST_LEN).await {
+                Ok(page) => {
+                    entries.extend(page.entries);
+                    match page.next {
+                        Some(next) => from = Some(next),
+                        None => return Ok(Some(entries)),
+                    }
+                }
+                Err(error) if error.kind() == FsErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where bytes are that the UFS has, if a move that is under way has brought them elsewhere already.
+    pub(crate) async fn follow_move(&self, content: ContentLocation) -> FsResult<ContentLocation> {
+        let Some((key, version)) = &content.ufs else { return Ok(content) };
+        if self.shared.queue.moved(content.mount, key).is_none() {
+            return Ok(content);
+        }
+        let found = self.find(content.mount, key).await?.filter(|(_, attr)| attr.size == content.size);
+        let ufs = found.map_or((key.clone(), version.clone()), |(key, attr)| (key, attr.version));
+        Ok(ContentLocation { ufs: Some(ufs), ..content })
     }
 }
 

@@ -486,14 +486,8 @@ impl Namespace {
     pub async fn content(&self, ino: Ino) -> FsResult<ContentLocation> {
         let inode = self.inode(ino).await?;
         let record = inode.record();
-        if let UfsAt::At(key) = &record.ufs_at
-            && self.await_move(record.mount, key).await
-        {
-            tracing::debug!(%ino, %key, "a file is read while it is being moved");
-        }
-        let record = inode.record();
         let key = if record.version.is_some() { self.ufs_key(&record).await? } else { None };
-        Ok(ops::location(ino, &record, key))
+        self.follow_move(ops::location(ino, &record, key)).await
     }
 
     /// Says that an inode is open for write, before the one who opened it is told. From then to

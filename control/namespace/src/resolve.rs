@@ -31,6 +31,16 @@ const EMPTY_PAGE: usize = 1000;
 /// How much longer than a question itself its neighbours may take, besides as long again.
 const NEIGHBOURS_GRACE: Duration = Duration::from_millis(10);
 
+/// What the UFS says of a clean name of ours when it is asked again.
+enum Again {
+    /// It is what it was.
+    Same,
+    /// It is nothing any more, or something else.
+    Gone,
+    /// The records have moved on meanwhile.
+    Overtaken,
+}
+
 /// What a name is, and what the cache of names may say of it.
 type Resolved = (Cached, Option<Arc<Inode>>);
 
@@ -135,13 +145,12 @@ impl Namespace {
             return Ok(present(Some(now)));
         }
         match self.ask_again(&inode, dir, name, &dentry).await? {
-            Absence::Overtaken => Ok(None),
-            // Still there, or on its way: nothing is dropped for an answer that may be wrong.
-            Absence::Uncertain => {
+            Again::Overtaken => Ok(None),
+            Again::Same => {
                 inode.set_validated(now);
                 Ok(present(Some(now)))
             }
-            Absence::Real => {
+            Again::Gone => {
                 let (dir, name) = (dir.ino, name.clone());
                 self.mutate_own(move |txn| ops::upkeep::drop_stale(txn, dir, &name, &dentry)).await?;
                 Ok(None)
@@ -149,20 +158,28 @@ impl Namespace {
         }
     }
 
-    /// Whether the UFS still has what a clean name of ours stands for: [`Absence::Uncertain`] if so.
-    async fn ask_again(&self, inode: &Inode, dir: &Inode, name: &Name, dentry: &Dentry) -> FsResult<Absence> {
+    /// Whether the UFS still has what a clean name of ours stands for.
+    async fn ask_again(&self, inode: &Inode, dir: &Inode, name: &Name, dentry: &Dentry) -> FsResult<Again> {
         let record = dir.record();
-        let Some(dir_key) = self.ufs_key(&record).await? else { return Ok(Absence::Overtaken) };
-        let Some(ufs) = self.flights.stat(record.mount, dir_key.child(name)).await? else {
-            return self.absence(dir, &dir_key).await;
+        let Some(dir_key) = self.ufs_key(&record).await? else { return Ok(Again::Overtaken) };
+        let key = dir_key.child(name);
+        let Some((found_at, ufs)) = self.find(record.mount, &key).await? else {
+            return Ok(match self.absence(dir, &dir_key).await? {
+                Absence::Real => Again::Gone,
+                Absence::Overtaken => Again::Overtaken,
+            });
         };
+        if found_at != key {
+            // A copy on the way to another key may have another version; nothing is concluded from it.
+            return Ok(Again::Same);
+        }
         if ufs.kind == FileKind::Directory && inode.kind() == FileKind::Directory {
             self.take_over_dir(inode, &ufs).await?;
-            return Ok(Absence::Uncertain);
+            return Ok(Again::Same);
         }
         let same = |shadow: &Shadow| shadow.kind == ufs.kind && shadow.version.as_ref() == Some(&ufs.version);
         let unchanged = dentry.shadow.as_ref().is_some_and(same);
-        Ok(if unchanged { Absence::Uncertain } else { Absence::Real })
+        Ok(if unchanged { Again::Same } else { Again::Gone })
     }
 
     /// Brings a stored directory up to date with what the UFS says of it.
@@ -211,7 +228,11 @@ impl Namespace {
         };
         let key = dir_key.child(name);
         let asked_ms = Some(self.shared.now_ms());
-        match self.stat_with_neighbours(dir, record.mount, &dir_key, name).await? {
+        let mut found = self.stat_with_neighbours(dir, record.mount, &dir_key, name).await?;
+        if found.is_none() {
+            found = self.find_moved(record.mount, &key).await?.map(|(_, ufs)| ufs);
+        }
+        match found {
             None if self.absence(dir, &dir_key).await? == Absence::Overtaken => Ok(None),
             None => Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None))),
             Some(ufs) => {
@@ -310,9 +331,19 @@ impl Namespace {
         let record = dir.record();
         let now = self.shared.now_ms();
         let mut from = None;
-        if let Some(key) = self.ufs_key(&record).await? {
+        if let Some(mut key) = self.ufs_key(&record).await? {
             loop {
-                let page = self.flights.list(record.mount, &key, from, EMPTY_PAGE).await?;
+                let page = match self.flights.list(record.mount, &key, from, EMPTY_PAGE).await {
+                    Err(error) if error.kind() == FsErrorKind::NotFound => {
+                        // It may have been moved in the UFS a moment ago.
+                        let moved = self.shared.queue.moved(record.mount, &key);
+                        let now_at = self.ufs_key(&dir.record()).await?;
+                        let next = moved.or(now_at).filter(|next| *next != key);
+                        (key, from) = (next.ok_or(error)?, None);
+                        continue;
+                    }
+                    page => page?,
+                };
                 if !self.all_hidden(dir, page.entries).await? {
                     return Err(FsErrorKind::NotEmpty.into());
                 }

@@ -598,3 +598,31 @@ proptest! {
         run(&seeds, &ops, small_tables);
     }
 }
+
+/// Cases that failed once.
+#[test]
+fn what_changes_while_a_task_is_out_is_carried_too() {
+    let cases: [(Vec<(Path, bool)>, Vec<Op>); 2] = [
+        (
+            vec![(vec!["a"], false), (vec!["b"], false)],
+            vec![
+                Op::Rename(vec!["b"], vec!["a"], RenameMode::Exchange),
+                Op::Take,
+                Op::Unlink(vec!["a"]),
+                Op::Carry(None),
+            ],
+        ),
+        (
+            vec![(vec!["c"], false), (vec!["b"], true)],
+            vec![
+                Op::Link(vec!["c"], vec!["b", "a"]),
+                Op::Take,
+                Op::Unlink(vec!["c"]),
+                Op::Carry(None),
+            ],
+        ),
+    ];
+    for (seeds, ops) in cases {
+        run(&seeds, &ops, false);
+    }
+}

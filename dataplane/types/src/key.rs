@@ -68,6 +68,14 @@ impl UfsKey {
         }
     }
 
+    /// This key below `to` instead of `from`; `None` if it is not within `from`, or too long then.
+    pub fn rebased(&self, from: &Self, to: &Self) -> Option<Self> {
+        if !self.is_within(from) {
+            return None;
+        }
+        Self::new([to.as_bytes(), &self.0[from.0.len()..]].concat()).ok()
+    }
+
     /// The bytes of the key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -93,6 +101,14 @@ mod tests {
 
     fn key(text: &str) -> UfsKey {
         UfsKey::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn keys_move_with_the_directory_above_them() {
+        let key = |text: &str| UfsKey::new(text.as_bytes()).unwrap();
+        assert_eq!(key("a/b/c").rebased(&key("a/b"), &key("x")), Some(key("x/c")));
+        assert_eq!(key("a/b").rebased(&key("a/b"), &key("x/y")), Some(key("x/y")));
+        assert_eq!(key("a/bc").rebased(&key("a/b"), &key("x")), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the last run left behind is put right, before anybody can see it.
 //!
-//! **Owns** the order: what the store holds and the name space does not know goes; files that were open take their
+//! **Owns** the order: what the last run was carrying to the under file systems is looked into; what the store holds and the name space does not know goes; files that were open take their
 //! size from their extents; after a fall of the whole machine every record is held against its bytes. Only then does
 //! the housekeeping begin. **Never does** any of it itself: store, name space and vfs each know their part.
 
@@ -10,15 +10,38 @@ use forebay_shard::Shards;
 use forebay_store::{LastExit, RecoveryReport, Store};
 use forebay_types::ExtentId;
 use forebay_vfs::Vfs;
+use forebay_worker::ReadyPersister;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether the machine itself went down under a tier: then only what was synced is there.
 pub(crate) fn machine_went_down(report: &RecoveryReport) -> bool {
     report.tiers.iter().any(|(_, exit)| matches!(exit, Some(LastExit::Unclean)))
 }
 
-/// Settles everything.
+/// How long it may take to find out what became of all that was being carried.
+const BEGUN_WITHIN: Duration = Duration::from_secs(300);
+
+/// Finds out how everything ended that the last run was carrying when it died.
+///
+/// # Errors
+/// An under file system that does not answer: what is where is not known then, and nothing may be served.
+pub(crate) async fn settle_begun(persister: &ReadyPersister) -> Outcome<()> {
+    let failure = |why: String| {
+        let what = "cannot find out what became of the files that the last run was carrying";
+        Failure::new(format!("{what}: {why}"))
+            .remedy("make sure that the under file system can be reached, and start again: nothing is lost")
+    };
+    let settled = tokio::time::timeout(BEGUN_WITHIN, persister.settle_begun()).await;
+    let begun = settled.map_err(|_| failure("it takes too long".to_owned()))?.map_err(failure)?;
+    if begun > 0 {
+        tracing::info!(begun, "what the last run was carrying is settled");
+    }
+    Ok(())
+}
+
+/// Settles everything that is here.
 ///
 /// # Errors
 /// The first step that failed: nothing may be served then.

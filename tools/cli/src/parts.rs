@@ -20,7 +20,7 @@ use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
 use forebay_types::{ByteSize, MountId, PersistLog, UfsMeta};
 use forebay_ufs::Ufs;
 use forebay_vfs::{Vfs, VfsConfig};
-use forebay_worker::{PersistConfig, Persister, UfsTable, Worker, WorkerConfig};
+use forebay_worker::{PersistConfig, Persister, ReadyPersister, UfsTable, Worker, WorkerConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,9 +75,11 @@ impl Parts {
         let passthrough = may_pass_through(&cache.folder(TIER));
         let config = VfsConfig { passthrough, ..VfsConfig::default() };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
+        let persister = ready_persister(plan, &shards, &worker, &names);
+        left_behind::settle_begun(&persister).await?;
         left_behind::settle(&shards, (&store, went_down), &names, &vfs, recovery).await?;
         left_behind::begin_housekeeping(&shards, &store)?;
-        let persister = start_persisting(plan, &shards, &worker, &names);
+        let persister = Arc::new(persister.start());
         let mount = mount(plan, &vfs, &shards)?;
         Ok(Self {
             passthrough: passthrough && mount.has_passthrough(),
@@ -273,16 +275,16 @@ fn may_pass_through(tier: &Path) -> bool {
     }
 }
 
-/// From here on, what is dirty is carried to the under file systems.
-fn start_persisting(
+/// What carries to the under file systems what is dirty, once it is started.
+fn ready_persister(
     plan: &Plan,
     shards: &Shards,
     worker: &Arc<Worker>,
     names: &Arc<Namespace>,
-) -> Arc<Persister> {
+) -> ReadyPersister {
     let log: Arc<dyn PersistLog> = Arc::clone(names) as _;
     let config = PersistConfig::new(plan.node.clone());
-    Arc::new(Persister::start(config, Arc::clone(worker), log, shards.handles().to_vec()))
+    ReadyPersister::new(config, Arc::clone(worker), log, shards.handles().to_vec())
 }
 
 fn mount(plan: &Plan, vfs: &Arc<Vfs>, shards: &Shards) -> Outcome<Arc<FuseMount>> {

@@ -63,7 +63,7 @@ pub(crate) fn load_begun(shared: &Shared) -> FsResult<()> {
 
 /// What a task occupies.
 pub(crate) fn out(slot: Slot, task: &PersistTask) -> Out {
-    let (mut keys, mut tree, mut moving) = (Vec::new(), false, false);
+    let (mut keys, mut tree) = (Vec::new(), false);
     match &task.work {
         PersistWork::Put { to: key, .. } | PersistWork::MakeDir { key, .. } | PersistWork::MakeSpecial { key, .. } => {
             keys.push(key.clone());
@@ -72,14 +72,14 @@ pub(crate) fn out(slot: Slot, task: &PersistTask) -> Out {
         PersistWork::Link { existing, to, .. } => keys.extend([existing.clone(), to.clone()]),
         PersistWork::Move { from, to, kind, .. } => {
             keys.extend([from.clone(), to.clone()]);
-            (tree, moving) = (*kind == FileKind::Directory, true);
+            tree = *kind == FileKind::Directory;
         }
         PersistWork::Remove { key, kind, .. } => {
             keys.push(key.clone());
             tree = *kind == FileKind::Directory;
         }
     }
-    Out { slot, footprint: Footprint { mount: task.mount, inos: vec![task.ino], keys, tree }, moving }
+    Out { slot, footprint: Footprint { mount: task.mount, inos: vec![task.ino], keys, tree } }
 }
 
 fn encode(task: &PersistTask) -> Vec<u8> {

@@ -202,7 +202,7 @@ impl End<'_, '_> {
                 let mut record = InodeRecord::clone(&*self.txn.inode(ino)?);
                 let inherits = record.ufs_at == UfsAt::Inherit;
                 if let UfsAt::At(key) = &record.ufs_at
-                    && let Some(key) = rebased(key, from, to)
+                    && let Some(key) = key.rebased(from, to)
                 {
                     record.ufs_at = UfsAt::At(key);
                     self.txn.put(ino, record);
@@ -247,10 +247,16 @@ impl End<'_, '_> {
 
     fn linked(&mut self, now: &UfsAttr) -> OpResult<Settled> {
         self.set_shadow(Some(self.shadow(now)))?;
-        match self.record()? {
-            Some(record) => self.conclude(record),
-            None => Ok(Settled::StillDirty),
+        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
+        let same = record.state == InodeState::Clean && record.generation == self.task.generation;
+        if same && record.at.as_ref() == Some(self.slot) && record.ufs_at != UfsAt::Inherit {
+            // It has become the first name meanwhile, and the UFS has the content under it already.
+            let left = record.left.clone();
+            self.is_now_at(&mut record, &UfsKey::root());
+            record.version = Some(now.version.clone());
+            self.requeue(left.as_ref())?;
         }
+        self.conclude(record)
     }
 
     /// The UFS has nothing at the key any more.
@@ -397,29 +403,7 @@ impl End<'_, '_> {
     }
 }
 
-/// `key` below `to` instead of `from`, if it is below `from`.
-fn rebased(key: &UfsKey, from: &UfsKey, to: &UfsKey) -> Option<UfsKey> {
-    if !key.is_within(from) {
-        return None;
-    }
-    let rest = &key.as_bytes()[from.as_bytes().len()..];
-    UfsKey::new([to.as_bytes(), rest].concat()).ok()
-}
-
 /// Whether what was sent is not what the record says now, as far as a UFS could hold it.
 fn attrs_differ(now: &UfsAttr, sent: &UfsAttr) -> bool {
     (now.mode, now.owner, now.mtime) != (sent.mode, sent.owner, sent.mtime)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_move_with_the_directory_above_them() {
-        let key = |text: &str| UfsKey::new(text.as_bytes()).unwrap();
-        assert_eq!(rebased(&key("a/b/c"), &key("a/b"), &key("x")), Some(key("x/c")));
-        assert_eq!(rebased(&key("a/b"), &key("a/b"), &key("x/y")), Some(key("x/y")));
-        assert_eq!(rebased(&key("a/bc"), &key("a/b"), &key("x")), None);
-    }
 }

@@ -5,7 +5,7 @@
 
 use crate::proto::Queued;
 use crate::record::Slot;
-use forebay_types::{Ino, MountId, Name, PersistTask, UfsKey};
+use forebay_types::{Ino, MountId, Name, PersistTask, PersistWork, UfsKey};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -136,8 +136,6 @@ impl Entry {
 pub(crate) struct Out {
     pub(crate) slot: Slot,
     pub(crate) footprint: Footprint,
-    /// The directory or file that is being moved.
-    pub(crate) moving: bool,
 }
 
 #[derive(Default)]
@@ -193,6 +191,13 @@ pub(crate) struct Candidates {
     pub(crate) first_large: BTreeMap<MountId, u64>,
     /// When the next name is due, if none is now.
     pub(crate) next_due_ms: Option<u64>,
+}
+
+fn moved_by(task: &PersistTask, key: &UfsKey) -> Option<UfsKey> {
+    match &task.work {
+        PersistWork::Move { from, to, .. } => key.rebased(from, to),
+        _ => None,
+    }
 }
 
 /// How much waits.
@@ -442,15 +447,11 @@ impl Queue {
         self.state.lock().out.get(&id).map(|(out, _)| out.clone())
     }
 
-    /// Whether something at or above a key is being moved by a task that is out.
-    pub(crate) fn is_moving(&self, mount: MountId, key: &UfsKey) -> bool {
+    /// Where what is at `key` is being moved to, if it or anything above it is.
+    pub(crate) fn moved(&self, mount: MountId, key: &UfsKey) -> Option<UfsKey> {
         let state = self.state.lock();
-        let covers = |(out, _): &(Out, PersistTask)| {
-            out.moving
-                && out.footprint.mount == mount
-                && out.footprint.keys.iter().any(|top| key.is_within(top))
-        };
-        state.out.values().chain(state.doubts.values()).any(covers)
+        let begun = state.out.values().chain(state.doubts.values()).filter(|(_, task)| task.mount == mount);
+        begun.filter_map(|(_, task)| moved_by(task, key)).next()
     }
 
     pub(crate) fn totals(&self) -> Totals {
