@@ -34,7 +34,11 @@ impl Namespace {
     }
 
     /// What the UFS has where `key` is being moved to.
-    pub(crate) async fn find_moved(&self, mount: MountId, key: &UfsKey) -> FsResult<Option<(UfsKey, UfsAttr)>> {
+    pub(crate) async fn find_moved(
+        &self,
+        mount: MountId,
+        key: &UfsKey,
+    ) -> FsResult<Option<(UfsKey, UfsAttr)>> {
         let Some(moved) = self.shared.queue.moved(mount, key) else { return Ok(None) };
         let there = self.flights.stat(mount, moved.clone()).await?;
         Ok(there.map(|attr| (moved, attr)))

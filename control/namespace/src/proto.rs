@@ -137,6 +137,11 @@ pub(crate) struct Begun {
     pub(crate) attr: Option<UfsAttr>,
     #[prost(message, optional, tag = "11")]
     pub(crate) content: Option<Content>,
+    /// The name at whose key the thing was that is moved.
+    #[prost(fixed64, optional, tag = "12")]
+    pub(crate) left_parent: Option<u64>,
+    #[prost(bytes = "vec", optional, tag = "13")]
+    pub(crate) left_name: Option<Vec<u8>>,
 }
 
 /// The attributes that go with a task.

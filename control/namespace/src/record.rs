@@ -208,7 +208,7 @@ impl InodeRecord {
     }
 }
 
-fn slot_of(dir: Option<u64>, name: Option<Vec<u8>>) -> FsResult<Option<Slot>> {
+pub(crate) fn slot_of(dir: Option<u64>, name: Option<Vec<u8>>) -> FsResult<Option<Slot>> {
     match (dir, name) {
         (Some(dir), Some(name)) => Ok(Some((Ino(dir), Name::new(name).map_err(corrupt)?))),
         _ => Ok(None),
@@ -232,9 +232,7 @@ impl Dentry {
     /// Whether the UFS has at this name what we have: the inode that is the name's.
     pub(crate) fn is_carried(&self) -> bool {
         match (&self.target, &self.shadow) {
-            (Some((ino, _)), Some(shadow)) => {
-                shadow.owner == *ino && !self.mount_point
-            }
+            (Some((ino, _)), Some(shadow)) => shadow.owner == *ino && !self.mount_point,
             _ => false,
         }
     }

@@ -8,8 +8,8 @@ use common::carrier::{carry, carry_some, settle_begun, take};
 use common::{ROOT_CALLER, World, block_on, name};
 use forebay_namespace::{NewInode, RenameMode, XattrMode};
 use forebay_types::{
-    Attr, Clock, ExtentId, FileKind, FileTimes, FsErrorKind, FsResult, Ino, PersistLog, PersistOutcome, PersistTask,
-    SetAttr, TimeSpec,
+    Attr, Clock, ExtentId, FileKind, FileTimes, FsErrorKind, FsResult, Ino, PersistLog, PersistOutcome,
+    PersistTask, SetAttr, TimeSpec,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -325,6 +325,9 @@ impl Real {
     }
 
     async fn tell(&self, task: &PersistTask, outcome: Option<PersistOutcome>, tell: Tell) -> FsResult<()> {
+        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
+            println!("tell {task:?} {outcome:?}");
+        }
         let outcome = match tell {
             Tell::Truth => outcome.unwrap_or_else(|| carry(&self.world.ufs, task)),
             Tell::Failed => PersistOutcome::Failed("no answer".into()),
@@ -614,12 +617,7 @@ fn what_changes_while_a_task_is_out_is_carried_too() {
         ),
         (
             vec![(vec!["c"], false), (vec!["b"], true)],
-            vec![
-                Op::Link(vec!["c"], vec!["b", "a"]),
-                Op::Take,
-                Op::Unlink(vec!["c"]),
-                Op::Carry(None),
-            ],
+            vec![Op::Link(vec!["c"], vec!["b", "a"]), Op::Take, Op::Unlink(vec!["c"]), Op::Carry(None)],
         ),
     ];
     for (seeds, ops) in cases {

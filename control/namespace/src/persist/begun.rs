@@ -8,7 +8,7 @@
 
 use super::queue::{Footprint, Out};
 use crate::proto;
-use crate::record::{Slot, corrupt, kind_code, kind_of};
+use crate::record::{Slot, corrupt, kind_code, kind_of, slot_of};
 use crate::shared::Shared;
 use crate::txn::Txn;
 use crate::{keys, overlay::Value};
@@ -28,8 +28,11 @@ const REMOVE: u32 = 7;
 
 impl Txn<'_> {
     /// The task that was begun for a name.
-    pub(crate) fn begun(&self, dir: Ino, name: &Name) -> FsResult<Option<PersistTask>> {
-        self.key(&keys::begun(dir, name))?.map(|bytes| decode(&bytes)).transpose()
+    pub(crate) fn begun(&self, dir: Ino, name: &Name) -> FsResult<Option<(PersistTask, Out)>> {
+        let Some(bytes) = self.key(&keys::begun(dir, name))? else { return Ok(None) };
+        let (task, left) = decode(&bytes)?;
+        let out = out((dir, name.clone()), left, &task);
+        Ok(Some((task, out)))
     }
 
     /// Whether a task was begun for a name.
@@ -38,8 +41,9 @@ impl Txn<'_> {
     }
 
     /// Notes that a task is handed out.
-    pub(crate) fn begin(&mut self, (dir, name): &Slot, task: &PersistTask) {
-        let value: Value = Some(encode(task).into());
+    pub(crate) fn begin(&mut self, out: &Out, task: &PersistTask) {
+        let (dir, name) = &out.slot;
+        let value: Value = Some(encode(task, out.left.as_ref()).into());
         self.put_key(keys::begun(*dir, name), value);
     }
 
@@ -54,18 +58,20 @@ pub(crate) fn load_begun(shared: &Shared) -> FsResult<()> {
     let (from, until) = keys::all(keys::BEGUN);
     for (key, value) in shared.view.engine.scan(&from, &until, usize::MAX)? {
         let Some(slot) = keys::slot(&key) else { continue };
-        let task = decode(&value)?;
-        let out = out(slot, &task);
+        let (task, left) = decode(&value)?;
+        let out = out(slot, left, &task);
         shared.queue.doubt((task, out));
     }
     Ok(())
 }
 
 /// What a task occupies.
-pub(crate) fn out(slot: Slot, task: &PersistTask) -> Out {
+pub(crate) fn out(slot: Slot, left: Option<Slot>, task: &PersistTask) -> Out {
     let (mut keys, mut tree) = (Vec::new(), false);
     match &task.work {
-        PersistWork::Put { to: key, .. } | PersistWork::MakeDir { key, .. } | PersistWork::MakeSpecial { key, .. } => {
+        PersistWork::Put { to: key, .. }
+        | PersistWork::MakeDir { key, .. }
+        | PersistWork::MakeSpecial { key, .. } => {
             keys.push(key.clone());
         }
         PersistWork::SetAttr { key, .. } => keys.push(key.clone()),
@@ -79,14 +85,16 @@ pub(crate) fn out(slot: Slot, task: &PersistTask) -> Out {
             tree = *kind == FileKind::Directory;
         }
     }
-    Out { slot, footprint: Footprint { mount: task.mount, inos: vec![task.ino], keys, tree } }
+    Out { slot, left, footprint: Footprint { mount: task.mount, inos: vec![task.ino], keys, tree } }
 }
 
-fn encode(task: &PersistTask) -> Vec<u8> {
+fn encode(task: &PersistTask, left: Option<&Slot>) -> Vec<u8> {
     let mut stored = proto::Begun {
         mount: task.mount.0,
         ino: task.ino.0,
         generation: task.generation.0,
+        left_parent: left.map(|(dir, _)| dir.0),
+        left_name: left.map(|(_, name)| name.as_bytes().to_vec()),
         ..proto::Begun::default()
     };
     let bytes = |key: &UfsKey| key.as_bytes().to_vec();
@@ -123,8 +131,9 @@ fn encode(task: &PersistTask) -> Vec<u8> {
     stored.encode_to_vec()
 }
 
-fn decode(bytes: &[u8]) -> FsResult<PersistTask> {
+fn decode(bytes: &[u8]) -> FsResult<(PersistTask, Option<Slot>)> {
     let stored = proto::Begun::decode(bytes).map_err(corrupt)?;
+    let left = slot_of(stored.left_parent, stored.left_name)?;
     let (mount, ino, generation) = (MountId(stored.mount), Ino(stored.ino), Generation(stored.generation));
     let key = UfsKey::new(stored.key).map_err(corrupt)?;
     let from = stored.from.map(UfsKey::new).transpose().map_err(corrupt)?;
@@ -149,7 +158,7 @@ fn decode(bytes: &[u8]) -> FsResult<PersistTask> {
         REMOVE => PersistWork::Remove { key, kind: kind_of(stored.kind)?, expect },
         other => return Err(corrupt(format!("{other} is no kind of task"))),
     };
-    Ok(PersistTask { id: 0, mount, ino, generation, again: true, work })
+    Ok((PersistTask { id: 0, mount, ino, generation, again: true, work }, left))
 }
 
 impl From<&UfsAttr> for proto::UfsAttr {
@@ -245,7 +254,9 @@ mod tests {
     #[test]
     fn tasks_of_all_kinds_come_back_as_they_went() {
         for task in tasks() {
-            assert_eq!(decode(&encode(&task)).unwrap(), task);
+            let left = Some((Ino(9), Name::new(*b"left").unwrap()));
+            assert_eq!(decode(&encode(&task, left.as_ref())).unwrap(), (task.clone(), left));
+            assert_eq!(decode(&encode(&task, None)).unwrap(), (task, None));
         }
     }
 
@@ -257,7 +268,7 @@ mod tests {
 
         #[test]
         fn a_flipped_byte_is_refused_or_another_task(n in 0_usize..7, at in any::<usize>(), bit in 0_u8..8) {
-            let mut bytes = encode(&tasks()[n]);
+            let mut bytes = encode(&tasks()[n], None);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             let _ = decode(&bytes);

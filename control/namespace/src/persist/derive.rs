@@ -70,8 +70,8 @@ struct Look<'l, 'a> {
 impl Look<'_, '_> {
     fn at_name(&mut self) -> OpResult<Verdict> {
         let (dir_ino, name) = self.slot.clone();
-        if let Some(task) = self.txn.begun(dir_ino, &name)? {
-            return Ok(self.again(task));
+        if let Some((task, out)) = self.txn.begun(dir_ino, &name)? {
+            return Ok(self.again(task, out));
         }
         let Some(dentry) = self.txn.dentry(dir_ino, &name)? else { return self.settled() };
         let dir = self.txn.inode(dir_ino)?;
@@ -93,9 +93,9 @@ impl Look<'_, '_> {
     }
 
     /// What was begun at the name and has no known end is looked into before anything else is done there.
-    fn again(&self, task: PersistTask) -> Verdict {
+    fn again(&self, task: PersistTask, out: Out) -> Verdict {
         let known = self.out.iter().find(|out| out.slot == *self.slot);
-        let out = known.cloned().unwrap_or_else(|| begun::out(self.slot.clone(), &task));
+        let out = known.cloned().unwrap_or(out);
         match self.busy(&out) {
             Some(wait) => wait,
             None => Verdict::Task(Box::new((task, out))),
@@ -179,6 +179,10 @@ impl Look<'_, '_> {
             }
             let shadow = self.txn.dentry(next.0, &next.1)?.and_then(|dentry| dentry.shadow);
             let Some(shadow) = shadow else { return Ok(false) };
+            if self.out.iter().any(|out| out.footprint.inos.contains(&shadow.owner)) {
+                // The circle may be about to be broken.
+                return Ok(false);
+            }
             let Ok(owner) = self.txn.inode(shadow.owner) else { return Ok(false) };
             match (&owner.ufs_at, &owner.at) {
                 (UfsAt::At(_), Some(theirs)) if *theirs != next => next = theirs.clone(),
@@ -203,11 +207,11 @@ impl Look<'_, '_> {
             replaces: None,
         };
         let task = task_of(at.mount, ino, record.generation, work);
-        let out = begun::out(slot.clone(), &task);
+        let out = begun::out(slot.clone(), Some(self.slot.clone()), &task);
         if let Some(wait) = self.busy(&out) {
             return Ok(wait);
         }
-        self.txn.begin(&slot, &task);
+        self.txn.begin(&out, &task);
         // It hides what is about to stand at a name that nobody is to see.
         self.txn.reset_name(slot.0, &slot.1, Dentry { target: None, shadow: None, mount_point: false });
         Ok(Verdict::Task(Box::new((task, out))))
@@ -318,12 +322,16 @@ impl Look<'_, '_> {
     /// Hands out `work`, unless a task that is out is in its way, and notes that it was begun.
     fn task(&mut self, at: &Place, ino: Ino, generation: Generation, work: PersistWork) -> OpResult<Verdict> {
         let task = task_of(at.mount, ino, generation, work);
-        let mut out = begun::out(self.slot.clone(), &task);
+        let left = match &task.work {
+            PersistWork::Move { .. } => self.txn.inode(ino)?.left.clone(),
+            _ => None,
+        };
+        let mut out = begun::out(self.slot.clone(), left, &task);
         out.footprint.inos.extend(at.dentry.shadow.as_ref().map(|shadow| shadow.owner));
         if let Some(wait) = self.busy(&out) {
             return Ok(wait);
         }
-        self.txn.begin(self.slot, &task);
+        self.txn.begin(&out, &task);
         Ok(Verdict::Task(Box::new((task, out))))
     }
 

@@ -6,12 +6,14 @@
 //! the queue.
 
 use super::derive::ufs_attr;
+use super::queue::Out;
 use crate::keys;
 use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
 use crate::txn::{OpResult, Txn};
 use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{
-    FileKind, Generation, Ino, InodeState, Name, PersistTask, PersistWork, Settled, UfsAttr, UfsKey, UfsVersion,
+    FileKind, Generation, Ino, InodeState, Name, PersistTask, PersistWork, Settled, UfsAttr, UfsKey,
+    UfsVersion,
 };
 
 /// What came of a task, with what had to be asked of the UFS to record it.
@@ -33,12 +35,12 @@ pub(crate) enum Ending {
 
 pub(crate) fn finish(
     txn: &mut Txn<'_>,
-    slot: &Slot,
+    Out { slot, left, .. }: &Out,
     task: &PersistTask,
     ending: Ending,
 ) -> OpResult<Settled> {
     txn.end(slot);
-    let mut end = End { txn, slot, task };
+    let mut end = End { txn, slot, left: left.as_ref(), task };
     match ending {
         Ending::Done(now) => end.done(now),
         Ending::Undone => end.undone(),
@@ -52,6 +54,8 @@ pub(crate) fn finish(
 struct End<'e, 'a> {
     txn: &'e mut Txn<'a>,
     slot: &'e Slot,
+    /// Of a move: the name at whose key the thing was.
+    left: Option<&'e Slot>,
     task: &'e PersistTask,
 }
 
@@ -151,14 +155,13 @@ impl End<'_, '_> {
 
     fn moved(&mut self, from: &UfsKey, to: &UfsKey, now: &UfsAttr) -> OpResult<Settled> {
         self.set_shadow(Some(self.shadow(now)))?;
+        if let Some((dir, name)) = self.left.filter(|left| *left != self.slot) {
+            self.clear_left(*dir, name)?;
+        }
         let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
+        // It may have come back to its name while it was moved away from there.
         if self.txn.ufs_key(&record)?.as_ref() != Some(from) {
             return self.conclude(record);
-        }
-        // It may have come back to its name while it was moved away from there.
-        let was = if record.ufs_at == UfsAt::Inherit { record.at.clone() } else { record.left.clone() };
-        if let Some((dir, name)) = was.filter(|was| was != self.slot) {
-            self.clear_left(dir, &name)?;
         }
         self.is_now_at(&mut record, to);
         if record.is_dir() {

@@ -105,8 +105,8 @@ impl Namespace {
     async fn record_outcome(&self, task: &PersistTask, outcome: PersistOutcome) -> FsResult<Settled> {
         let Some(out) = self.shared.queue.outstanding(task.id) else { return Ok(Settled::StillDirty) };
         let ending = self.ending(task, outcome).await?;
-        let (slot, task) = (out.slot, task.clone());
-        let settled = self.mutate_own(move |txn| finish(txn, &slot, &task, ending.clone())).await?;
+        let task = task.clone();
+        let settled = self.mutate_own(move |txn| finish(txn, &out, &task, ending)).await?;
         if settled == Settled::Clean {
             self.sync().await?;
         }

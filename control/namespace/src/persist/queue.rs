@@ -135,6 +135,8 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Out {
     pub(crate) slot: Slot,
+    /// Of a move: the name at whose key the thing was.
+    pub(crate) left: Option<Slot>,
     pub(crate) footprint: Footprint,
 }
 

@@ -12,7 +12,9 @@
 
 use super::Engine;
 use super::carry::{Carried, Stop};
-use forebay_types::{ContentLocation, FileKind, PageChecksum, PersistTask, PersistWork, UfsAttr, UfsKey, UfsVersion};
+use forebay_types::{
+    ContentLocation, FileKind, PageChecksum, PersistTask, PersistWork, UfsAttr, UfsKey, UfsVersion,
+};
 use forebay_ufs::Ufs;
 use std::sync::Arc;
 
@@ -51,9 +53,7 @@ impl Engine {
             PersistWork::Move { from, to, kind, version, replaces } => {
                 self.moved_before(&ufs, task, (from, version), (to, replaces), *kind).await
             }
-            PersistWork::SetAttr { key, kind, attr } => {
-                self.attrs_before(&ufs, task, key, *kind, attr).await
-            }
+            PersistWork::SetAttr { key, kind, attr } => self.attrs_before(&ufs, task, key, *kind, attr).await,
             PersistWork::Remove { key, .. } => Ok(match self.stat(&ufs, key).await? {
                 None => Begun::Done(Carried::GONE),
                 Some(_) => Begun::NotDone,
@@ -95,7 +95,9 @@ impl Engine {
         if ufs.capabilities().hard_links {
             return Ok(there.filter(|there| there.version == source.version).into());
         }
-        let copied = |there: &UfsAttr| (there.kind, there.size, there.mtime) == (source.kind, source.size, source.mtime);
+        let copied = |there: &UfsAttr| {
+            (there.kind, there.size, there.mtime) == (source.kind, source.size, source.mtime)
+        };
         Ok(there.filter(copied).into())
     }
 
@@ -110,8 +112,9 @@ impl Engine {
         kind: FileKind,
     ) -> Result<Begun, Stop> {
         let Some(source) = self.stat(ufs, from.0).await? else {
-            let moved =
-                |there: &UfsAttr| there.kind == kind && (to.1.is_none() || Some(&there.version) != to.1.as_ref());
+            let moved = |there: &UfsAttr| {
+                there.kind == kind && (to.1.is_none() || Some(&there.version) != to.1.as_ref())
+            };
             return Ok(self.stat(ufs, to.0).await?.filter(moved).into());
         };
         if ufs.capabilities().rename {
@@ -127,7 +130,8 @@ impl Engine {
             // Copied and not yet taken away: the copy goes, or is met as what it is by the next try.
             _ => {
                 let copied = there.filter(|there| {
-                    Some(&there.version) != to.1.as_ref() && (there.size, there.mtime) == (source.size, source.mtime)
+                    Some(&there.version) != to.1.as_ref()
+                        && (there.size, there.mtime) == (source.size, source.mtime)
                 });
                 let Some(copied) = copied.filter(|_| from.1.as_ref() == Some(&source.version)) else {
                     return Ok(Begun::NotDone);
