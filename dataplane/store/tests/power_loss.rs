@@ -96,8 +96,12 @@ fn without_the_data_sync_the_loss_is_noticed() {
         eprintln!("skipped: needs root and loop devices");
         return;
     }
-    let wrong = round(1, true, false);
-    let zeros = wrong.iter().filter(|text| text.contains("holds zeros")).count();
-    println!("without the data sync: {} losses, {zeros} of them believed pages of zeros", wrong.len());
-    assert!(zeros > 0, "nothing was noticed: {wrong:#?}");
+    // What the disk had by itself when the power went depends on the machine's other work.
+    let noticed = (1..=5).any(|seed| {
+        let wrong = round(seed, true, false);
+        let zeros = wrong.iter().filter(|text| text.contains("holds zeros")).count();
+        println!("without the data sync: {} losses, {zeros} of them believed pages of zeros", wrong.len());
+        zeros > 0
+    });
+    assert!(noticed, "nothing was noticed");
 }

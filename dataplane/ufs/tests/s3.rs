@@ -217,7 +217,7 @@ async fn an_abandoned_upload_leaves_no_parts() {
     let uploads = || http(server.port, "GET", &format!("/{BUCKET}?uploads"), &[], "");
     assert!(uploads().contains("<UploadId>"));
     drop(upload);
-    for _ in 0..100 {
+    for _ in 0..1200 {
         if !uploads().contains("<UploadId>") {
             return;
         }

@@ -4,7 +4,6 @@ use crate::support::*;
 use forebay_types::{ByteSize, FsErrorKind, Ino, SetAttr};
 use forebay_vfs::OpenFlags;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 const CUT: SetAttr = SetAttr { size: Some(1), mode: None, uid: None, gid: None, atime: None, mtime: None };
@@ -24,12 +23,16 @@ fn assert_untouched(node: &Node, ino: Ino) {
     node.until_idle();
     assert_eq!(node.faults_left(), 0, "the fault came about");
     assert!(!node.is_write_open(ino));
+    // In a task of its own; an open fetches nothing.
+    node.until("it is found under its clean identity again", || {
+        node.run(move |vfs| async move { is_passthrough(&vfs.mode_of_open(ino, READ).await) })
+    });
     let fetched = node.fetched();
     node.run(move |vfs| async move {
         assert_eq!(&*vfs.getxattr(ino, b"user.forebay.state").await.unwrap(), b"clean");
         assert_eq!(vfs.content(ino).await.unwrap(), pattern(2 * PAGE, 1));
     });
-    assert_eq!(node.fetched(), fetched, "it is found under its clean identity again");
+    assert_eq!(node.fetched(), fetched);
     node.until_idle();
 }
 
@@ -42,9 +45,6 @@ fn an_open_that_fails_leaves_nothing_open() {
         node.run(move |vfs| async move {
             assert_eq!(kind(vfs.open(&ALICE, ino, BOTH).await), FsErrorKind::Io, "{op}");
         });
-        // What was begun is given back in a task of its own.
-        node.until_idle();
-        std::thread::sleep(Duration::from_millis(50));
         assert_untouched(&node, ino);
     }
 }
@@ -151,13 +151,14 @@ fn a_close_whose_turn_does_not_come_is_counted_and_settled_later() {
     let node = Node::start(Setup { inode_wait_max: Duration::from_millis(50), ..Setup::default() });
     let (ino, opened) = node.run(|vfs| async move { vfs.make("a").await });
     kernel_file(&opened).write_all_at(b"x", 0).unwrap();
-    node.fault(Fault::Hang("truncate", Duration::from_millis(600)));
-    node.run(move |vfs| async move {
-        let busy = Arc::clone(&vfs);
+    node.fault(Fault::Hang("truncate", Duration::from_secs(3)));
+    node.run(move |busy| async move {
         forebay_shard::spawn(async move {
             busy.setattr(&ALICE, ino, CUT).await.unwrap();
         });
-        forebay_shard::sleep(Duration::from_millis(20)).await;
+    });
+    node.until("the cut hangs", || node.faults_left() == 0);
+    node.run(move |vfs| async move {
         assert_eq!(kind(vfs.release(opened.handle).await), FsErrorKind::TimedOut);
         assert_eq!(vfs.open_counts().open_now, 0);
     });
@@ -167,7 +168,7 @@ fn a_close_whose_turn_does_not_come_is_counted_and_settled_later() {
 
 #[test]
 fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
-    let hang = Duration::from_millis(150);
+    let hang = Duration::from_secs(1);
     let soon = Duration::from_millis(40);
     for op in ["create", "adopt"] {
         let node = node();
@@ -184,7 +185,7 @@ fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
             let attr = vfs.find("a").await.unwrap();
             assert_eq!(vfs.content(attr.ino).await.unwrap(), b"");
         });
-        assert_eq!(node.extents(), 1);
+        node.until("nothing but the file is left", || node.extents() == 1);
     }
     for op in ["begin_write", "adopt"] {
         let node = node();
@@ -210,13 +211,14 @@ fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
 fn a_handle_closed_under_a_write_ends_with_the_write() {
     let node = Node::start(Setup { passthrough: false, ..Setup::default() });
     let (ino, opened) = node.run(|vfs| async move { vfs.make("a").await });
-    node.fault(Fault::Hang("write", Duration::from_millis(200)));
-    node.run(move |vfs| async move {
-        let writer = Arc::clone(&vfs);
+    node.fault(Fault::Hang("write", Duration::from_secs(2)));
+    node.run(move |writer| async move {
         forebay_shard::spawn(async move {
             writer.put(opened.handle, 0, b"late").await.unwrap();
         });
-        forebay_shard::sleep(Duration::from_millis(20)).await;
+    });
+    node.until("the write hangs", || node.faults_left() == 0);
+    node.run(move |vfs| async move {
         vfs.release(opened.handle).await.unwrap();
         assert_eq!(vfs.open_counts().open_now, 1, "its write is still under way");
     });

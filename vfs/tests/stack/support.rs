@@ -29,7 +29,7 @@ pub const READ: OpenFlags = flags(true, false);
 pub const WRITE: OpenFlags = flags(false, true);
 pub const BOTH: OpenFlags = flags(true, true);
 /// Longer than anything a test waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const fn flags(read: bool, write: bool) -> OpenFlags {
     OpenFlags { read, write, append: false, truncate: false, exclusive: false, sync: false }

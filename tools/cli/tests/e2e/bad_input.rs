@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// The failure must name the cause and a remedy, and neither mount nor cache may be there.
 fn refused(ground: &Ground, output: &Output, cause: &str) {

@@ -4,7 +4,7 @@ use crate::support::{finish, forebay};
 use std::time::Duration;
 
 fn said(arguments: &[&str]) -> String {
-    let output = finish(forebay(arguments), Duration::from_secs(10));
+    let output = finish(forebay(arguments), Duration::from_secs(60));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -32,6 +32,6 @@ fn help_teaches_by_example() {
 
 #[test]
 fn nonsense_is_refused_with_status_2() {
-    let output = finish(forebay(["upp"]), Duration::from_secs(10));
+    let output = finish(forebay(["upp"]), Duration::from_secs(60));
     assert_eq!(output.status.code(), Some(2));
 }

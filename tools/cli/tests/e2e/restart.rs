@@ -43,7 +43,7 @@ fn nothing_acknowledged_is_lost_when_the_daemon_is_killed() {
     let mut wanted = pattern(300_000, 2);
     wanted[100..105].copy_from_slice(b"patch");
     assert!(fs::read(at("d/open")).unwrap() == wanted);
-    eventually("all of it is in the under file system", Duration::from_secs(90), || {
+    eventually("all of it is in the under file system", Duration::from_secs(180), || {
         fs::read(ground.ufs().join("d/open")).is_ok_and(|native| native == wanted)
             && fs::read(ground.ufs().join("d/written")).is_ok_and(|native| native == pattern(700_000, 1))
             && fs::read_to_string(ground.ufs().join("d/after")).is_ok_and(|native| native == "renamed")
@@ -61,7 +61,7 @@ fn a_stop_waits_for_files_open_for_writing_and_then_names_who_holds_them() {
     let mut file = fs::File::create(ground.mnt().join("f")).unwrap();
     file.write_all(b"x").unwrap();
     daemon.signal("TERM");
-    let status = daemon.ended(Duration::from_secs(30)).expect("it ends after the grace");
+    let status = daemon.ended(Duration::from_secs(120)).expect("it ends after the grace");
     assert!(!status.success(), "it must say that it could not stop in order");
     let log = daemon.log();
     assert!(log.contains(&std::process::id().to_string()), "the log names no holder:\n{log}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// What `forebay fs ... --json` says.
 fn asked(arguments: &[&str], path: &Path) -> serde_json::Value {

@@ -10,9 +10,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// The longest a daemon may take to serve: prefaulting its arena on a busy machine is most of it.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 /// The longest an orderly stop may take.
-const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+const STOPPED_WITHIN: Duration = Duration::from_secs(120);
 
 /// A place for one test: an under file system, a mount point and a cache, all empty.
 pub(crate) struct Ground {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Longer than the persist delay, an upload and a busy machine.
-const PERSISTED_WITHIN: Duration = Duration::from_secs(60);
+const PERSISTED_WITHIN: Duration = Duration::from_secs(180);
 
 #[test]
 fn what_the_under_file_system_holds_is_read_byte_for_byte() {
@@ -91,7 +91,7 @@ fn what_appears_in_the_under_file_system_appears_in_the_mount() {
     assert_eq!(fs::read_to_string(ground.mnt().join("old")).unwrap(), "one");
     fs::write(ground.ufs().join("new"), "two").unwrap();
     fs::write(ground.ufs().join("old"), "changed outside").unwrap();
-    eventually("the new file and the new content show", Duration::from_secs(20), || {
+    eventually("the new file and the new content show", Duration::from_secs(120), || {
         fs::read_to_string(ground.mnt().join("new")).is_ok_and(|text| text == "two")
             && fs::read_to_string(ground.mnt().join("old")).is_ok_and(|text| text == "changed outside")
     });
