@@ -263,7 +263,8 @@ impl Worker {
             inode.names_changed();
             self.shared.names.forget(dir, &name);
             if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
-                self.shared.names.learn(&inode, inode.names_epoch(), &name, cached);
+                let epoch = self.shared.names.epoch(dir, &name);
+                self.shared.names.learn(dir, epoch, &name, cached);
             }
         }
         for (key, value) in changes.keys.iter().filter(|(key, _)| key[0] == crate::keys::QUEUE) {

@@ -284,11 +284,14 @@ impl DirStream {
 
     /// What is shown for each entry of the UFS: nothing for those that are ours or hidden.
     async fn ufs_entries(&self, entries: Vec<DirPageEntry>) -> FsResult<Vec<Option<Shown>>> {
+        // Before our own names are looked at: what changes after that is not to be learned from this page.
+        let names = &self.names.shared.names;
+        let epochs: Vec<u64> = entries.iter().map(|entry| names.epoch(self.dir.ino, &entry.name)).collect();
         let own = self.own_dentries(&entries).await?;
         let mut shown = Vec::with_capacity(entries.len());
-        for (entry, own) in entries.into_iter().zip(own) {
+        for ((entry, own), epoch) in entries.into_iter().zip(own).zip(epochs) {
             shown.push(match own {
-                None => Some(self.clean_entry(entry).await?),
+                None => Some(self.clean_entry(entry, epoch).await?),
                 Some(dentry) => self.own_clean_entry(entry.name, &dentry).await?,
             });
         }
@@ -317,11 +320,10 @@ impl DirStream {
             .await
     }
 
-    async fn clean_entry(&self, entry: DirPageEntry) -> FsResult<Shown> {
+    async fn clean_entry(&self, entry: DirPageEntry, epoch: u64) -> FsResult<Shown> {
         let Some(dir) = &self.ufs else { return Err(FsErrorKind::Stale.into()) };
         let key = dir.child(&entry.name);
         let at = (self.dir.ino, entry.name.clone());
-        let epoch = self.dir.names_epoch();
         let inode = self.names.clean_inode(self.mount, &key, at, &entry.attr, entry.whole).await?;
         self.names.learn_listed(&self.dir, epoch, &entry.name, inode.ino);
         Ok(Shown { name: entry.name, inode })

@@ -1,18 +1,21 @@
 //! The cache of names: what a name in a directory resolved to, and until when that may be believed.
 //!
 //! **Owns** answers, positive and negative, of the engine and the UFS. The home takes an answer away when it
-//! changes the name; an answer that was found before a change and comes in after it is refused (by the
-//! directory's epoch). Bounded: of two generations the older one is dropped whole when the younger one is
+//! changes the name; an answer that was found before a change and comes in after it is refused (by [`Names::epoch`]:
+//! counted for each name, or nearly so, since a directory in which much is carried changes all the time). Bounded: of two generations the older one is dropped whole when the younger one is
 //! full, so that what is asked for again stays and nothing need be counted or sorted.
 
-use crate::table::Inode;
 use forebay_types::{Ino, Name};
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 
 /// Spreads the locks.
 const SLICES: usize = 64;
+/// Counters of changes; names that share one are mistaken for each other, which costs a question and no more.
+const EPOCHS: usize = 4096;
+const _: () = assert!(EPOCHS.is_multiple_of(SLICES), "names that share a counter share a lock");
 
 /// What a name resolved to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,7 @@ struct Slice {
 /// The cache.
 pub(crate) struct Names {
     slices: Box<[Mutex<Slice>]>,
+    epochs: Box<[AtomicU64]>,
     young_max: usize,
 }
 
@@ -84,12 +88,22 @@ impl Names {
     /// A cache of at most `names_max` answers.
     pub(crate) fn new(names_max: usize) -> Self {
         let young_max = (names_max / 2).div_ceil(SLICES).max(1);
-        Self { slices: (0..SLICES).map(|_| Mutex::default()).collect(), young_max }
+        let epochs = (0..EPOCHS).map(|_| AtomicU64::new(0)).collect();
+        Self { slices: (0..SLICES).map(|_| Mutex::default()).collect(), epochs, young_max }
+    }
+
+    fn place(&self, dir: Ino, name: &Name) -> (&Mutex<Slice>, &AtomicU64) {
+        let mixed = xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), dir.0) as usize;
+        (&self.slices[mixed % SLICES], &self.epochs[mixed % EPOCHS])
     }
 
     fn slice(&self, dir: Ino, name: &Name) -> &Mutex<Slice> {
-        let mixed = xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), dir.0);
-        &self.slices[mixed as usize % SLICES]
+        self.place(dir, name).0
+    }
+
+    /// Counts the changes of a name.
+    pub(crate) fn epoch(&self, dir: Ino, name: &Name) -> u64 {
+        self.place(dir, name).1.load(Acquire)
     }
 
     pub(crate) fn get(&self, dir: Ino, name: &Name) -> Option<Cached> {
@@ -110,19 +124,21 @@ impl Names {
         slice.young.insert(key, cached);
     }
 
-    /// Keeps an answer that was found while the directory's names were at `epoch`.
-    pub(crate) fn learn(&self, dir: &Inode, epoch: u64, name: &Name, cached: Cached) {
-        let mut slice = self.slice(dir.ino, name).lock();
-        // Under the slice's lock: the home changes the epoch first and takes the answer away after.
-        if dir.names_epoch() == epoch {
-            slice.old.remove(&NameRef { dir: dir.ino, name });
-            self.put(&mut slice, NameKey { dir: dir.ino, name: name.clone() }, cached);
+    /// Keeps an answer that was found while the name was at `epoch`.
+    pub(crate) fn learn(&self, dir: Ino, epoch: u64, name: &Name, cached: Cached) {
+        let (slice, now) = self.place(dir, name);
+        let mut slice = slice.lock();
+        if now.load(Acquire) == epoch {
+            slice.old.remove(&NameRef { dir, name });
+            self.put(&mut slice, NameKey { dir, name: name.clone() }, cached);
         }
     }
 
-    /// Takes an answer away.
+    /// Takes an answer away: the name has changed.
     pub(crate) fn forget(&self, dir: Ino, name: &Name) {
-        let mut slice = self.slice(dir, name).lock();
+        let (slice, epoch) = self.place(dir, name);
+        let mut slice = slice.lock();
+        epoch.fetch_add(1, AcqRel);
         let key = NameRef { dir, name };
         slice.young.remove(&key);
         slice.old.remove(&key);
@@ -130,8 +146,11 @@ impl Names {
 
     /// Takes all answers away.
     pub(crate) fn forget_all(&self) {
-        for slice in &self.slices {
+        for (at, slice) in self.slices.iter().enumerate() {
             let mut slice = slice.lock();
+            for epoch in self.epochs.iter().skip(at).step_by(SLICES) {
+                epoch.fetch_add(1, AcqRel);
+            }
             slice.young.clear();
             slice.old.clear();
         }

@@ -73,7 +73,7 @@ impl Namespace {
     /// The same without the cache; what is found goes into it.
     pub(crate) async fn resolve_anew(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Arc<Inode>>> {
         for _ in 0..TRIES {
-            let epoch = dir.names_epoch();
+            let epoch = self.shared.names.epoch(dir.ino, name);
             let record = dir.record();
             if !record.is_dir() {
                 return Err(FsErrorKind::NotADirectory.into());
@@ -85,8 +85,11 @@ impl Namespace {
                 Some(dentry) => self.resolve_own(dir, &record, name, dentry).await?,
                 None => self.resolve_ufs(dir, &record, name).await?,
             };
-            let Some((cached, inode)) = found.filter(|_| dir.names_epoch() == epoch) else { continue };
-            self.shared.names.learn(dir, epoch, name, cached);
+            let Some((cached, inode)) = found.filter(|_| self.shared.names.epoch(dir.ino, name) == epoch)
+            else {
+                continue;
+            };
+            self.shared.names.learn(dir.ino, epoch, name, cached);
             return Ok(inode);
         }
         Err(FsError::new(
@@ -272,7 +275,7 @@ impl Namespace {
 
     /// Asks for one that a listing has shown. Whoever wants it later asks again if this fails.
     async fn learn_neighbour(&self, dir: &Arc<Inode>, mount: MountId, dir_key: &UfsKey, name: &Name) {
-        let (epoch, key) = (dir.names_epoch(), dir_key.child(name));
+        let (epoch, key) = (self.shared.names.epoch(dir.ino, name), dir_key.child(name));
         if self.own_name(dir, name).await.is_ok_and(|own| own.is_none())
             && let Ok(Some(ufs)) = self.flights.stat(mount, key.clone()).await
             && let Ok(inode) = self.clean_inode(mount, &key, (dir.ino, name.clone()), &ufs, true).await
@@ -377,7 +380,7 @@ impl Namespace {
     /// A listing has just shown what this name is.
     pub(crate) fn learn_listed(&self, dir: &Inode, epoch: u64, name: &Name, ino: Ino) {
         let cached = Cached { answer: Answer::Present(ino), asked_ms: Some(self.shared.now_ms()) };
-        self.shared.names.learn(dir, epoch, name, cached);
+        self.shared.names.learn(dir.ino, epoch, name, cached);
     }
 
     /// Forgets what the UFS said of a key and all that lies below it, so that it is asked again, whatever the

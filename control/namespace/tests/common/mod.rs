@@ -35,6 +35,8 @@ pub struct DirUfs {
     pub fail_list: AtomicU64,
     /// Listings tell kinds, sizes and versions alone, as an object store's do.
     pub bare_lists: AtomicBool,
+    /// How long a stat takes, in milliseconds.
+    pub stat_takes: AtomicU64,
 }
 
 impl DirUfs {
@@ -129,6 +131,10 @@ impl UfsMeta for DirUfs {
         Box::pin(async move {
             self.check()?;
             self.stats.fetch_add(1, SeqCst);
+            let takes = Duration::from_millis(self.stat_takes.load(SeqCst));
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
             attr_of(&self.path(mount, key))
         })
     }
