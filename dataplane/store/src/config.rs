@@ -52,6 +52,8 @@ pub struct StoreConfig {
     pub pack_max: ByteSize,
     /// How many extent files may be open at once without being in use.
     pub open_files_max: usize,
+    /// Whether the daemon's own long writes go past the page cache on an SSD.
+    pub direct_writes: bool,
     /// Bytes the scrubber may read in a second.
     pub scrub_rate: ByteSize,
     /// How long filled pages wait for the sync that makes them count after a power loss.
@@ -78,6 +80,7 @@ impl StoreConfig {
             low_watermark: 90,
             pack_max: PACK_MAX_DEFAULT,
             open_files_max: 8192,
+            direct_writes: true,
             scrub_rate: ByteSize::mib(32),
             sync_delay: Duration::from_secs(5),
             boot_id: None,

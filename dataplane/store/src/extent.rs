@@ -63,6 +63,8 @@ pub struct Extent {
     /// Uses since it was last noted as hot.
     pub(crate) uses: AtomicU32,
     pub(crate) file: RwLock<Option<File>>,
+    /// The same file, opened for writes past the page cache.
+    pub(crate) direct: Mutex<Option<File>>,
     /// Where its bytes are if they have no file of their own.
     pub(crate) packed: ArcSwapOption<Packed>,
     /// Whether the file was asked for since housekeeping last looked.
@@ -121,6 +123,7 @@ impl Extent {
             last_use: AtomicU64::new(u64::MAX),
             uses: AtomicU32::new(0),
             file: RwLock::new(parts.file),
+            direct: Mutex::default(),
             packed: ArcSwapOption::empty(),
             recently_used: AtomicBool::new(true),
             sidecar: parts.sidecar,

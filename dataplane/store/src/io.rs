@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::extent::{Authority, Extent};
 use crate::guard::Hold;
 use crate::sidecar::overloaded;
-use forebay_shard::{Frame, blocking};
+use forebay_shard::{File, Frame, blocking};
 use forebay_types::{PageChecksum, PageIndex};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -185,11 +185,20 @@ impl Extent {
     }
 
     /// Writes to the extent's own file. If its file system is full before the quota is, room is made once.
-    async fn write_bytes(&self, frame: Frame, at: u64) -> Result<Frame, (StoreError, Frame)> {
-        let file = match self.file() {
-            Ok(file) => file,
-            Err(error) => return Err((error, frame)),
-        };
+    pub(crate) async fn write_bytes(&self, frame: Frame, at: u64) -> Result<Frame, (StoreError, Frame)> {
+        match self.file() {
+            Ok(file) => self.write_to(&file, frame, at).await,
+            Err(error) => Err((error, frame)),
+        }
+    }
+
+    /// Writes to the extent's own file, opened one way or the other.
+    pub(crate) async fn write_to(
+        &self,
+        file: &File,
+        frame: Frame,
+        at: u64,
+    ) -> Result<Frame, (StoreError, Frame)> {
         let (mut written, mut frame) = file.write_at(frame, at).await;
         let full = written.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::StorageFull);
         if full && self.tier().free_on_disk(frame.len() as u64).await {
@@ -284,7 +293,7 @@ impl Extent {
         offset: u64,
         end: u64,
     ) -> Result<Frame, (StoreError, Frame)> {
-        let frame = self.write_bytes(frame, offset).await?;
+        let frame = self.write_ours(frame, offset).await?;
         self.raise_len(end);
         // Space is counted by what the file system says; if it says nothing, the old count stands.
         let _ = self.stat();

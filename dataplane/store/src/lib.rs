@@ -24,6 +24,7 @@ mod change;
 mod config;
 mod counters;
 mod dir;
+mod direct;
 mod error;
 pub mod eviction;
 mod extent;

@@ -43,6 +43,7 @@ impl Extent {
     }
 
     pub(crate) fn forget_file(&self) {
+        self.forget_direct();
         if self.file.write().take().is_some() {
             self.tier().file_closed();
         }
@@ -115,6 +116,7 @@ impl Extent {
         let idle = slot.is_some() && !self.guards().is_held() && !self.guards().is_retired();
         if idle {
             *slot = None;
+            self.forget_direct();
             self.tier().file_closed();
             self.sidecar.close();
         }

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(crate) struct Tier {
     reserved: AtomicU64,
     pub(crate) extents: AtomicU64,
     pub(crate) permits_passthrough: bool,
+    /// Whether long writes go past the page cache.
+    pub(crate) direct_writes: AtomicBool,
     pub(crate) epoch: u32,
     pub(crate) skip_data_sync: bool,
     header: Mutex<TierHeader>,
@@ -124,6 +126,7 @@ impl Tier {
             reserved: AtomicU64::new(0),
             extents: AtomicU64::new(0),
             permits_passthrough: dir::permits_passthrough(&tier.dir),
+            direct_writes: AtomicBool::new(cfg.direct_writes && tier.kind == TierKind::Nvme),
             epoch: header.epoch,
             skip_data_sync: cfg.skip_data_sync,
             header: Mutex::new(header),
