@@ -30,6 +30,8 @@ up
 for round in $(seq "$rounds"); do
     "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --seconds 30 --seed $((seed + round)) "${load_flags[@]}" >"$WORK/load" 2>&1 &
     load=$!
+    # On a busy machine the load may take its time to begin.
+    for _ in $(seq 600); do [[ -d $M/shared ]] && break; sleep 0.05; done
     ms=$(between 100 3000)
     sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
     slay

@@ -98,6 +98,8 @@ struct Page {
     first: u64,
     entries: Vec<DirPageEntry>,
     next: Option<PageToken>,
+    /// The directory's epoch of names before the page was asked for.
+    epoch: u64,
 }
 
 /// An open directory.
@@ -206,8 +208,9 @@ impl DirStream {
         let Some(page) = self.page_at(index).await? else { return Ok(OWN_BASE) };
         let skip = (index - page.first) as usize;
         let room = limit - out.len();
+        let epoch = page.epoch;
         let wanted: Vec<DirPageEntry> = page.entries[skip..].iter().take(room).cloned().collect();
-        let shown = self.ufs_entries(wanted.clone()).await?;
+        let shown = self.ufs_entries(wanted.clone(), epoch).await?;
         let count = wanted.len() as u64;
         for (at, shown) in shown.into_iter().enumerate() {
             if let Some(shown) = shown {
@@ -256,18 +259,19 @@ impl DirStream {
     async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
         for _ in 0..MOVED_TRIES {
             let Some(dir) = self.ufs.clone() else { break };
+            let epoch = self.dir.names_epoch();
             if first == 0
                 && let Some(moved) = self.names.shared.queue.moved(self.mount, &dir)
                 && let Some(entries) = self.names.list_both(self.mount, &dir, &moved).await?
             {
-                return Ok(whole_page(first, entries));
+                return Ok(whole_page(first, entries, epoch));
             }
             let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
             match page {
                 Ok(page) => {
                     let partial = page.entries.iter().filter(|entry| !entry.whole);
                     self.names.ahead.listed(self.dir.ino, partial.map(|entry| entry.name.clone()));
-                    return Ok(Page { first, entries: page.entries, next: page.next });
+                    return Ok(Page { first, entries: page.entries, next: page.next, epoch });
                 }
                 Err(error) if error.kind() != FsErrorKind::NotFound => return Err(error),
                 Err(error) => {
@@ -283,7 +287,7 @@ impl DirStream {
     }
 
     /// What is shown for each entry of the UFS: nothing for those that are ours or hidden.
-    async fn ufs_entries(&self, entries: Vec<DirPageEntry>) -> FsResult<Vec<Option<Shown>>> {
+    async fn ufs_entries(&self, entries: Vec<DirPageEntry>, asked_at: u64) -> FsResult<Vec<Option<Shown>>> {
         // Before our own names are looked at: what changes after that is not to be learned from this page.
         let names = &self.names.shared.names;
         let epochs: Vec<u64> = entries.iter().map(|entry| names.epoch(self.dir.ino, &entry.name)).collect();
@@ -291,7 +295,8 @@ impl DirStream {
         let mut shown = Vec::with_capacity(entries.len());
         for ((entry, own), epoch) in entries.into_iter().zip(own).zip(epochs) {
             shown.push(match own {
-                None => Some(self.clean_entry(entry, epoch).await?),
+                None if self.dir.names_epoch() == asked_at => Some(self.clean_entry(entry, epoch).await?),
+                None => self.entry_anew(entry.name).await?,
                 Some(dentry) => self.own_clean_entry(entry.name, &dentry).await?,
             });
         }
@@ -327,6 +332,15 @@ impl DirStream {
         let inode = self.names.clean_inode(self.mount, &key, at, &entry.attr, entry.whole).await?;
         self.names.learn_listed(&self.dir, epoch, &entry.name, inode.ino);
         Ok(Shown { name: entry.name, inode })
+    }
+
+    /// What a name is that the UFS had when the page was asked for: a name was changed since, perhaps this one.
+    async fn entry_anew(&self, name: Name) -> FsResult<Option<Shown>> {
+        let inode = self.names.resolve(&self.dir, &name).await?;
+        match self.names.own_name(&self.dir, &name).await? {
+            Some(dentry) => self.own_clean_entry(name, &dentry).await,
+            None => Ok(inode.map(|inode| Shown { name, inode })),
+        }
     }
 
     async fn own_clean_entry(&self, name: Name, dentry: &Dentry) -> FsResult<Option<Shown>> {
@@ -422,7 +436,7 @@ impl DirStream {
 }
 
 /// A page that begins at the entry `first` of a whole listing and ends with it.
-fn whole_page(first: u64, mut entries: Vec<DirPageEntry>) -> Page {
+fn whole_page(first: u64, mut entries: Vec<DirPageEntry>, epoch: u64) -> Page {
     let skipped = usize::try_from(first).unwrap_or(usize::MAX).min(entries.len());
-    Page { first, entries: entries.split_off(skipped), next: None }
+    Page { first, entries: entries.split_off(skipped), next: None, epoch }
 }

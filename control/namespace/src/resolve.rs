@@ -330,7 +330,18 @@ impl Namespace {
 
     /// Whether the UFS shows anything in a directory that has no names of ours; remembered for the home.
     pub(crate) async fn check_empty(&self, dir: &Arc<Inode>) -> FsResult<()> {
-        let epoch = dir.names_epoch();
+        for _ in 0..TRIES {
+            let epoch = dir.names_epoch();
+            match self.check_empty_once(dir, epoch).await {
+                // A name that was listed may have been taken away in the UFS before it was looked up here.
+                Err(error) if error.kind() == FsErrorKind::NotEmpty && dir.names_epoch() != epoch => {}
+                checked => return checked,
+            }
+        }
+        Err(FsErrorKind::NotEmpty.into())
+    }
+
+    async fn check_empty_once(&self, dir: &Arc<Inode>, epoch: u64) -> FsResult<()> {
         let record = dir.record();
         let now = self.shared.now_ms();
         let mut from = None;

@@ -414,6 +414,9 @@ impl Real {
                 self.world.expire();
                 self.carried = true;
                 self.taken.extend(take(&self.world).await.map(|task| (task, None)));
+                if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
+                    println!("taken {:?}", self.taken.last());
+                }
             }
             Op::Do(n) => {
                 let n = usize::from(*n) % self.taken.len().max(1);
@@ -605,7 +608,7 @@ proptest! {
 /// Cases that failed once.
 #[test]
 fn what_changes_while_a_task_is_out_is_carried_too() {
-    let cases: [(Vec<(Path, bool)>, Vec<Op>); 2] = [
+    let cases: [(Vec<(Path, bool)>, Vec<Op>); 4] = [
         (
             vec![(vec!["a"], false), (vec!["b"], false)],
             vec![
@@ -618,6 +621,27 @@ fn what_changes_while_a_task_is_out_is_carried_too() {
         (
             vec![(vec!["c"], false), (vec!["b"], true)],
             vec![Op::Link(vec!["c"], vec!["b", "a"]), Op::Take, Op::Unlink(vec!["c"]), Op::Carry(None)],
+        ),
+        (
+            vec![(vec!["b"], false), (vec!["a"], false)],
+            vec![
+                Op::Rename(vec!["b"], vec!["a"], RenameMode::Exchange),
+                Op::Take,
+                Op::Rename(vec!["b"], vec!["a"], RenameMode::Replace),
+                Op::Do(0),
+                Op::Carry(None),
+            ],
+        ),
+        (
+            vec![(vec!["c"], false), (vec!["a"], false)],
+            vec![
+                Op::Rename(vec!["a"], vec!["c"], RenameMode::Exchange),
+                Op::Take,
+                Op::Take,
+                Op::Do(0),
+                Op::Tell(1, Tell::Truth),
+                Op::Carry(None),
+            ],
         ),
     ];
     for (seeds, ops) in cases {

@@ -62,7 +62,8 @@ impl Persisting {
     }
 
     fn hand(&self, work: PersistWork) {
-        let task = PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again: false, work };
+        let task =
+            PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again: false, work };
         self.tasks.blocking_send(task).unwrap();
     }
 

@@ -2,7 +2,7 @@
 
 use super::link::{add_name, forget_name};
 use super::unlink::{Unlinked, demand_empty, lose_dir, lose_name};
-use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::record::{Dentry, InodeRecord};
 use crate::txn::{Found, OpResult, Txn};
 use forebay_types::{FsErrorKind, Ino, InodeState, Name};
 use std::sync::Arc;
@@ -130,8 +130,7 @@ fn replace(txn: &mut Txn<'_>, from: &End, to: &End) -> OpResult<Option<Unlinked>
     }
     let nothing = Dentry { target: None, shadow: from.found.shadow.clone(), mount_point: false };
     txn.set_name(from.dir, &from.name, nothing, true);
-    let mut record = moved(txn, ino, &record, from, (to.dir, &to.name))?;
-    settle_at(txn, ino, &mut record, &to.found)?;
+    let record = moved(txn, ino, &record, from, (to.dir, &to.name))?;
     let dentry = Dentry::present(ino, record.kind, to.found.shadow.clone());
     txn.set_name(to.dir, &to.name, dentry, record.state != InodeState::Native);
     txn.put(ino, record);
@@ -150,8 +149,7 @@ fn exchange(txn: &mut Txn<'_>, from: &End, to: &End) -> OpResult<()> {
         txn.touch_dir(to.dir, -gained)?;
     }
     for ((ino, record), old, new) in [(one, from, to), (other, to, from)] {
-        let mut record = moved(txn, ino, &record, old, (new.dir, &new.name))?;
-        settle_at(txn, ino, &mut record, &new.found)?;
+        let record = moved(txn, ino, &record, old, (new.dir, &new.name))?;
         let dentry = Dentry::present(ino, record.kind, new.found.shadow.clone());
         txn.set_name(new.dir, &new.name, dentry, record.state != InodeState::Native);
         txn.put(ino, record);
@@ -179,19 +177,4 @@ fn moved(
     }
     record.ctime = txn.now;
     Ok(record)
-}
-
-/// An inode that came back to the very key where the UFS still has it is no longer anywhere else.
-fn settle_at(txn: &Txn<'_>, ino: Ino, record: &mut InodeRecord, found: &Found) -> OpResult<()> {
-    let owns = found.shadow.as_ref().is_some_and(|shadow| shadow.owner == ino);
-    let UfsAt::At(key) = &record.ufs_at else { return Ok(()) };
-    if !owns {
-        return Ok(());
-    }
-    let inherited = InodeRecord { ufs_at: UfsAt::Inherit, ..record.clone() };
-    if txn.ufs_key(&inherited)?.as_ref() == Some(key) {
-        record.ufs_at = UfsAt::Inherit;
-        record.left = None;
-    }
-    Ok(())
 }

@@ -96,8 +96,9 @@ impl Look<'_, '_> {
     fn again(&self, task: PersistTask, out: Out) -> Verdict {
         let known = self.out.iter().find(|out| out.slot == *self.slot);
         let out = known.cloned().unwrap_or(out);
-        match self.busy(&out) {
-            Some(wait) => wait,
+        let mut others = self.out.iter().filter(|other| other.slot != out.slot);
+        match others.find(|other| other.footprint.crosses(&out.footprint)) {
+            Some(other) => Verdict::Wait(Wait::For(other.slot.clone())),
             None => Verdict::Task(Box::new((task, out))),
         }
     }
@@ -274,9 +275,10 @@ impl Look<'_, '_> {
 
     /// The UFS has the content: the name or the attributes may still differ.
     fn keep_up(&mut self, at: &Place, ino: Ino, record: &InodeRecord) -> OpResult<Verdict> {
-        if let UfsAt::At(from) = &record.ufs_at
-            && *from != at.key
-        {
+        if record.ufs_at == UfsAt::At(at.key.clone()) && !self.is_mount_root(record) {
+            return self.came_back(at, ino, record);
+        }
+        if let UfsAt::At(from) = &record.ufs_at {
             let work = PersistWork::Move {
                 from: from.clone(),
                 to: at.key.clone(),
@@ -292,6 +294,13 @@ impl Look<'_, '_> {
         let attr = ufs_attr(record);
         let work = PersistWork::SetAttr { key: at.key.clone(), kind: record.kind, attr };
         self.task(at, ino, record.generation, work)
+    }
+
+    /// It was renamed, and has come back to the very key where the UFS still has it.
+    fn came_back(&mut self, at: &Place, ino: Ino, record: &InodeRecord) -> OpResult<Verdict> {
+        let settled = InodeRecord { ufs_at: UfsAt::Inherit, left: None, ..record.clone() };
+        self.txn.put(ino, settled.clone());
+        self.keep_up(at, ino, &settled)
     }
 
     /// A further name of an inode: the first one is carried first.
@@ -336,8 +345,7 @@ impl Look<'_, '_> {
     }
 
     fn busy(&self, ours: &Out) -> Option<Verdict> {
-        let mut others = self.out.iter().filter(|out| out.slot != ours.slot);
-        let crossing = others.find(|out| out.footprint.crosses(&ours.footprint));
+        let crossing = self.out.iter().find(|out| out.footprint.crosses(&ours.footprint));
         crossing.map(|out| Verdict::Wait(Wait::For(out.slot.clone())))
     }
 }

@@ -10,6 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// How long the queue may take to say what is next, on a busy machine: a sync of the log is in it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
+
 type Carried = Result<Option<UfsAttr>, PersistOutcome>;
 
 pub fn carry(ufs: &DirUfs, task: &PersistTask) -> PersistOutcome {
@@ -46,7 +49,7 @@ fn look_into(ufs: &DirUfs, task: &PersistTask) -> Carried {
             done(there(key)?.filter(|there| there.kind == FileKind::Directory))
         }
         PersistWork::MakeSpecial { key, attr, .. } => {
-            done(there(key)?.filter(|there| there.link_target == attr.link_target))
+            done(there(key)?.filter(|there| there.kind == attr.kind && there.link_target == attr.link_target))
         }
         PersistWork::Link { existing, to, .. } => {
             let source = there(existing)?.map(|source| source.version);
@@ -207,7 +210,7 @@ pub async fn carry_some(world: &super::World, max: usize) -> FsResult<usize> {
     // A name that fails for ever must not keep the test.
     let max = max.min(300);
     while count < max && idle < 4 && names.dirty_stats().names > 0 {
-        let task = tokio::time::timeout(std::time::Duration::from_millis(30), names.next()).await;
+        let task = tokio::time::timeout(PATIENCE, names.next()).await;
         let Ok(task) = task else {
             // Back-off and delays are of the clock, which stands still unless it is turned.
             world.clock.advance(std::time::Duration::from_secs(10));
@@ -215,6 +218,9 @@ pub async fn carry_some(world: &super::World, max: usize) -> FsResult<usize> {
             continue;
         };
         let outcome = carry(&world.ufs, &task);
+        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
+            println!("{task:?} -> {outcome:?}");
+        }
         if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("{task:?} -> {outcome:?}");
         }
@@ -231,7 +237,7 @@ pub async fn take(world: &super::World) -> Option<PersistTask> {
     if names.dirty_stats().names == 0 {
         return None;
     }
-    tokio::time::timeout(std::time::Duration::from_millis(30), names.next()).await.ok()
+    tokio::time::timeout(PATIENCE, names.next()).await.ok()
 }
 
 /// Finds out how everything ended that was begun before the last crash.
@@ -240,6 +246,9 @@ pub async fn settle_begun(world: &super::World) {
     let names = world.names();
     for task in names.begun() {
         let outcome = carry(&world.ufs, &task);
+        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
+            println!("{task:?} -> {outcome:?}");
+        }
         if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("{task:?} -> {outcome:?}");
         }

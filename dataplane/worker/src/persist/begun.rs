@@ -47,7 +47,9 @@ impl Engine {
             PersistWork::MakeSpecial { key, attr, .. } => {
                 self.sweep(&ufs, key).await;
                 let there = self.stat(&ufs, key).await?;
-                Ok(there.filter(|there| there.link_target == attr.link_target).into())
+                Ok(there
+                    .filter(|there| there.kind == attr.kind && there.link_target == attr.link_target)
+                    .into())
             }
             PersistWork::Link { existing, to, .. } => self.linked_before(&ufs, existing, to).await,
             PersistWork::Move { from, to, kind, version, replaces } => {
