@@ -24,10 +24,11 @@ write_mode = "write-back"
 persist_delay = "1h"
 TOML
 up
+watch_memory
 mkdir -p "$WORK/ceiling"
 job() { "$top/perf/fio-ratio" --json "$json" --fresh "$@" --ioengine=psync --rw=write --bs=1M --fallocate=none --end_fsync=1 --thread || failed=1; }
 job --label "fresh $size, 1 writer, fsync" --floor "$floor" "$M/ckpt" "$WORK/ceiling/ckpt" -- --size="$size"
-grep VmHWM "/proc/$daemon/status" | sed 's/^/daemon memory at its highest: /'
+memory_report || failed=1
 down
 [[ $failed == 0 ]] || echo "a ratio is below $floor"
 exit "$failed"

@@ -1,5 +1,6 @@
 # Sourced by the scripts below perf/: the binaries, and a daemon on a scratch mount.
 # FOREBAY, VERIFY: the binaries (release builds of this tree if not given). WORK: a scratch directory (made if not given).
+# UNDER: a command before the daemon and before fio (chrt -f 10, on a machine that others keep busy).
 # UFS: another under file system. UP_FLAGS: more flags for `forebay up`. CONFIG: a file for `forebay node` instead. KEEP=1 leaves the scratch directory.
 set -uo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -25,10 +26,11 @@ scratch() {
 up() {
     : >"$WORK/out"
     if [[ -n ${CONFIG:-} ]]; then
-        FOREBAY_LOG_FILTER=${LOG:-warn} "$FOREBAY" node --config "$CONFIG" >"$WORK/out" 2>>"$WORK/log" </dev/null &
+        # shellcheck disable=SC2086
+        FOREBAY_LOG_FILTER=${LOG:-warn} ${UNDER:-} "$FOREBAY" node --config "$CONFIG" >"$WORK/out" 2>>"$WORK/log" </dev/null &
     else
         # shellcheck disable=SC2086
-        "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" </dev/null &
+        ${UNDER:-} "$FOREBAY" up "$UFS" "$M" --cache "$CACHE" -o allow_other,suid,dev --log "${LOG:-warn}" ${UP_FLAGS:-} >"$WORK/out" 2>>"$WORK/log" </dev/null &
     fi
     daemon=$!
     disown
@@ -81,6 +83,29 @@ unmount() {
     die "$M stays mounted"
 }
 
+# The memory that the daemon may take, in MiB: its I/O memory (node.arena), what passes from the under file system at a
+# time (half of that again), and 64 for code, stacks and tables.
+memory_budget() { echo $((${ARENA_MIB:-256} * 3 / 2 + 64)); }
+
+# Notes ten times a second what the daemon takes, until memory_report.
+watch_memory() {
+    (while grep -E '^Rss(Anon|File|Shmem)' "/proc/$daemon/status" 2>/dev/null | awk '{sum += $2} END {print int(sum / 1024)}'; do
+        kill -0 "$daemon" 2>/dev/null || break
+        sleep 0.1
+    done >"$WORK/memory") &
+    watcher=$!
+    disown
+}
+
+# Says the highest that was seen; fails above the budget.
+memory_report() {
+    kill "$watcher" 2>/dev/null
+    local most
+    most=$(sort -n "$WORK/memory" | tail -n 1)
+    echo "daemon memory: at most $most MiB of $(memory_budget) MiB, $(wc -l <"$WORK/memory") samples"
+    [[ $most -le $(memory_budget) ]] || { echo "that is over its budget" && return 1; }
+}
+
 # Waits until all that is dirty was carried to the under file system.
 barrier() { "$FOREBAY" fs persist --wait "$M" >"$WORK/persist" 2>&1 || { tail -n 5 "$WORK/persist" >&2; return 1; }; }
 
@@ -88,6 +113,7 @@ barrier() { "$FOREBAY" fs persist --wait "$M" >"$WORK/persist" 2>&1 || { tail -n
 between() { echo $(($1 + ((RANDOM << 15) | RANDOM) % ($2 - $1 + 1))); }
 
 cleanup() {
+    [[ -n ${watcher:-} ]] && kill "$watcher" 2>/dev/null
     [[ -n ${daemon:-} ]] && kill -KILL "$daemon" 2>/dev/null
     [[ -n ${M:-} ]] && umount -l "$M" 2>/dev/null
     [[ -z ${KEEP:-} && -n ${WORK:-} && ${failed:-0} == 0 ]] && rm -rf "$WORK"

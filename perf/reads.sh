@@ -10,21 +10,23 @@ scratch
 trap cleanup EXIT
 json=${JSON:-$WORK/reads.json}
 
-head -c "$(numfmt --from=iec "$size")" /dev/urandom >"$WORK/ufs/big" || die "no room for the file"
+head -c "$(numfmt --from=iec "$size")" /dev/urandom >"$UFS/big" || die "no room for the file"
 up
-"$FOREBAY" fs load "$M/big" >/dev/null || die "the file was not loaded"
+watch_memory
+"$FOREBAY" fs load "$M/big" >/dev/null 2>&1 || die "the file was not loaded"
 extent=$(find "$CACHE" -type f -size "$(numfmt --from=iec "$size")c" | head -n 1)
 [[ -n $extent ]] || die "no extent file of that size is below $CACHE"
-cmp "$M/big" "$WORK/ufs/big" || die "the mount shows other bytes"
+cmp "$M/big" "$UFS/big" || die "the mount shows other bytes"
 
 job() { "$top/perf/fio-ratio" --json "$json" "$@" --readonly --size="$size" --thread || failed=1; }
 # fio would drop the ceiling's pages before it begins, and not those behind a FUSE file: it must leave both alone.
 common=(--ioengine=psync --group_reporting --invalidate=0)
 job --label "sequential 1 MiB, page cache" --floor "$floor" "$M/big" "$extent" -- "${common[@]}" --rw=read --bs=1M --loops=2
 job --label "random 4 KiB, page cache" --iops --floor "$floor" "$M/big" "$extent" -- "${common[@]}" --rw=randread --bs=4k --norandommap --time_based --runtime=4
+job --label "random 4 KiB, page cache, mmap" --iops --floor "$floor" "$M/big" "$extent" -- "${common[@]}" --ioengine=mmap --rw=randread --bs=4k --norandommap --time_based --runtime=4
 job --label "sequential 1 MiB, O_DIRECT" --floor "$floor" "$M/big" "$extent" -- "${common[@]}" --direct=1 --rw=read --bs=1M
 job --label "random 4 KiB, O_DIRECT, 4 threads" --iops --floor "$floor" "$M/big" "$extent" -- "${common[@]}" --direct=1 --rw=randread --bs=4k --norandommap --numjobs=4 --time_based --runtime=4
-grep VmHWM "/proc/$daemon/status" | sed 's/^/daemon memory at its highest: /'
+memory_report || failed=1
 down
 [[ $failed == 0 ]] || echo "a ratio is below $floor"
 exit "$failed"
