@@ -608,7 +608,7 @@ proptest! {
 /// Cases that failed once.
 #[test]
 fn what_changes_while_a_task_is_out_is_carried_too() {
-    let cases: [(Vec<(Path, bool)>, Vec<Op>); 4] = [
+    let cases: [(Vec<(Path, bool)>, Vec<Op>); 5] = [
         (
             vec![(vec!["a"], false), (vec!["b"], false)],
             vec![
@@ -640,6 +640,15 @@ fn what_changes_while_a_task_is_out_is_carried_too() {
                 Op::Take,
                 Op::Do(0),
                 Op::Tell(1, Tell::Truth),
+                Op::Carry(None),
+            ],
+        ),
+        (
+            vec![(vec!["a"], false)],
+            vec![
+                Op::Create(vec!["b"], FileKind::Fifo),
+                Op::Take,
+                Op::Rename(vec!["a"], vec!["b"], RenameMode::Replace),
                 Op::Carry(None),
             ],
         ),

@@ -371,11 +371,11 @@ impl End<'_, '_> {
             record.unpersistable = Some(why);
             self.txn.put(self.task.ino, record);
         }
+        let dentry = self.dentry()?;
+        let ours = dentry.target.is_some_and(|(ino, _)| ino == self.task.ino);
         // What the UFS had there before has to go even so.
-        let theirs = self.dentry()?.shadow.is_some_and(|shadow| shadow.owner != self.task.ino);
-        if theirs {
-            self.txn.requeue(self.slot.0, &self.slot.1);
-        } else {
+        let theirs = dentry.shadow.is_some_and(|shadow| shadow.owner != self.task.ino);
+        if ours && !theirs {
             self.txn.unqueue(self.slot.0, &self.slot.1);
         }
         Ok(Settled::StillDirty)

@@ -70,6 +70,14 @@ impl Engine {
         attr: &UfsAttr,
     ) -> Result<Put, Stop> {
         let (source, before) = self.open_source(content).await?;
+        if source.len() != content.size {
+            // It is being written, or, if that stays so, its bytes are not those that the name space means.
+            return Err(Stop::Failed(format!(
+                "{to}: {} bytes are here and {} should be",
+                source.len(),
+                content.size
+            )));
+        }
         let spec = PutSpec { len: source.len(), attrs: PutAttrs::from(attr), expect };
         let (store, key) = (Arc::clone(ufs), to.clone());
         let mut upload = self.ask(async move { store.begin_put(&key, &spec).await }).await?;
