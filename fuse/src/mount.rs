@@ -171,8 +171,8 @@ impl Session {
         let device = Arc::new(Device::new(clone()?));
         let dispatch = Arc::new(Dispatch::new(vfs, Arc::clone(&device), &spec.options, shards.len()));
         let front = Arc::new(Front::new(Arc::clone(&dispatch), shards.to_vec()));
-        let (channel, picked) =
-            channel::connect(spec.options.channel, clone()?, front).map_err(MountError::Handshake)?;
+        let (channel, picked) = channel::connect(spec.options.channel.unwrap_or_default(), clone()?, front)
+            .map_err(MountError::Handshake)?;
         let notifier = Notifier::start(device)?;
         Ok(Self { dispatch, notifier, granted: channel.granted(), picked, channel: Some(channel) })
     }

@@ -71,8 +71,8 @@ pub struct MountOptions {
     pub negative_timeout: Option<Duration>,
     /// Change the options of the mount that is there, instead of mounting.
     pub remount: bool,
-    /// The way requests come.
-    pub channel: ChannelChoice,
+    /// The way requests come; unset, as is best.
+    pub channel: Option<ChannelChoice>,
 }
 
 impl Default for MountOptions {
@@ -88,7 +88,7 @@ impl Default for MountOptions {
             entry_timeout: None,
             negative_timeout: None,
             remount: false,
-            channel: ChannelChoice::default(),
+            channel: None,
         }
     }
 }
@@ -147,7 +147,7 @@ impl MountOptions {
         match name {
             "attr_timeout" => self.attr_timeout = Some(time("attr_timeout", value)?),
             "entry_timeout" => self.entry_timeout = Some(time("entry_timeout", value)?),
-            "channel" => self.channel = value.parse().map_err(OptionError::BadChannel)?,
+            "channel" => self.channel = Some(value.parse().map_err(OptionError::BadChannel)?),
             "negative_timeout" => self.negative_timeout = Some(time("negative_timeout", value)?),
             _ if is_for_others(name) => {}
             "ro" | "rw" | "allow_other" | "noatime" | "dev" | "suid" | "exec" => {

@@ -7,7 +7,7 @@ use crate::args::UpArguments;
 use crate::cachedir;
 use crate::config::{self, Config, Mount};
 use crate::failure::{Failure, Outcome};
-use forebay_fuse::MountOptions;
+use forebay_fuse::{BadChannel, MountOptions};
 use forebay_types::{ByteSize, NodeId, PageSize};
 use forebay_ufs::UfsOptions;
 use std::net::SocketAddr;
@@ -60,7 +60,14 @@ impl Plan {
     /// # Errors
     /// The first thing that stands in the way, with its remedy.
     pub(crate) fn check(config: &Config) -> Outcome<Self> {
-        let fuse = MountOptions::parse(&config.fuse.options).map_err(Failure::new)?;
+        let mut fuse = MountOptions::parse(&config.fuse.options).map_err(Failure::new)?;
+        if let Some(channel) = &config.fuse.channel {
+            let channel = channel
+                .parse()
+                .map_err(|error: BadChannel| Failure::new(format!("fuse.channel: {error}")))?;
+            // A mount option is nearer to the mount.
+            fuse.channel.get_or_insert(channel);
+        }
         let mut mounts = config.mounts.iter().map(planned).collect::<Outcome<Vec<_>>>()?;
         mounts.sort_by(|a, b| a.settings.at.cmp(&b.settings.at));
         let root = mounts.first().filter(|mount| mount.settings.at == "/").ok_or_else(|| {

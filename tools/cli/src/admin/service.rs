@@ -60,6 +60,8 @@ impl Service {
             "dir": self.mount.dir(),
             "source": self.source,
             "passthrough": self.mount.has_passthrough(),
+            "channel": self.mount.channel().kind.name(),
+            "channel_why": self.mount.channel().why,
             "open_files": opens.open_now,
             "opens_passthrough": opens.passthrough,
             "opens_cached": opens.cached,

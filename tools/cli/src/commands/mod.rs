@@ -5,6 +5,7 @@ pub(crate) mod fs;
 use crate::config::{self, Config, FIELDS};
 use crate::failure::{Failure, Outcome};
 use crate::host::Host;
+use forebay_fuse::ChannelChoice;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -58,8 +59,12 @@ fn value_of(config: &Config, path: &str) -> String {
 /// `forebay info`.
 pub(crate) fn info(json: bool) -> Outcome<()> {
     let host = Host::look();
+    let channel = forebay_fuse::probe_channel(ChannelChoice::default());
     if json {
-        return print_json(&host);
+        let mut all = serde_json::to_value(&host).expect("a host is a table of scalars");
+        all["fuse_channel"] = channel.kind.name().into();
+        all["fuse_channel_why"] = channel.why.into();
+        return print_json(&all);
     }
     let yes = |is: bool| if is { "yes" } else { "no" };
     let limit = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
@@ -68,6 +73,7 @@ pub(crate) fn info(json: bool) -> Outcome<()> {
         ("io_uring", yes(host.io_uring).to_owned()),
         ("FUSE", yes(host.fuse).to_owned()),
         ("FUSE passthrough", yes(host.passthrough).to_owned()),
+        ("FUSE channel", format!("{} ({})", channel.kind, channel.why)),
         ("cores", host.cores.to_string()),
         ("open files", format!("{}, at most {}", limit(host.open_files.0), limit(host.open_files.1))),
     ];

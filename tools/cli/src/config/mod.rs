@@ -102,6 +102,9 @@ pub(crate) struct Fuse {
     pub(crate) dir: Option<PathBuf>,
     /// Mount options as `mount -o` takes them.
     pub(crate) options: String,
+    /// The way requests come from the kernel: `auto`, `uring`, `dev-fuse` or `fuser`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
 }
 
 /// What Prometheus reads.
@@ -199,6 +202,10 @@ pub(crate) const FIELDS: &[Field] = &[
     },
     Field { path: "fuse.dir", meaning: "directory to mount on" },
     Field { path: "fuse.options", meaning: "mount options as mount -o takes them" },
+    Field {
+        path: "fuse.channel",
+        meaning: "how requests come: auto, uring, dev-fuse or fuser; `forebay info` says which",
+    },
 ];
 
 impl Field {
@@ -229,7 +236,7 @@ mod tests {
         let full = Config {
             node: Node { name: Some(NodeId::new("n").unwrap()), ..Node::default() },
             cache: Cache { dir: Some("/c".into()), size: Some(ByteSize::gib(1)), ..Cache::default() },
-            fuse: Fuse { dir: Some("/m".into()), ..Fuse::default() },
+            fuse: Fuse { dir: Some("/m".into()), channel: Some("auto".into()), ..Fuse::default() },
             metrics: Metrics { listen: Some(([127, 0, 0, 1], 9464).into()) },
             mounts: vec![Mount::at_root("/x".into())],
             ..Config::default()

@@ -14,6 +14,7 @@ fn version_and_info_speak_to_people_and_to_scripts() {
     assert_eq!(said(&["version"]), format!("forebay {}\n", env!("CARGO_PKG_VERSION")));
     assert!(said(&["version", "--json"]).starts_with("{\"version\":\""));
     assert!(said(&["info"]).contains("io_uring"));
+    assert!(said(&["info"]).contains("FUSE channel"));
     assert!(said(&["info", "--json"]).contains("\"kernel_suffices\":true"));
 }
 

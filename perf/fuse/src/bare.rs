@@ -1,0 +1,249 @@
+//! The ceiling: a FUSE-over-io_uring server that answers every request at once and touches no byte of a file.
+//!
+//! One pinned thread with one ring for each CPU, as Forebay has it. The tree is a root with one file, and with every
+//! name that was made: nothing is remembered, a name that begins with [`NEW`] is not there until it is made, any other
+//! is the file. Nothing that it says may be kept (timeouts 0).
+
+use crate::abi::{self, RingHeaders, opcode, ring};
+use crate::load::{FILE_LEN, NEW};
+use io_uring::{IoUring, cqueue, opcode as op, squeue, types};
+use rustix::fs::CWD;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::ptr::null_mut;
+use zerocopy::{FromBytes, IntoBytes};
+
+const DEPTH: usize = 32;
+const PAYLOAD_LEN: usize = 1 << 20;
+/// Where `len` stands in `struct io_uring_sqe`.
+const SQE_LEN_AT: usize = 24;
+const ROOT: u64 = 1;
+const THE_FILE: u64 = 2;
+
+type Ring = IoUring<squeue::Entry128, cqueue::Entry>;
+
+/// Mounts and serves until it is unmounted.
+pub fn serve(dir: &Path) -> io::Result<()> {
+    let device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let mount = mounted(&device)?;
+    shake_hands(&device)?;
+    let cpus = std::thread::available_parallelism()?.get();
+    std::thread::scope(|scope| -> io::Result<()> {
+        let queues: Vec<_> = (0..cpus)
+            .map(|cpu| {
+                scope.spawn({
+                    let device = &device;
+                    move || Queue::new(device, cpu).and_then(Queue::run)
+                })
+            })
+            .collect();
+        // FORGETs and the like still come this way.
+        let forgets =
+            scope.spawn(|| while matches!((&device).read(&mut vec![0; 2 << 20]), Ok(len) if len > 0) {});
+        move_mount(&mount, "", CWD, dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        drop(mount);
+        println!("ready");
+        for queue in queues {
+            queue.join().expect("no queue panics")?;
+        }
+        forgets.join().expect("the reader does not panic");
+        Ok(())
+    })
+}
+
+fn mounted(device: &File) -> io::Result<std::os::fd::OwnedFd> {
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let set = |key: &str, value: &str| fsconfig_set_string(context.as_fd(), key, value);
+    set("source", "bare")?;
+    set("fd", &device.as_raw_fd().to_string())?;
+    set("rootmode", "40000")?;
+    set("user_id", "0")?;
+    set("group_id", "0")?;
+    fsconfig_set_flag(context.as_fd(), "allow_other")?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+fn shake_hands(mut device: &File) -> io::Result<()> {
+    let mut message = [0; 8192];
+    let len = device.read(&mut message)?;
+    let (header, rest) = abi::InHeader::read_from_prefix(&message[..len]).expect("INIT has a header");
+    let (offer, _) = abi::InitIn::read_from_prefix(rest).expect("INIT is whole");
+    let offered = u64::from(offer.flags) | u64::from(offer.flags2) << 32;
+    if offered & abi::init::OVER_IO_URING == 0 {
+        return Err(io::Error::other(
+            "FUSE over io_uring is off: echo Y > /sys/module/fuse/parameters/enable_uring",
+        ));
+    }
+    let flags = abi::init::INIT_EXT
+        | abi::init::OVER_IO_URING
+        | abi::init::MAX_PAGES
+        | abi::init::BIG_WRITES
+        | abi::init::ASYNC_READ
+        | abi::init::ASYNC_DIO
+        | abi::init::PARALLEL_DIROPS
+        | abi::init::HANDLE_KILLPRIV_V2;
+    let out = abi::InitOut {
+        major: abi::MAJOR,
+        minor: abi::MINOR,
+        max_readahead: offer.max_readahead,
+        flags: flags as u32,
+        flags2: (flags >> 32) as u32,
+        max_background: 64,
+        congestion_threshold: 48,
+        max_write: PAYLOAD_LEN as u32,
+        max_pages: (PAYLOAD_LEN / 4096) as u16,
+        time_gran: 1,
+        ..Default::default()
+    };
+    let header = abi::OutHeader { len: 80, error: 0, unique: header.unique };
+    device.write_all(&[header.as_bytes(), out.as_bytes()].concat())
+}
+
+/// What one entry is made of.
+struct Entry {
+    headers: Box<RingHeaders>,
+    payload: *mut u8,
+    iovec: Box<[libc::iovec; 2]>,
+}
+
+/// The queue of one CPU.
+struct Queue<'a> {
+    device: &'a File,
+    ring: Ring,
+    cpu: usize,
+    entries: Vec<Entry>,
+}
+
+impl<'a> Queue<'a> {
+    fn new(device: &'a File, cpu: usize) -> io::Result<Self> {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set)?;
+        let ring = Ring::builder().setup_single_issuer().setup_defer_taskrun().build(2 * DEPTH as u32)?;
+        let entries = (0..DEPTH).map(|_| Entry::new()).collect::<io::Result<_>>()?;
+        Ok(Self { device, ring, cpu, entries })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        for index in 0..DEPTH {
+            let iovec = self.entries[index].iovec.as_ptr() as u64;
+            self.push(index, ring::REGISTER, 0, iovec, 2);
+        }
+        loop {
+            match self.ring.submit_and_wait(1) {
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                other => other?,
+            };
+            let done: Vec<(usize, i32)> =
+                self.ring.completion().map(|entry| (entry.user_data() as usize, entry.result())).collect();
+            for (index, result) in done {
+                if result < 0 {
+                    return Ok(());
+                }
+                let commit_id = self.entries[index].answer();
+                self.push(index, ring::COMMIT_AND_FETCH, commit_id, 0, 0);
+            }
+        }
+    }
+
+    fn push(&mut self, index: usize, code: u32, commit_id: u64, address: u64, len: u32) {
+        let mut data = [0; 80];
+        let command = abi::RingCommand { flags: 0, commit_id, qid: self.cpu as u16, padding: [0; 6] };
+        data[..24].copy_from_slice(command.as_bytes());
+        let built = op::UringCmd80::new(types::Fd(self.device.as_raw_fd()), code).cmd(data);
+        let mut entry = built.addr(Some(address)).build().user_data(index as u64);
+        // SAFETY: the entry is `repr(C)` over the kernel's 128 bytes, in which a u32 stands at this place.
+        unsafe { std::ptr::from_mut(&mut entry).cast::<u8>().add(SQE_LEN_AT).cast::<u32>().write(len) };
+        // SAFETY: what the entry names lives as long as the queue, which ends after its connection.
+        unsafe { self.ring.submission().push(&entry) }.expect("the ring has a place for every entry");
+    }
+}
+
+impl Entry {
+    fn new() -> io::Result<Self> {
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::POPULATE);
+        // SAFETY: a new anonymous mapping, never unmapped.
+        let payload = unsafe { mmap_anonymous(null_mut(), PAYLOAD_LEN, prot, flags) }?;
+        let mut headers = Box::<RingHeaders>::default();
+        let iovec = Box::new([
+            libc::iovec {
+                iov_base: std::ptr::from_mut(&mut *headers).cast(),
+                iov_len: size_of::<RingHeaders>(),
+            },
+            libc::iovec { iov_base: payload, iov_len: PAYLOAD_LEN },
+        ]);
+        Ok(Self { headers, payload: payload.cast(), iovec })
+    }
+
+    /// Puts an answer where the request was; gives the number to commit.
+    fn answer(&mut self) -> u64 {
+        let (header, _) =
+            abi::InHeader::read_from_prefix(&self.headers.in_out).expect("the area is large enough");
+        let commit_id = self.headers.ring.commit_id;
+        let (error, len) = self.reply(&header);
+        let out = abi::OutHeader { len: 16 + len as u32, error, unique: header.unique };
+        self.headers.in_out[..16].copy_from_slice(out.as_bytes());
+        self.headers.ring.payload_sz = len as u32;
+        commit_id
+    }
+
+    fn reply(&mut self, header: &abi::InHeader) -> (i32, usize) {
+        let ino = if header.nodeid == ROOT { ROOT } else { THE_FILE };
+        match header.opcode {
+            opcode::GETATTR => (0, self.put(&abi::AttrOut { attr: attr(ino), ..Default::default() }, 0)),
+            opcode::LOOKUP if self.payload().starts_with(NEW.as_bytes()) => (-libc::ENOENT, 0),
+            opcode::LOOKUP => (0, self.put(&entry(), 0)),
+            opcode::CREATE => {
+                let at = self.put(&entry(), 0);
+                (0, self.put(&opened(), at))
+            }
+            opcode::OPEN | opcode::OPENDIR => (0, self.put(&opened(), 0)),
+            opcode::READ => {
+                let (ask, _) =
+                    abi::ReadIn::read_from_prefix(&self.headers.op_in).expect("the area is large enough");
+                (0, ask.size as usize)
+            }
+            opcode::RELEASE | opcode::RELEASEDIR | opcode::FLUSH => (0, 0),
+            opcode::STATFS => {
+                (0, self.put(&abi::StatfsOut { bsize: 4096, namelen: 255, ..Default::default() }, 0))
+            }
+            _ => (-libc::ENOSYS, 0),
+        }
+    }
+
+    fn payload(&self) -> &[u8] {
+        let len = (self.headers.ring.payload_sz as usize).min(PAYLOAD_LEN);
+        // SAFETY: the mapping is so long, and the kernel is not at it while the request is answered.
+        unsafe { std::slice::from_raw_parts(self.payload, len) }
+    }
+
+    fn put<T: IntoBytes + zerocopy::Immutable>(&mut self, part: &T, at: usize) -> usize {
+        let end = at + size_of::<T>();
+        assert!(end <= PAYLOAD_LEN, "an answer is short");
+        // SAFETY: as above, by the line before.
+        unsafe { self.payload.add(at).copy_from(part.as_bytes().as_ptr(), size_of::<T>()) };
+        end
+    }
+}
+
+fn attr(ino: u64) -> abi::Attr {
+    let (mode, size) = if ino == ROOT { (0o040_755, 0) } else { (0o100_644, FILE_LEN) };
+    abi::Attr { ino, mode, size, nlink: 1, blksize: 4096, ..Default::default() }
+}
+
+fn entry() -> abi::EntryOut {
+    abi::EntryOut { nodeid: THE_FILE, attr: attr(THE_FILE), ..Default::default() }
+}
+
+fn opened() -> abi::OpenOut {
+    abi::OpenOut { fh: 1, open_flags: abi::fopen::NOFLUSH, ..Default::default() }
+}

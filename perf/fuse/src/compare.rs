@@ -1,0 +1,109 @@
+//! Every load on every server, turn by turn.
+
+use crate::load::{FILE, FILE_LEN};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const ROUNDS: usize = 5;
+const SECONDS: &str = "2";
+/// Name, load, threads.
+const LOADS: [(&str, &str, usize); 4] = [
+    ("4 KiB read, 1 client", "read", 1),
+    ("4 KiB read, 8 clients", "read", 8),
+    ("create+close, 1 client", "create", 1),
+    ("stat, 1 client", "stat", 1),
+];
+const SERVERS: [&str; 4] = ["bare uring", "uring", "dev-fuse", "fuser"];
+
+struct Server {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.dir).status();
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// Prints the table.
+pub fn compare(forebay: &Path, work: &Path) -> Result<(), String> {
+    let mut rates = vec![vec![Vec::new(); SERVERS.len()]; LOADS.len()];
+    let mut latencies = rates.clone();
+    for round in 0..ROUNDS {
+        for (at, server) in SERVERS.iter().enumerate() {
+            for (load, (_, kind, threads)) in LOADS.iter().enumerate() {
+                let scratch = work.join(format!("{round}-{at}-{load}"));
+                let mount = start(server, forebay, &scratch)?;
+                let (rate, latency) = turn(&mount.dir, kind, *threads)?;
+                drop(mount);
+                let _ = fs::remove_dir_all(&scratch);
+                rates[load][at].push(rate);
+                latencies[load][at].push(latency);
+            }
+        }
+    }
+    println!(
+        "| load | server | calls/s | median us | rate of bare | latency of bare |\n|---|---|---|---|---|---|"
+    );
+    for (load, (name, ..)) in LOADS.iter().enumerate() {
+        for (at, server) in SERVERS.iter().enumerate() {
+            let of_bare =
+                |all: &[Vec<f64>]| median(all[at].iter().zip(&all[0]).map(|(a, b)| a / b).collect());
+            let (rate, latency) = (median(rates[load][at].clone()), median(latencies[load][at].clone()));
+            let (faster, slower) = (of_bare(&rates[load]), of_bare(&latencies[load]));
+            println!("| {name} | {server} | {rate:.0} | {latency:.1} | {faster:.2} | {slower:.2} |");
+        }
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn start(server: &str, forebay: &Path, scratch: &Path) -> Result<Server, String> {
+    let dir = scratch.join("mnt");
+    for name in ["mnt", "ufs", "cache"] {
+        fs::create_dir_all(scratch.join(name)).map_err(|error| error.to_string())?;
+    }
+    let mut command = if server == SERVERS[0] {
+        let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+        command.arg("serve").arg(&dir);
+        command
+    } else {
+        fs::write(scratch.join("ufs").join(FILE), vec![7; FILE_LEN as usize])
+            .map_err(|error| error.to_string())?;
+        let mut command = Command::new(forebay);
+        let options = format!("channel={server},attr_timeout=0,entry_timeout=0");
+        command.arg("up").arg(scratch.join("ufs")).arg(&dir).arg("--cache").arg(scratch.join("cache"));
+        command.args(["-o", &options, "--log", "warn", "--write-mode", "transient"]);
+        command
+    };
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+    let out = child.stdout.take().expect("it is piped");
+    let server = Server { child, dir };
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
+    if line.starts_with("ready") { Ok(server) } else { Err(format!("the server did not come up: {line}")) }
+}
+
+/// The rate and the median latency, by a process of its own.
+fn turn(dir: &Path, kind: &str, threads: usize) -> Result<(f64, f64), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output =
+        Command::new(program).args(["load", kind]).arg(dir).args([&threads.to_string(), SECONDS]).output();
+    let output = output.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [rate, median, _] => Ok((rate, median)),
+        _ => Err(format!("the load failed: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}

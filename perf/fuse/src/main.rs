@@ -1,0 +1,44 @@
+//! What a FUSE mount costs beyond the least it can cost.
+//!
+//! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling.
+//! `load KIND DIR THREADS SECONDS` puts one load on a mount and prints its rate and latency. `compare FOREBAY WORK`
+//! runs every load on the bare server and on a Forebay mount over each channel, turn by turn for five rounds, and prints
+//! medians and their ratios to the bare server.
+
+/// The kernel's interface is the file that Forebay itself has.
+#[path = "../../../fuse/src/channel/abi.rs"]
+mod abi;
+mod bare;
+mod compare;
+mod load;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["serve", dir] => bare::serve(Path::new(dir)).map_err(|error| error.to_string()),
+        ["load", kind, dir, threads, seconds] => one_load(kind, dir, threads, seconds),
+        ["compare", forebay, work] => compare::compare(Path::new(forebay), Path::new(work)),
+        _ => Err("usage: serve DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn one_load(kind: &str, dir: &str, threads: &str, seconds: &str) -> Result<(), String> {
+    let kind = load::Kind::named(kind).ok_or("KIND is read, create or stat")?;
+    let threads = threads.parse().map_err(|_| "THREADS is a number")?;
+    let seconds = seconds.parse().map_err(|_| "SECONDS is a number")?;
+    let outcome = load::run(kind, Path::new(dir), threads, Duration::from_secs_f64(seconds))?;
+    println!("{:.0} {:.1} {:.1}", outcome.rate, outcome.median_us, outcome.p99_us);
+    Ok(())
+}
