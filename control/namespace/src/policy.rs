@@ -216,10 +216,6 @@ impl Mount {
     pub(crate) fn is_transient(&self) -> bool {
         self.spec.policy.write_mode == WriteMode::Transient
     }
-
-    pub(crate) fn metadata_ttl_ms(&self) -> u64 {
-        self.spec.policy.metadata_ttl.0.as_millis() as u64
-    }
 }
 
 #[cfg(test)]

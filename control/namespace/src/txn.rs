@@ -261,7 +261,7 @@ impl<'a> Txn<'a> {
     }
 
     pub(crate) fn is_transient(&self, record: &InodeRecord) -> FsResult<bool> {
-        Ok(self.shared.mount(record.mount)?.is_transient())
+        self.shared.mount(record.mount)?.is_transient_at(record, |ino| self.inode(ino))
     }
 
     /// Stores a record.
@@ -336,7 +336,7 @@ impl<'a> Txn<'a> {
 
     /// What the cache of names knows, if it is fresh enough.
     fn resolve_cached(&self, dir: Ino, record: &InodeRecord, name: &Name) -> FsResult<Option<Found>> {
-        let ttl = self.shared.mount(record.mount)?.metadata_ttl_ms().max(RESOLVED_MS);
+        let ttl = self.shared.metadata_ttl_ms(record)?.max(RESOLVED_MS);
         let cached = self.shared.names.get(dir, name).filter(|cached| cached.is_fresh(millis(self.now), ttl));
         let Some(cached) = cached else { return Ok(None) };
         let Answer::Present(ino) = cached.answer else {

@@ -265,7 +265,8 @@ impl Look<'_, '_> {
 
     /// A small file is not put before large ones that were closed earlier.
     fn out_of_turn(&self, mount: MountId, record: &InodeRecord) -> OpResult<Option<Verdict>> {
-        let order = self.txn.shared.mount(mount)?.spec.policy.persist_order;
+        let of = self.txn.shared.mount(mount)?;
+        let order = of.policy_of(record, |ino| self.txn.inode(ino))?.persist_order;
         let first_large = self.from.first_large.get(&mount).copied();
         let waits = order == PersistOrder::Checkpoint
             && record.size < LARGE_LEN

@@ -22,7 +22,7 @@ impl PersistLog for Namespace {
                 let mut changed = pin!(changed);
                 changed.as_mut().enable();
                 let nap = match self.look_for_task().await {
-                    Ok(Found::Task(task)) => return task,
+                    Ok(Found::Task(task)) => return *task,
                     Ok(Found::LookAgain) => continue,
                     Ok(Found::Nothing(nap)) => nap,
                     Err(error) => {
@@ -64,7 +64,7 @@ impl PersistLog for Namespace {
 }
 
 enum Found {
-    Task(PersistTask),
+    Task(Box<PersistTask>),
     LookAgain,
     Nothing(Duration),
 }
@@ -74,7 +74,7 @@ impl Namespace {
         // One at a time: what is out must be known when the next is worked out.
         let _turn = self.deriving.lock().await;
         if let Some(task) = self.shared.queue.take_ready() {
-            return Ok(Found::Task(task));
+            return Ok(Found::Task(Box::new(task)));
         }
         let now = self.shared.now_ms();
         let candidates = self.shared.queue.candidates(now);
