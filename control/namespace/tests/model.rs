@@ -605,10 +605,13 @@ proptest! {
     }
 }
 
+/// What the UFS has at first, and what is done.
+type Case = (Vec<(Path, bool)>, Vec<Op>);
+
 /// Cases that failed once.
 #[test]
 fn what_changes_while_a_task_is_out_is_carried_too() {
-    let cases: [(Vec<(Path, bool)>, Vec<Op>); 5] = [
+    let cases: [Case; 5] = [
         (
             vec![(vec!["a"], false), (vec!["b"], false)],
             vec![
