@@ -322,3 +322,31 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     assert_eq!(names(&*ufs, "", 10).await, ["f"]);
     assert_eq!(wire.struck(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_goes_silent_is_given_up_in_time_for_another() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    put_raw(&server, "p/f", "0123456789");
+    let version = ufs.stat(&key("f")).await.unwrap().unwrap().version;
+    wire.next(1, "GET /forebay-test/p/f", Accident::Stalled);
+    wire.next(1, "HEAD /forebay-test/p/other", Accident::Silent);
+    let began = std::time::Instant::now();
+    let mut buf = [0; 10];
+    let (read, stat) = (key("f"), key("other"));
+    let (read, stat) = tokio::join!(ufs.read(&read, &version, 0, &mut buf), ufs.stat(&stat));
+    assert_eq!((read, stat), (Ok(10), Ok(None)));
+    assert_eq!((&buf, wire.struck()), (b"0123456789", 2));
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bytes_of_another_version_are_refused() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    put_raw(&server, "p/f", "0123456789");
+    let version = ufs.stat(&key("f")).await.unwrap().unwrap().version;
+    wire.next(1, "GET /forebay-test/p/f", Accident::Retagged);
+    let refused = ufs.read(&key("f"), &version, 0, &mut [0; 10]).await.unwrap_err();
+    assert_eq!(refused.kind(), UfsErrorKind::Changed);
+}

@@ -12,9 +12,14 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, ReqwestConnector,
 };
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// No answer but content is longer; a listing of 5,000 keys of 1,024 characters, each escaped, is below it.
 const ANSWER_LEN_MAX: usize = 32 << 20;
+/// How long a question may go without an answer, and an answer without a further byte. Well below the time that a
+/// whole call has: a connection that went silent is given up while there is time for another.
+const SILENCE_MAX: Duration = Duration::from_secs(8);
 
 /// The options of the HTTP client that a mount's options call for. Deadlines are the layers' business.
 pub(crate) fn client_options(options: &UfsOptions, plain_http: bool) -> ClientOptions {
@@ -53,7 +58,10 @@ impl Transport {
 
     /// Sends a request; an answer with an error status is a [`Fault`]. `what` is for people.
     pub(crate) async fn send(&self, request: HttpRequest, what: &str) -> ClientResult<Answer> {
-        let answered = self.http.execute(request).await;
+        // What is put may take long to take in, so only questions have to be answered soon.
+        let is_question = matches!(*request.method(), Method::GET | Method::HEAD);
+        let answer = self.http.execute(request);
+        let answered = if is_question { in_time(answer, what).await? } else { answer.await };
         let (parts, body) =
             answered.map_err(|error| Fault::of_transport(&error, what)).map(HttpResponse::into_parts)?;
         let answer = Answer { status: parts.status, headers: parts.headers, body };
@@ -62,6 +70,12 @@ impl Transport {
         }
         Err(answer.refusal(what).await)
     }
+}
+
+/// Gives a silent connection up.
+async fn in_time<T>(bytes: impl Future<Output = T>, what: &str) -> ClientResult<T> {
+    let silent = |_| Fault::Ufs(UfsError::Timeout(format!("{what}: no byte within {SILENCE_MAX:?}")));
+    timeout(SILENCE_MAX, bytes).await.map_err(silent)
 }
 
 impl Answer {
@@ -85,7 +99,7 @@ impl Answer {
     pub(crate) async fn text(self, what: &str) -> ClientResult<String> {
         let mut text = Vec::new();
         let mut chunks = self.body.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
+        while let Some(chunk) = in_time(chunks.next(), what).await? {
             let chunk = chunk.map_err(|error| Fault::of_transport(&error, what))?;
             if text.len() + chunk.len() > ANSWER_LEN_MAX {
                 return Err(malformed(what, "the answer is too long"));
@@ -99,7 +113,7 @@ impl Answer {
     pub(crate) async fn fill(self, buf: &mut [u8], what: &str) -> ClientResult<()> {
         let mut filled = 0;
         let mut chunks = self.body.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
+        while let Some(chunk) = in_time(chunks.next(), what).await? {
             let chunk = chunk.map_err(|error| Fault::of_transport(&error, what))?;
             let Some(room) = buf.get_mut(filled..filled + chunk.len()) else {
                 return Err(malformed(what, "more bytes came than were asked for"));
@@ -183,7 +197,7 @@ pub(crate) fn ranged_len(answer: &Answer, offset: u64, wanted: usize, what: &str
     if answer.header("content-length") == Some("0") {
         return Ok(0);
     }
-    let (first, last) = answer
+    let (first, last, total) = answer
         .header("content-range")
         .and_then(parse_content_range)
         .ok_or_else(|| malformed(what, "no Content-Range"))?;
@@ -191,15 +205,19 @@ pub(crate) fn ranged_len(answer: &Answer, offset: u64, wanted: usize, what: &str
     if first != offset || len > wanted as u64 {
         return Err(malformed(what, "another range than asked for"));
     }
+    if len < wanted as u64 && total.is_some_and(|total| last.saturating_add(1) < total) {
+        let story = format!("{what}: {len} of {wanted} bytes, and the file goes on");
+        return Err(Fault::Ufs(UfsError::Unavailable(story)));
+    }
     Ok(len as usize)
 }
 
-/// First and last offset of `bytes 0-499/1234`.
-fn parse_content_range(value: &str) -> Option<(u64, u64)> {
+/// First and last offset of `bytes 0-499/1234`, and the length of the whole where it is told.
+fn parse_content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let (first, rest) = value.strip_prefix("bytes ")?.split_once('-')?;
-    let (last, _) = rest.split_once('/')?;
+    let (last, total) = rest.split_once('/')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then_some((first, last))
+    (first <= last).then_some((first, last, total.parse().ok()))
 }
 
 /// The version that an `ETag` stands for.
@@ -243,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn content_ranges_are_ordered_or_refused(text in "(bytes )?[0-9]{0,20}-?[0-9]{0,20}/?[0-9*]{0,3}") {
-            if let Some((first, last)) = parse_content_range(&text) {
+            if let Some((first, last, _)) = parse_content_range(&text) {
                 prop_assert!(first <= last);
             }
         }

@@ -13,6 +13,12 @@ pub(crate) enum Accident {
     Cut,
     /// The request does not reach the server; the answer is this status.
     Refused(u16),
+    /// The request does not reach the server, and nothing comes.
+    Silent,
+    /// The answer stops in the middle of its body, and the connection stays.
+    Stalled,
+    /// The answer is of another version.
+    Retagged,
 }
 
 #[derive(Debug)]
@@ -75,12 +81,21 @@ impl Wire {
         if let Some(Accident::Refused(status)) = accident {
             return write!(client, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
+        if accident == Some(Accident::Silent) {
+            return wait_for_the_end(client);
+        }
         let mut server = TcpStream::connect(("127.0.0.1", upstream))?;
         server.write_all(&request)?;
         let mut answer = Vec::new();
         server.read_to_end(&mut answer)?;
         match accident {
             Some(Accident::Lost) => client.shutdown(Shutdown::Both),
+            Some(Accident::Stalled) => {
+                let body = head_len(&answer).unwrap();
+                client.write_all(&answer[..body + (answer.len() - body) / 2])?;
+                wait_for_the_end(client)
+            }
+            Some(Accident::Retagged) => client.write_all(&retagged(&answer)),
             Some(Accident::Cut) => {
                 let body = head_len(&answer).unwrap();
                 client.write_all(&answer[..body + (answer.len() - body) / 2])?;
@@ -89,6 +104,21 @@ impl Wire {
             _ => client.write_all(&answer),
         }
     }
+}
+
+/// Says nothing until the client gives up.
+fn wait_for_the_end(mut client: TcpStream) -> std::io::Result<()> {
+    client.read(&mut [0]).map(drop)
+}
+
+/// The answer with the first four characters of its entity tag changed.
+fn retagged(answer: &[u8]) -> Vec<u8> {
+    let head = head_len(answer).unwrap();
+    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let at = text.find("etag: \"").unwrap() + "etag: \"".len();
+    let mut answer = answer.to_vec();
+    answer[at..at + 4].copy_from_slice(b"0000");
+    answer
 }
 
 pub(super) fn head_len(message: &[u8]) -> Option<usize> {
