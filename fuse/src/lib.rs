@@ -8,9 +8,9 @@
 //! `channel` (reads) -> `front` (hands to a shard) -> `dispatch` (serves) -> `channel` (writes), as
 //! [`Request`](op::Request) with [`Op`](op::Op) and [`Reply`](reply::Reply).
 //!
-//! **Why this shape:** the channel by fuser is the first of three. What is ours (dispatch, errno, backing ids,
-//! mounting) stands apart from it, so that another channel is an addition. Letting fuser's trait be the interface was
-//! refused: it would have to be imitated by channels that have nothing to do with fuser.
+//! **Why this shape:** three channels, one dispatch: FUSE over io_uring, our own reader of `/dev/fuse`, and fuser. What
+//! is the same for all (dispatch, errno, backing ids, mounting) knows none of them. Letting fuser's trait be the
+//! interface was refused: it would have to be imitated by channels that have nothing to do with fuser.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code, reason = "ioctls of /dev/fuse, and backing ids given to fuser")]

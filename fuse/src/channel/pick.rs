@@ -18,18 +18,13 @@ use std::sync::Arc;
 const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
 
 /// Which channel is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChannelChoice {
     /// io_uring where the kernel offers it, `/dev/fuse` otherwise.
+    #[default]
     Auto,
     /// This one or none.
     Only(ChannelKind),
-}
-
-impl Default for ChannelChoice {
-    fn default() -> Self {
-        Self::Only(ChannelKind::Fuser)
-    }
 }
 
 /// A way to the kernel.
