@@ -24,6 +24,7 @@ mod notify;
 mod park;
 mod probe;
 mod stats;
+mod witness;
 
 pub mod op;
 mod options;
@@ -32,8 +33,12 @@ pub mod reply;
 pub use channel::{BackingId, BadChannel, ChannelChoice, ChannelKind, Picked, probe_channel};
 pub use error::{Holder, Holders, MountError};
 pub use mount::{FuseMount, SessionEnd};
-pub use mounting::{MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, remount};
+pub use mounting::{
+    MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, mounts_of_type, remount, users_of,
+};
 pub use notify::{Notice, Notifier};
+pub use op::OpKind;
 pub use options::{MountOptions, OptionError};
 pub use probe::{NoPassthrough, probe_passthrough};
 pub use stats::{BUCKETS, OpStats, StatsSnapshot, bucket_end_us};
+pub use witness::{Witness, Witnessed};

@@ -14,6 +14,7 @@ use crate::mounting::{Attached, MountSpec, Prepared, prepare};
 use crate::notify::Notifier;
 use crate::park::block_on;
 use crate::stats::StatsSnapshot;
+use crate::witness::Witness;
 use forebay_shard::ShardHandle;
 use forebay_vfs::Vfs;
 use std::io;
@@ -128,6 +129,11 @@ impl FuseMount {
     /// The way requests come, and why this one.
     pub fn channel(&self) -> &Picked {
         &self.picked
+    }
+
+    /// Lets somebody hear of every request from now on.
+    pub fn watch(&self, witness: Arc<dyn Witness>) {
+        self.dispatch.watch(witness);
     }
 
     /// Requests by kind since the mount began.

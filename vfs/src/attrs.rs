@@ -80,8 +80,10 @@ impl Vfs {
 
     /// Refuses a length that an inode cannot have.
     async fn demand_length(&self, ino: Ino, len: u64) -> FsResult<()> {
-        match self.names.attr(ino).await?.0.kind {
+        let (attr, _) = self.names.attr(ino).await?;
+        match attr.kind {
             FileKind::Regular if len > FILE_LEN_MAX => Err(FsErrorKind::FileTooLarge.into()),
+            FileKind::Regular if len > attr.size => self.demand_quota(ino).await,
             FileKind::Regular => Ok(()),
             FileKind::Directory => Err(FsErrorKind::IsADirectory.into()),
             _ => Err(FsErrorKind::Invalid.into()),

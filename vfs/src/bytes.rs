@@ -13,11 +13,12 @@ impl Vfs {
     /// Opens a regular file.
     ///
     /// # Errors
-    /// `Stale` if the inode is gone; `IsADirectory`, or `Invalid` for what else has no bytes; for a writer `ReadOnly`
-    /// and `NoSpace`.
+    /// `Stale` if the inode is gone; `IsADirectory`, or `Invalid` for what else has no bytes; for a writer `ReadOnly`,
+    /// `QuotaExceeded` and `NoSpace`.
     pub async fn open(&self, _caller: &Caller, ino: Ino, flags: OpenFlags) -> FsResult<Opened> {
         if flags.write {
             self.demand_writable(ino).await?;
+            self.demand_quota(ino).await?;
         }
         self.open_inode(self.opens.enter(ino), flags).await
     }
@@ -102,7 +103,7 @@ impl Vfs {
     /// Reserves, frees or zeroes a range.
     ///
     /// # Errors
-    /// `Unsupported` where the tier's file system cannot; `NoSpace`.
+    /// `Unsupported` where the tier's file system cannot; `NoSpace`, `QuotaExceeded`.
     pub async fn fallocate(
         &self,
         handle: HandleId,
@@ -113,6 +114,9 @@ impl Vfs {
         let file = self.writable(handle)?;
         if offset.checked_add(len).is_none_or(|end| end > FILE_LEN_MAX) {
             return Err(FsErrorKind::FileTooLarge.into());
+        }
+        if mode != AllocateMode::PunchHole {
+            self.demand_quota(file.inode().ino).await?;
         }
         self.room_from_discards().await;
         let location = self.writable_bytes_of(file.inode()).await?;

@@ -66,8 +66,12 @@ impl Vfs {
             closed => closed?,
         }
         self.client.end_write(writing.extent, changed);
+        let grown = i64::try_from(times.len).unwrap_or(i64::MAX).saturating_sub_unsigned(writing.first_len);
         inode.set_kernel_writes(false);
         state.writing = None;
+        if changed {
+            self.charge_quota(inode.ino, grown).await;
+        }
         Ok(())
     }
 

@@ -27,7 +27,9 @@ mod handles;
 mod names;
 mod open_inode;
 mod opens;
+mod paths;
 mod permits;
+mod quotas;
 mod recovery;
 mod table;
 mod through;
@@ -36,6 +38,7 @@ mod types;
 mod xattrs;
 
 pub use attrs::AttrOut;
+pub use quotas::{QuotaUse, Quotas};
 pub use table::OpenCounts;
 pub use types::{
     AllocateMode, DirEntryOut, Entry, IoMode, NewNode, OpenFlags, Opened, RenameFlags, SpaceUsage, VfsConfig,
@@ -54,6 +57,7 @@ pub struct Vfs {
     pub(crate) client: Arc<Client>,
     pub(crate) config: VfsConfig,
     pub(crate) opens: Arc<table::OpenTable>,
+    pub(crate) quotas: Quotas,
     pub(crate) handles: handles::HandleTable,
     pub(crate) discards: discards::Discards,
 }
@@ -67,6 +71,7 @@ impl Vfs {
             client,
             config,
             opens: Arc::default(),
+            quotas: Quotas::default(),
             handles: handles::HandleTable::default(),
             discards: discards::Discards::default(),
         })

@@ -82,6 +82,7 @@ impl Vfs {
         flags: OpenFlags,
     ) -> FsResult<(Entry, Opened)> {
         self.demand_writable(parent).await?;
+        self.demand_quota(parent).await?;
         let (caller, name) = (*caller, name.clone());
         let work = |vfs: Arc<Self>| async move { vfs.create_steps(caller, parent, name, mode, flags).await };
         let (looked, fresh, opened) = self.to_the_end(work).await?;

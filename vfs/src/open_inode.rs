@@ -59,6 +59,8 @@ pub(crate) struct Writing {
     /// What the extent file looked like when the record was last brought up to date. `None`: the inode is on its
     /// way to being open for write, and nobody can have changed it yet.
     pub(crate) baseline: Option<FileTimes>,
+    /// The length with which the first writer found it.
+    pub(crate) first_len: u64,
     /// Something was changed since the first writer came.
     pub(crate) changed: bool,
     /// The baseline is so young that a write right after it may bear the same time.
@@ -210,7 +212,7 @@ impl OpenState {
 impl Writing {
     /// An inode on its way to being open for write.
     pub(crate) fn beginning(extent: ExtentId) -> Self {
-        Self { extent, baseline: None, changed: false, ambiguous: false }
+        Self { extent, baseline: None, first_len: 0, changed: false, ambiguous: false }
     }
 
     /// Whether the extent file was changed since the record was brought up to date.

@@ -117,7 +117,7 @@ impl Vfs {
         if flags.write && matches!(mode, IoMode::Passthrough(_)) {
             inode.set_kernel_writes(true);
         }
-        self.opens.opened(&mode);
+        self.opens.opened(&mode, inode.location().map_or(0, |location| location.size));
         let handle = self.handles.add_file(FileHandle::new(self, inode.clone(), flags, held));
         Ok(Opened { handle, mode })
     }
@@ -213,8 +213,14 @@ pub(crate) fn start_writing(
     let changed = inode.take_touched() || changed;
     inode.set_published(false);
     let ambiguous = is_within_tick(baseline.ctime, SystemClock.now());
-    state.writing =
-        Some(Writing { baseline: Some(baseline), changed, ambiguous, ..Writing::beginning(extent) });
+    let first_len = baseline.len;
+    state.writing = Some(Writing {
+        baseline: Some(baseline),
+        first_len,
+        changed,
+        ambiguous,
+        ..Writing::beginning(extent)
+    });
     if let Mode::Cached { keep_cache } = &mut state.mode {
         *keep_cache = false;
     }

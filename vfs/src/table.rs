@@ -31,6 +31,7 @@ type Slice = Mutex<HashMap<Ino, Slot>>;
 pub(crate) struct OpenTable {
     slices: Box<[Slice]>,
     passthrough: AtomicU64,
+    passthrough_bytes: AtomicU64,
     cached: AtomicU64,
     open_now: AtomicU64,
 }
@@ -38,7 +39,13 @@ pub(crate) struct OpenTable {
 impl Default for OpenTable {
     fn default() -> Self {
         let slices = (0..TABLE_SLICES).map(|_| Slice::default()).collect();
-        Self { slices, passthrough: 0.into(), cached: 0.into(), open_now: 0.into() }
+        Self {
+            slices,
+            passthrough: 0.into(),
+            passthrough_bytes: 0.into(),
+            cached: 0.into(),
+            open_now: 0.into(),
+        }
     }
 }
 
@@ -47,6 +54,8 @@ impl Default for OpenTable {
 pub struct OpenCounts {
     /// Opens answered with passthrough.
     pub passthrough: u64,
+    /// Bytes of the files that these opens found wholly here.
+    pub passthrough_bytes: u64,
     /// Opens answered with the cached mode.
     pub cached: u64,
     /// Handles open now.
@@ -93,10 +102,13 @@ impl OpenTable {
         }
     }
 
-    /// Takes note of a handle that was opened.
-    pub(crate) fn opened(&self, mode: &IoMode) {
+    /// Takes note of a handle that was opened on a file of so many bytes.
+    pub(crate) fn opened(&self, mode: &IoMode, len: u64) {
         match mode {
-            IoMode::Passthrough(_) => self.passthrough.fetch_add(1, Relaxed),
+            IoMode::Passthrough(_) => {
+                self.passthrough_bytes.fetch_add(len, Relaxed);
+                self.passthrough.fetch_add(1, Relaxed)
+            }
             IoMode::Cached { .. } | IoMode::Direct => self.cached.fetch_add(1, Relaxed),
         };
         self.open_now.fetch_add(1, Relaxed);
@@ -110,6 +122,7 @@ impl OpenTable {
     pub(crate) fn counts(&self) -> OpenCounts {
         OpenCounts {
             passthrough: self.passthrough.load(Relaxed),
+            passthrough_bytes: self.passthrough_bytes.load(Relaxed),
             cached: self.cached.load(Relaxed),
             open_now: self.open_now.load(Relaxed),
             inodes_now: self.slices.iter().map(|slice| slice.lock().len() as u64).sum(),

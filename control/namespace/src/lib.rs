@@ -29,6 +29,7 @@ mod error;
 mod fault;
 mod flights;
 mod home;
+mod inspect;
 mod keys;
 mod list;
 mod log;
@@ -52,6 +53,7 @@ mod txn;
 mod view;
 
 pub use error::NamespaceError;
+pub use inspect::QueuedName;
 pub use list::{DirEntry, DirStream};
 pub use mounts::{Mount, MountSpec};
 pub use namespace::{Entry, FileState, Namespace, NamespaceConfig, Recovery, TableSizes};

@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 const NATIVE_TTL: Duration = Duration::from_secs(3600);
 /// How often a mutation is repeated because a name it needs was forgotten again in between.
 const RESOLVE_TRIES: usize = 8;
+/// Names of a mount that is taken away that one mutation gives back.
+const GIVE_BACK_AT_ONCE: usize = 256;
 /// How long a clean end waits for the engine to take everything.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -626,20 +628,40 @@ impl Namespace {
         Ok(id)
     }
 
-    /// Takes a mount away.
+    /// Takes a mount away. Names of ours that the UFS has as well are its own again.
     ///
     /// # Errors
-    /// `NotFound`; `Busy` for the root mount, and while anything in it is kept here.
+    /// `NotFound`; `Busy` for the root mount, and while anything in it is only here: then it stays.
     pub async fn remove_mount(&self, id: MountId) -> FsResult<()> {
         let mount = self.shared.mounts.get(id).ok_or(FsErrorKind::NotFound)?;
-        if self.shared.queue.has_mount(id) {
-            return Err(FsError::new(FsErrorKind::Busy, "not all of the mount is persisted"));
+        // Nothing may change any more between the look at what is dirty and the end.
+        let mut shut = Mount::clone(&mount);
+        shut.spec.policy.read_only = true;
+        self.shared.mounts.set(shut);
+        let removed = self.remove_shut_mount(&mount).await;
+        match removed {
+            Ok(()) => self.shared.mounts.remove(id),
+            Err(_) => self.shared.mounts.set(Mount::clone(&mount)),
         }
-        let removed = Arc::clone(&mount);
-        self.mutate(move |txn| ops::upkeep::remove_mount(txn, &removed)).await?;
-        self.shared.mounts.remove(id);
+        removed?;
         self.shared.table.unhold(mount.root);
         Ok(())
+    }
+
+    async fn remove_shut_mount(&self, mount: &Arc<Mount>) -> FsResult<()> {
+        // What was on its way before has its place in the queue when this is answered.
+        self.mutate(|_| Ok(())).await?;
+        if self.shared.queue.has_mount(mount.id) {
+            return Err(FsError::new(FsErrorKind::Busy, "not all of the mount is persisted"));
+        }
+        loop {
+            let of = Arc::clone(mount);
+            if !self.mutate(move |txn| ops::upkeep::give_back_names(txn, &of, GIVE_BACK_AT_ONCE)).await? {
+                break;
+            }
+        }
+        let of = Arc::clone(mount);
+        self.mutate(move |txn| ops::upkeep::remove_mount(txn, &of)).await
     }
 
     /// Changes a mount's policies.

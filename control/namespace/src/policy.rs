@@ -112,7 +112,7 @@ pub struct PolicyChange {
 
 impl PolicyChange {
     /// The policy of what lies below the prefix.
-    pub(crate) fn applied_to(&self, base: &Policy) -> Policy {
+    pub fn applied_to(&self, base: &Policy) -> Policy {
         Policy {
             write_mode: self.write_mode.unwrap_or(base.write_mode),
             read_mode: self.read_mode.unwrap_or(base.read_mode),

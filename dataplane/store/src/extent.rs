@@ -275,6 +275,12 @@ impl Extent {
         self.authority() == Authority::Origin && !self.keys.lock().is_empty()
     }
 
+    /// Another number whenever a use was counted since it was asked for last (once a second at most), so that who asks
+    /// now and then sees whether it was used in between. The kernel's reads of a passthrough file are not seen.
+    pub fn use_mark(&self) -> u64 {
+        self.last_use.load(Ordering::Relaxed)
+    }
+
     /// How many guards of a kind are out.
     pub fn held(&self, kind: Hold) -> u32 {
         self.guards.count(kind)

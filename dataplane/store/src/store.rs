@@ -18,7 +18,7 @@ use crate::sidecar::{Sidecar, overloaded};
 use crate::table::Table;
 use crate::tier::{Reservation, Tier, TierUsage};
 use forebay_shard::blocking;
-use forebay_types::{ContentKey, ExtentId, PageSize};
+use forebay_types::{ByteSize, ContentKey, ExtentId, PageSize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -314,6 +314,17 @@ impl Store {
     /// The space of each tier, fastest first.
     pub fn usage(&self) -> Vec<TierUsage> {
         self.tiers.iter().map(|tier| tier.usage()).collect()
+    }
+
+    /// Changes the most bytes that the extents of a tier may take. What is over a smaller quota is evicted by the
+    /// housekeeping, as far as it can be had again; until then nothing new is taken in.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if there is no such tier.
+    pub fn set_quota(&self, tier: usize, quota: ByteSize) -> Result<(), StoreError> {
+        let tier = self.tiers().get(tier).ok_or(StoreError::Invalid("no such tier"))?;
+        tier.set_quota(quota.as_u64());
+        Ok(())
     }
 
     /// What the store counted since its start.

@@ -59,7 +59,7 @@ pub(crate) struct Tier {
     pub(crate) name: String,
     pub(crate) kind: TierKind,
     dir: PathBuf,
-    quota: u64,
+    quota: AtomicU64,
     used: AtomicU64,
     authored: AtomicU64,
     reserved: AtomicU64,
@@ -120,7 +120,7 @@ impl Tier {
             name: tier.name.clone(),
             kind: tier.kind,
             dir: tier.dir.clone(),
-            quota: tier.quota.as_u64(),
+            quota: AtomicU64::new(tier.quota.as_u64()),
             used: AtomicU64::new(0),
             authored: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
@@ -230,18 +230,23 @@ impl Tier {
 
     /// The most bytes the tier may take.
     pub(crate) fn quota(&self) -> u64 {
-        self.quota
+        self.quota.load(Ordering::Acquire)
+    }
+
+    /// Changes the most bytes the tier may take.
+    pub(crate) fn set_quota(&self, quota: u64) {
+        self.quota.store(quota, Ordering::Release);
     }
 
     /// Whether `len` more bytes fit the quota.
     pub(crate) fn has_room(&self, len: u64) -> bool {
-        self.taken().saturating_add(len) <= self.quota
+        self.taken().saturating_add(len) <= self.quota()
     }
 
     /// Promises `len` bytes to a writer; `None` if they do not fit.
     pub(crate) fn reserve(self: &Arc<Self>, len: u64) -> Option<Reservation> {
         self.reserved.fetch_add(len, Ordering::AcqRel);
-        if self.taken() <= self.quota {
+        if self.taken() <= self.quota() {
             return Some(Reservation { tier: Arc::clone(self), len });
         }
         self.reserved.fetch_sub(len, Ordering::AcqRel);
@@ -297,7 +302,7 @@ impl Tier {
         TierUsage {
             name: self.name.clone(),
             kind: self.kind,
-            quota: self.quota,
+            quota: self.quota(),
             used: self.used.load(Ordering::Acquire),
             authored: self.authored.load(Ordering::Acquire),
             reserved: self.reserved.load(Ordering::Acquire),

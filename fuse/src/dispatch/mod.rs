@@ -25,11 +25,12 @@ use crate::op::{Op, OpKind, Request};
 use crate::options::MountOptions;
 use crate::reply::{Reply, Responder};
 use crate::stats::{Stats, StatsSnapshot};
+use crate::witness::{Subject, Witness, Witnessed};
 use backing::OpenFiles;
 use forebay_types::{Caller, FsError, FsErrorKind, FsResult, HandleId};
 use forebay_vfs::Vfs;
 use killpriv::PrivilegeEpoch;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use valid::Timeouts;
 
 /// Serves the requests of one mount.
@@ -39,6 +40,7 @@ pub(crate) struct Dispatch {
     open_files: OpenFiles,
     privileges: PrivilegeEpoch,
     stats: Stats,
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 impl Dispatch {
@@ -46,13 +48,22 @@ impl Dispatch {
     pub(crate) fn new(vfs: Arc<Vfs>, device: Arc<Device>, options: &MountOptions, shards: usize) -> Self {
         let timeouts = Timeouts::of(options);
         let (open_files, privileges) = (OpenFiles::new(device), PrivilegeEpoch::default());
-        Self { vfs, timeouts, open_files, privileges, stats: Stats::new(shards) }
+        Self { vfs, timeouts, open_files, privileges, stats: Stats::new(shards), witness: OnceLock::new() }
+    }
+
+    /// Lets somebody hear of every request from now on. The first one stays.
+    pub(crate) fn watch(&self, witness: Arc<dyn Witness>) {
+        if self.witness.set(witness).is_err() {
+            tracing::error!("a mount has its witness already");
+        }
     }
 
     /// Serves one request.
     pub(crate) async fn serve<R: Responder>(&self, shard: usize, request: Request, mut answer: Answer<R>) {
         let Request { unique, caller, arrived, op } = request;
         let kind = op.kind();
+        let witness = self.witness.get().filter(|witness| witness.wants(kind));
+        let witness = witness.map(|witness| (witness, Subject::of(&op)));
         let responder = answer.begin();
         let reply = match Box::pin(self.reply_to(&caller, op, responder)).await {
             Ok(reply) => reply,
@@ -61,8 +72,14 @@ impl Dispatch {
                 Reply::Error(errno_for(kind, error.kind()))
             }
         };
-        self.stats.record(shard, kind, arrived.elapsed(), matches!(reply, Reply::Error(_)));
+        let errno = if let Reply::Error(errno) = &reply { Some(*errno) } else { None };
+        let latency = arrived.elapsed();
+        self.stats.record(shard, kind, latency, errno.is_some());
         answer.send(reply);
+        if let Some((witness, subject)) = witness {
+            let (ino, path, to) = Box::pin(subject.resolve(&self.vfs)).await;
+            witness.saw(Witnessed { op: kind, caller, ino, path, to, errno, latency });
+        }
     }
 
     async fn reply_to<R: Responder>(&self, caller: &Caller, op: Op, to: &mut R) -> FsResult<Reply> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const HOLDERS_MAX: usize = 16;
 
 /// The processes with a file open or mapped below `dir`, or with their directory there.
-pub(crate) fn of(dir: &Path) -> Holders {
+pub fn of(dir: &Path) -> Holders {
     search(|process| any_use(process, dir))
 }
 

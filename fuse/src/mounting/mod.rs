@@ -17,8 +17,9 @@ mod kernel;
 mod mountinfo;
 mod point;
 
+pub use holders::of as users_of;
 pub(crate) use kernel::detached_session;
-pub use mountinfo::{MountEntry, mount_of};
+pub use mountinfo::{MountEntry, mount_of, mounts_of_type};
 pub use point::{check_mount_point, clear_dead, remount};
 
 use crate::error::MountError;

@@ -46,6 +46,13 @@ pub fn mount_of(path: &Path) -> Option<MountEntry> {
     path.ancestors().find_map(|dir| topmost(&table, dir))
 }
 
+/// Where file systems of a type are mounted, in the order in which they were.
+pub fn mounts_of_type(fs_type: &str) -> Vec<PathBuf> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let entries = table.split(|byte| *byte == b'\n').filter_map(parse);
+    entries.filter(|entry| entry.fs_type == fs_type).map(|entry| entry.dir).collect()
+}
+
 fn topmost(table: &[u8], dir: &Path) -> Option<MountEntry> {
     // Later mounts on the same place cover earlier ones and come later in the table.
     table.split(|byte| *byte == b'\n').rev().filter_map(parse).find(|entry| entry.dir == dir)

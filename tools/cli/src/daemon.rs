@@ -12,14 +12,19 @@
 //! runtime carries what talks to the world (under file systems, the admin socket, signals).
 
 use crate::admin;
+use crate::asked::AskedFile;
 use crate::cachedir::CacheDir;
+use crate::config::{Config, Mount};
 use crate::failure::{Failure, Outcome};
 use crate::fdlimit;
-use crate::metrics::MetricsServer;
+use crate::logging::LogSwitch;
+use crate::mounts::Reached;
 use crate::parts::Parts;
 use crate::plan::Plan;
+use crate::settings::Settings;
 use forebay_fuse::SessionEnd;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,10 +40,10 @@ const FORCED_EXIT: i32 = 130;
 ///
 /// # Errors
 /// It did not start, or it could not stop in order; what was acknowledged is safe in both cases.
-pub(crate) fn run(plan: &Plan) -> Outcome<()> {
+pub(crate) fn run(config: &Config, plan: &Plan, log: LogSwitch) -> Outcome<()> {
     fdlimit::raise_and_tell();
     let control = control_runtime()?;
-    let outcome = control.block_on(start_and_serve(plan));
+    let outcome = control.block_on(start_and_serve(config, plan, log));
     control.shutdown_timeout(CONTROL_STOP);
     outcome
 }
@@ -52,16 +57,15 @@ fn control_runtime() -> Outcome<Runtime> {
     })
 }
 
-async fn start_and_serve(plan: &Plan) -> Outcome<()> {
+async fn start_and_serve(config: &Config, plan: &Plan, log: LogSwitch) -> Outcome<()> {
     let signals = Signals::listen()?;
-    let mut stores = Vec::new();
-    for mount in &plan.mounts {
-        let opened = forebay_ufs::open(&mount.source, &mount.options).await;
-        stores.push(opened.map_err(Failure::new)?);
+    let mut reached = Vec::new();
+    for planned in &plan.mounts {
+        reached.push(Reached::of(planned.clone()).await?);
     }
     let cache = CacheDir::claim(&plan.cache_dir, &plan.node, plan.claim())?;
-    match Parts::start(plan, &cache, stores).await {
-        Ok(parts) => serve(plan, parts, signals).await,
+    match start(config, plan, &cache, reached).await {
+        Ok(parts) => serve(config, plan, parts, log, signals).await,
         Err(failure) => {
             cache.abandon();
             Err(failure)
@@ -69,8 +73,48 @@ async fn start_and_serve(plan: &Plan) -> Outcome<()> {
     }
 }
 
-async fn serve(plan: &Plan, parts: Parts, mut signals: Signals) -> Outcome<()> {
-    let doors = match Doors::open(plan, &parts).await {
+async fn start(config: &Config, plan: &Plan, cache: &CacheDir, mut reached: Vec<Reached>) -> Outcome<Parts> {
+    let asked = Arc::new(AskedFile::open(&plan.cache_dir)?);
+    for mount in asked.now().mounts {
+        if plan.mounts.iter().any(|planned| planned.settings.at == mount.at) {
+            tracing::warn!(
+                at = mount.at,
+                "the configuration has a mount here; the one that was added is left out"
+            );
+            continue;
+        }
+        reached.push(reach_again(&mount).await?);
+    }
+    // The one at the root first, and each before those below it.
+    reached.sort_by(|a, b| a.planned.settings.at.cmp(&b.planned.settings.at));
+    Parts::start(plan, cache, asked, reached, config.keeper.every.0).await
+}
+
+/// Reaches what was added while a daemon before this one ran.
+async fn reach_again(mount: &Mount) -> Outcome<Reached> {
+    let reached = match Plan::check_mount(mount) {
+        Ok(planned) => Reached::of(planned).await,
+        Err(failure) => Err(failure),
+    };
+    reached.map_err(|failure| {
+        let (cause, remedy) = failure.into_parts();
+        let at = &mount.at;
+        Failure::new(format!("the mount at {at}, added with `forebay mount add`, cannot be had: {cause}"))
+            .remedy(format!(
+                "{}; or take its table out of the file ASKED in the cache directory",
+                remedy.unwrap_or_else(|| "make it reachable again".to_owned())
+            ))
+    })
+}
+
+async fn serve(
+    config: &Config,
+    plan: &Plan,
+    parts: Parts,
+    log: LogSwitch,
+    mut signals: Signals,
+) -> Outcome<()> {
+    let doors = match Doors::open(config, plan, &parts, log).await {
         Ok(doors) => doors,
         Err(failure) => {
             parts.stop(Duration::ZERO).await?;
@@ -81,7 +125,7 @@ async fn serve(plan: &Plan, parts: Parts, mut signals: Signals) -> Outcome<()> {
     let end = tokio::select! {
         end = parts.mount.ended() => Some(end),
         name = signals.next() => {
-            tracing::info!(signal = name, grace = ?plan.stop_grace, "stopping");
+            tracing::info!(signal = name, grace = ?doors.settings.stop_grace(), "stopping");
             None
         }
     };
@@ -93,8 +137,9 @@ async fn serve(plan: &Plan, parts: Parts, mut signals: Signals) -> Outcome<()> {
         );
         std::process::exit(FORCED_EXIT);
     });
+    let grace = doors.settings.stop_grace();
     drop(doors);
-    parts.stop(plan.stop_grace).await?;
+    parts.stop(grace).await?;
     match end {
         Some(SessionEnd::Broken(why)) => {
             Err(Failure::new(format!("the connection to the kernel broke: {why}")).remedy("start it again"))
@@ -106,20 +151,15 @@ async fn serve(plan: &Plan, parts: Parts, mut signals: Signals) -> Outcome<()> {
 /// What a running daemon can be asked through, besides its mount.
 struct Doors {
     _admin: admin::Server,
-    _metrics: Option<MetricsServer>,
+    settings: Arc<Settings>,
 }
 
 impl Doors {
-    async fn open(plan: &Plan, parts: &Parts) -> Outcome<Self> {
-        let admin = admin::Server::start(parts.mount.dir(), parts.service(plan)).map_err(Failure::new)?;
-        let metrics = match plan.metrics {
-            Some(address) => Some(MetricsServer::start(address, parts.sources()).await.map_err(|error| {
-                Failure::new(format!("cannot serve metrics on {address}: {error}"))
-                    .remedy("set metrics.listen (FOREBAY_METRICS_LISTEN) to a free address and port")
-            })?),
-            None => None,
-        };
-        Ok(Self { _admin: admin, _metrics: metrics })
+    async fn open(config: &Config, plan: &Plan, parts: &Parts, log: LogSwitch) -> Outcome<Self> {
+        let settings = Arc::new(Settings::start(config.clone(), parts.hearers(log)).await?);
+        let service = parts.service(plan, &settings);
+        let admin = admin::Server::start(parts.mount.dir(), service).map_err(Failure::new)?;
+        Ok(Self { _admin: admin, settings })
     }
 }
 

@@ -23,6 +23,11 @@ impl Failure {
     pub(crate) fn remedy(self, remedy: impl fmt::Display) -> Self {
         Self { remedy: Some(remedy.to_string()), ..self }
     }
+
+    /// The cause and the remedy, to be told elsewhere.
+    pub(crate) fn into_parts(self) -> (String, Option<String>) {
+        (self.cause, self.remedy)
+    }
 }
 
 impl fmt::Display for Failure {

@@ -8,6 +8,8 @@
 
 mod admin;
 mod args;
+mod asked;
+mod audit;
 mod cachedir;
 mod commands;
 mod config;
@@ -15,15 +17,19 @@ mod daemon;
 mod failure;
 mod fdlimit;
 mod host;
+mod keeper;
 mod left_behind;
 mod logging;
 mod metrics;
 mod mount_helper;
+mod mounts;
 mod parts;
 mod plan;
 mod progress;
+mod settings;
+mod walk;
 
-use args::{Arguments, Command, ConfigCommand};
+use args::{Arguments, Command};
 use clap::Parser;
 use config::Config;
 use failure::Outcome;
@@ -51,9 +57,8 @@ fn run(command: Command) -> Outcome<()> {
         Command::Up(arguments) => up(*arguments),
         Command::Node { config } => serve(&config::load(Some(&config), std::env::vars())?),
         Command::Fs { command } => commands::fs::run(command),
-        Command::Config { command: ConfigCommand::List { config, json } } => {
-            commands::config_list(config.as_deref(), json)
-        }
+        Command::Mount { command } => commands::mount::run(command),
+        Command::Config { command } => commands::settings::run(command),
         Command::Info { json } => commands::info(json),
         Command::Version { json } => commands::version(json),
     }
@@ -69,7 +74,7 @@ fn up(arguments: args::UpArguments) -> Outcome<()> {
 
 /// Whatever refuses here has made nothing yet.
 fn serve(config: &Config) -> Outcome<()> {
-    logging::start(&config.log)?;
+    let log = logging::start(&config.log)?;
     Host::look().require()?;
-    daemon::run(&Plan::check(config)?)
+    daemon::run(config, &Plan::check(config)?, log)
 }

@@ -5,31 +5,39 @@
 //! last, since everything above them still runs on them.
 
 use crate::admin;
+use crate::asked::AskedFile;
+use crate::audit::AuditLog;
 use crate::cachedir::CacheDir;
 use crate::failure::{Failure, Outcome};
+use crate::keeper::{Keeper, KeeperParts};
 use crate::left_behind;
+use crate::logging::LogSwitch;
 use crate::metrics;
-use crate::plan::{Plan, PlannedMount};
-use forebay_client::{Client, ClientConfig, ReadPolicy};
+use crate::mounts::{self, Mounts, Reached};
+use crate::plan::Plan;
+use crate::settings::{Hearers, Settings};
+use forebay_client::{Client, ClientConfig};
 use forebay_fuse::{FuseMount, MountSpec as FuseSpec, probe_passthrough};
 use forebay_meta::{LmdbOptions, LmdbStore};
-use forebay_namespace::{MountSpec, Namespace, NamespaceConfig, Recovery};
+use forebay_namespace::{Namespace, NamespaceConfig, Recovery};
 use forebay_net::InProcess;
 use forebay_shard::{ShardHandle, Shards, ShardsConfig};
 use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
 use forebay_types::{ByteSize, MountId, PersistLog, UfsMeta};
-use forebay_ufs::Ufs;
 use forebay_vfs::{Vfs, VfsConfig};
 use forebay_worker::{PersistConfig, Persister, ReadyPersister, UfsTable, Worker, WorkerConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// The share of the free space that a cache takes when nobody says how much.
 const FREE_SHARE: (u64, u64) = (4, 5);
 /// The least space and the smallest cache to start with: the metadata engine maps its files, and a disk that is full
 /// would end the process where a write fails elsewhere.
 const FREE_MIN: ByteSize = ByteSize::mib(64);
+/// The smallest cache.
+pub(crate) const CACHE_MIN: ByteSize = FREE_MIN;
 /// The share of the I/O memory that fetched bytes may take; the rest is for requests.
 const FETCH_SHARE: u64 = 2;
 /// How long the shards may take to end what they are doing.
@@ -49,6 +57,11 @@ pub(crate) struct Parts {
     client: Arc<Client>,
     store: Arc<Store>,
     persister: Arc<Persister>,
+    ufs: UfsTable,
+    asked: Arc<AskedFile>,
+    audit: Arc<AuditLog>,
+    keeper: Arc<Keeper>,
+    keeps: JoinHandle<()>,
     shards: Shards,
 }
 
@@ -63,15 +76,21 @@ impl Parts {
     ///
     /// # Errors
     /// The first part that did not start; nothing is left running or mounted.
-    pub(crate) async fn start(plan: &Plan, cache: &CacheDir, stores: Vec<Arc<dyn Ufs>>) -> Outcome<Self> {
+    pub(crate) async fn start(
+        plan: &Plan,
+        cache: &CacheDir,
+        asked: Arc<AskedFile>,
+        mut reached: Vec<Reached>,
+        keeper_every: Duration,
+    ) -> Outcome<Self> {
         let shards = Shards::start(&shards_config(plan)).map_err(Failure::new)?;
         let (store, went_down) = open_store(plan, cache)?;
         let (worker, client, ufs) = data_path(plan, &store);
-        let mut stores = stores.into_iter();
-        ufs.insert(MountId::ROOT, stores.next().expect("a plan has a mount at the root"));
+        let root = reached.remove(0);
+        ufs.insert(MountId::ROOT, root.store);
         let (names, recovery) = open_names(plan, cache, &worker)?;
-        settle_mounts(plan, &names, &ufs, stores).await?;
-        set_read_policies(&names, &client);
+        mounts::settle(&names, &ufs, reached).await?;
+        mounts::set_read_policies(&names, &client);
         let passthrough = may_pass_through(&cache.folder(TIER));
         let config = VfsConfig { passthrough, ..VfsConfig::default() };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
@@ -81,6 +100,21 @@ impl Parts {
         left_behind::begin_housekeeping(&shards, &store)?;
         let persister = Arc::new(persister.start());
         let mount = mount(plan, &vfs, &shards)?;
+        let audit = Arc::new(AuditLog::default());
+        mount.watch(Arc::clone(&audit) as _);
+        let keeper = Keeper::new(
+            KeeperParts {
+                mount: Arc::clone(&mount),
+                vfs: Arc::clone(&vfs),
+                names: Arc::clone(&names),
+                client: Arc::clone(&client),
+                store: Arc::clone(&store),
+                shard: shards.handles()[0].clone(),
+                asked: Arc::clone(&asked),
+            },
+            keeper_every,
+        );
+        let keeps = tokio::spawn(Arc::clone(&keeper).run());
         Ok(Self {
             passthrough: passthrough && mount.has_passthrough(),
             mount,
@@ -90,18 +124,56 @@ impl Parts {
             client,
             store,
             persister,
+            ufs,
+            asked,
+            audit,
+            keeper,
+            keeps,
             shards,
         })
     }
 
+    /// What a change of the settings is told to.
+    pub(crate) fn hearers(&self, log: LogSwitch) -> Hearers {
+        Hearers {
+            log,
+            keeper: Arc::clone(&self.keeper),
+            audit: Arc::clone(&self.audit),
+            store: Arc::clone(&self.store),
+            sources: self.sources(),
+        }
+    }
+
+    fn mounts(&self, plan: &Plan) -> Mounts {
+        Mounts {
+            mount: Arc::clone(&self.mount),
+            vfs: Arc::clone(&self.vfs),
+            names: Arc::clone(&self.names),
+            client: Arc::clone(&self.client),
+            ufs: self.ufs.clone(),
+            asked: Arc::clone(&self.asked),
+            shard: self.first_shard(),
+            apart: vec![
+                ("cache directory", plan.cache_dir.clone()),
+                ("mount point", self.mount.dir().to_owned()),
+            ],
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
     /// What the admin socket needs to answer.
-    pub(crate) fn service(&self, plan: &Plan) -> admin::Service {
+    pub(crate) fn service(&self, plan: &Plan, settings: &Arc<Settings>) -> admin::Service {
         admin::Service {
             mount: Arc::clone(&self.mount),
             vfs: Arc::clone(&self.vfs),
             names: Arc::clone(&self.names),
             client: Arc::clone(&self.client),
             store: Arc::clone(&self.store),
+            ufs: Arc::clone(&self.worker) as _,
+            asked: Arc::clone(&self.asked),
+            keeper: Arc::clone(&self.keeper),
+            mounts: Arc::new(self.mounts(plan)),
+            settings: Arc::clone(settings),
             shard: self.first_shard(),
             node: plan.node.clone(),
             source: plan.shown_source().to_owned(),
@@ -118,6 +190,9 @@ impl Parts {
             names: Arc::clone(&self.names),
             persister: Arc::clone(&self.persister),
             shards: self.shards.handles().to_vec(),
+            ufs: self.ufs.clone(),
+            keeper: Arc::clone(&self.keeper),
+            audit: Arc::clone(&self.audit),
         }
     }
 
@@ -132,9 +207,12 @@ impl Parts {
     /// Who is in the way, or what could not be made durable. Nothing acknowledged is lost: the next start does what
     /// this stop could not.
     pub(crate) async fn stop(self, grace: Duration) -> Outcome<()> {
+        self.keeper.stop();
         let mount = Arc::clone(&self.mount);
         let unmounted = blocking(move || mount.unmount(grace).map_err(Failure::new)).await;
-        let Self { mount, vfs, names, worker, client, store, persister, shards, .. } = self;
+        let Self { mount, vfs, names, worker, client, store, persister, keeper, keeps, shards, .. } = self;
+        keeps.abort();
+        drop(keeper);
         // The metrics page, the only other one who knows the engine, was closed before.
         if let Some(persister) = Arc::into_inner(persister) {
             let dropped = persister.stop(PERSIST_STOP).await;
@@ -210,58 +288,12 @@ fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsT
 
 fn open_names(plan: &Plan, cache: &CacheDir, worker: &Arc<Worker>) -> Outcome<(Arc<Namespace>, Recovery)> {
     let engine = LmdbStore::open(&cache.folder(META), &LmdbOptions::default()).map_err(Failure::new)?;
-    let config = NamespaceConfig::new(cache.folder(LOG), plan.node.clone(), spec_of(&plan.mounts[0]));
+    let config = NamespaceConfig::new(cache.folder(LOG), plan.node.clone(), mounts::spec_of(&plan.mounts[0]));
     let ufs: Arc<dyn UfsMeta> = Arc::clone(worker) as _;
     let (names, recovery) = Namespace::open(config, Arc::new(engine), ufs).map_err(Failure::new)?;
     let (orphans, write_open) = (recovery.orphans.len(), recovery.write_open.len());
     tracing::info!(replayed = recovery.replayed, orphans, write_open, "the name space is open");
     Ok((names, recovery))
-}
-
-fn spec_of(planned: &PlannedMount) -> MountSpec {
-    let settings = &planned.settings;
-    MountSpec {
-        policy: settings.policy.clone(),
-        prefixes: settings.prefixes.clone(),
-        ..MountSpec::new(settings.at.clone(), planned.source.clone())
-    }
-}
-
-/// Brings the mounts below the root to what the settings say: those that are gone from there go, new ones come.
-async fn settle_mounts(
-    plan: &Plan,
-    names: &Namespace,
-    ufs: &UfsTable,
-    stores: impl Iterator<Item = Arc<dyn Ufs>>,
-) -> Outcome<()> {
-    let wanted = &plan.mounts[1..];
-    for known in names.mounts().into_iter().filter(|known| known.id != MountId::ROOT) {
-        let same = |m: &&PlannedMount| m.settings.at == known.spec.path && m.source == known.spec.source;
-        if !wanted.iter().any(|m| same(&m)) {
-            let removed = names.remove_mount(known.id).await;
-            removed.map_err(|error| {
-                Failure::new(error.during(format!("take away the mount at {}", known.spec.path)))
-            })?;
-        }
-    }
-    for (planned, store) in wanted.iter().zip(stores) {
-        let spec = spec_of(planned);
-        let known = names.mounts().into_iter().find(|known| known.spec.path == spec.path);
-        let settled = match known {
-            Some(known) => names.set_policies(known.id, spec).await.map(|()| known.id),
-            None => names.add_mount(spec).await,
-        };
-        let at = &planned.settings.at;
-        ufs.insert(settled.map_err(|error| Failure::new(error.during(format!("mount at {at}"))))?, store);
-    }
-    Ok(())
-}
-
-fn set_read_policies(names: &Namespace, client: &Client) {
-    for mount in names.mounts() {
-        let policy = &mount.spec.policy;
-        client.set_read_policy(mount.id, ReadPolicy { mode: policy.read_mode, admission: policy.admission });
-    }
 }
 
 /// Tries the real thing, and says once why not.

@@ -8,11 +8,10 @@ use crate::cachedir;
 use crate::config::{self, Config, Mount};
 use crate::failure::{Failure, Outcome};
 use forebay_fuse::{BadChannel, MountOptions};
+use forebay_namespace::PolicyChange;
 use forebay_types::{ByteSize, NodeId, PageSize};
 use forebay_ufs::UfsOptions;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Everything a daemon needs to know, checked.
 #[derive(Debug)]
@@ -35,14 +34,10 @@ pub(crate) struct Plan {
     pub(crate) cores: Vec<usize>,
     /// The I/O memory.
     pub(crate) arena: ByteSize,
-    /// Where the metrics are served, if anywhere.
-    pub(crate) metrics: Option<SocketAddr>,
-    /// How long a stop waits for writers.
-    pub(crate) stop_grace: Duration,
 }
 
 /// An under file system to mount.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct PlannedMount {
     /// As the user named it.
     pub(crate) named: String,
@@ -68,7 +63,7 @@ impl Plan {
             // A mount option is nearer to the mount.
             fuse.channel.get_or_insert(channel);
         }
-        let mut mounts = config.mounts.iter().map(planned).collect::<Outcome<Vec<_>>>()?;
+        let mut mounts = config.mounts.iter().map(Self::check_mount).collect::<Outcome<Vec<_>>>()?;
         mounts.sort_by(|a, b| a.settings.at.cmp(&b.settings.at));
         let root = mounts.first().filter(|mount| mount.settings.at == "/").ok_or_else(|| {
             Failure::new("no under file system is mounted at /")
@@ -94,11 +89,27 @@ impl Plan {
             fuse,
             cores: config.node.cores.clone(),
             arena: config.node.arena,
-            metrics: config.metrics.listen,
-            stop_grace: config.node.stop_grace.0,
             cache_dir,
             mounts,
         })
+    }
+
+    /// Checks the settings of one mount.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way, with its remedy.
+    pub(crate) fn check_mount(mount: &Mount) -> Outcome<PlannedMount> {
+        let mut settings = mount.clone();
+        settings.at = normal_place(&mount.at)?;
+        settings.prefixes = mount.prefixes.iter().map(normal_prefix).collect::<Outcome<_>>()?;
+        config::refuse_unsupported(&settings.policy, settings.prefixes.values())?;
+        let options = UfsOptions {
+            read_only: mount.policy.read_only,
+            store: mount.options.clone(),
+            ..UfsOptions::default()
+        };
+        let source = plain_or_url(&mount.ufs)?;
+        Ok(PlannedMount { named: mount.ufs.clone(), source, options, settings })
     }
 
     /// What the mount table shows as the source: the under file system at the root, as the user named it.
@@ -112,14 +123,37 @@ impl Plan {
     }
 }
 
-fn planned(mount: &Mount) -> Outcome<PlannedMount> {
-    let options = UfsOptions {
-        read_only: mount.policy.read_only,
-        store: mount.options.clone(),
-        ..UfsOptions::default()
-    };
-    let source = plain_or_url(&mount.ufs)?;
-    Ok(PlannedMount { named: mount.ufs.clone(), source, options, settings: mount.clone() })
+impl PlannedMount {
+    /// Refuses a directory that overlaps one of `others`: a mount that serves itself would wait for itself.
+    ///
+    /// # Errors
+    /// Which two overlap.
+    pub(crate) fn refuse_overlap(&self, others: &[(&str, &Path)]) -> Outcome<()> {
+        match self.source.starts_with('/') {
+            true => refuse_overlap(("under file system", Path::new(&self.source)), others),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Where a mount stands, with a slash before each name.
+fn normal_place(at: &str) -> Outcome<String> {
+    let names: Vec<_> = at.split('/').filter(|name| !name.is_empty()).collect();
+    if !at.starts_with('/') || names.iter().any(|name| matches!(*name, "." | "..")) {
+        return Err(Failure::new(format!("{at:?} is no place for a mount"))
+            .remedy("write an absolute path in the tree, like at = \"/sets\""));
+    }
+    Ok(format!("/{}", names.join("/")))
+}
+
+/// A prefix, without slashes around it.
+fn normal_prefix((prefix, change): (&String, &PolicyChange)) -> Outcome<(String, PolicyChange)> {
+    let names: Vec<_> = prefix.split('/').filter(|name| !name.is_empty()).collect();
+    if names.is_empty() || names.iter().any(|name| matches!(*name, "." | "..")) {
+        return Err(Failure::new(format!("{prefix:?} is no prefix"))
+            .remedy("write a path below the mount, like [mounts.prefixes.\"checkpoints/old\"]"));
+    }
+    Ok((names.join("/"), change.clone()))
 }
 
 /// Absolute and free of links as far as it exists, so that overlaps are seen.

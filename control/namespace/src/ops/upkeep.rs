@@ -5,7 +5,7 @@ use crate::mounts::{Mount, MountSpec};
 use crate::record::{Dentry, InodeRecord, UfsAt};
 use crate::txn::{OpResult, Txn};
 use forebay_types::{
-    FileKind, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
+    FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
 
 /// The record of a mount's root directory.
@@ -88,6 +88,51 @@ pub(crate) fn remove_mount(txn: &mut Txn<'_>, mount: &Mount) -> OpResult<()> {
     txn.drop_inode(mount.root, InodeRecord { at: None, nlink: 0, ..record });
     txn.put_key(keys::mount(mount.id), None);
     Ok(())
+}
+
+/// Gives the names of one directory of a mount back to the UFS, up to `limit` of them: one below which no other has
+/// names of ours. The UFS has them as we do. Yields whether there was any; the caller has seen to it that nothing of
+/// the mount is queued or can change.
+pub(crate) fn give_back_names(txn: &mut Txn<'_>, mount: &Mount, limit: usize) -> OpResult<bool> {
+    let dir = deepest_with_names(txn, mount.root)?;
+    let mut names = Vec::new();
+    txn.each_name(dir, |(_, name), dentry| {
+        names.push((name.clone(), dentry.clone()));
+        Ok(names.len() < limit)
+    })?;
+    for (name, dentry) in &names {
+        match dentry.target {
+            None => txn.drop_name(dir, name),
+            Some(_) if !dentry.mount_point && drop_stale(txn, dir, name, dentry)? => {}
+            Some(_) => {
+                return Err(FsError::new(FsErrorKind::Busy, format!("{name} is kept here only")).into());
+            }
+        }
+    }
+    Ok(!names.is_empty())
+}
+
+/// A directory at or below `top` of whose directories none has names of ours.
+fn deepest_with_names(txn: &Txn<'_>, top: Ino) -> OpResult<Ino> {
+    let mut at = top;
+    loop {
+        let mut below = None;
+        txn.each_name(at, |_, dentry| {
+            below = match dentry.target {
+                Some((ino, FileKind::Directory))
+                    if !dentry.mount_point && txn.find_name(ino, |_| true)?.is_some() =>
+                {
+                    Some(ino)
+                }
+                _ => None,
+            };
+            Ok(below.is_none())
+        })?;
+        match below {
+            Some(dir) => at = dir,
+            None => return Ok(at),
+        }
+    }
 }
 
 /// Lets an orphan's record go.

@@ -45,12 +45,31 @@ impl Conversation {
     ///
     /// # Errors
     /// What the daemon says went wrong, or that it went away.
-    pub(crate) fn finish(mut self, mut show: impl FnMut(Progress)) -> Outcome<serde_json::Value> {
+    pub(crate) fn finish(self, show: impl FnMut(Progress)) -> Outcome<serde_json::Value> {
+        self.finish_hearing(show, |_| {})
+    }
+
+    /// [`Self::finish`], hearing what is found on the way.
+    ///
+    /// # Errors
+    /// Those of [`Self::finish`].
+    pub(crate) fn finish_hearing(
+        mut self,
+        mut show: impl FnMut(Progress),
+        mut hear: impl FnMut(serde_json::Value),
+    ) -> Outcome<serde_json::Value> {
         loop {
             match self.next()? {
                 Event::Progress(progress) => show(progress),
+                Event::Finding { finding } => hear(finding),
                 Event::Done { result } => return Ok(result),
-                Event::Failed { cause } => return Err(Failure::new(cause)),
+                Event::Failed { cause, remedy } => {
+                    let failure = Failure::new(cause);
+                    return Err(match remedy {
+                        Some(remedy) => failure.remedy(remedy),
+                        None => failure,
+                    });
+                }
             }
         }
     }

@@ -13,20 +13,20 @@ mod client;
 mod place;
 mod server;
 mod service;
-mod walk;
 
 pub(crate) use client::connect;
-pub(crate) use place::locate;
+pub(crate) use place::{daemon_of, locate};
 pub(crate) use server::Server;
 pub(crate) use service::Service;
 
+use crate::config::Mount;
 use serde::{Deserialize, Serialize};
 
 /// The longest line of either direction: a path is at most 4 KiB, and so written at most four times as long.
 const LINE_LEN_MAX: usize = 64 << 10;
 
 /// What can be asked of a daemon. Paths are bytes below the root of its tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(crate) enum Request {
     /// Who it is and how it is doing.
@@ -53,6 +53,77 @@ pub(crate) enum Request {
         /// Answer only when all of it is there.
         wait: bool,
     },
+    /// Fetch all bytes of what is below a path and keep them, for good.
+    Pin {
+        /// Which.
+        path: Vec<u8>,
+    },
+    /// Take a pin away.
+    Unpin {
+        /// Which.
+        path: Vec<u8>,
+    },
+    /// Compare what is below a path with the under file system.
+    Check {
+        /// Which.
+        path: Vec<u8>,
+    },
+    /// Mount an under file system.
+    MountAdd {
+        /// Which, where, and what applies.
+        mount: Box<Mount>,
+    },
+    /// Take a mount away.
+    MountRemove {
+        /// Where it stands, with a slash before each name.
+        at: String,
+    },
+    /// All mounts, and what applies to them.
+    MountList,
+    /// Change what applies to the files at or below a path.
+    MountSet {
+        /// Which, with a slash before each name.
+        path: String,
+        /// What.
+        changes: Vec<(String, String)>,
+    },
+    /// One setting.
+    ConfigGet {
+        /// Its dotted name.
+        key: String,
+    },
+    /// Change one setting.
+    ConfigSet {
+        /// Its dotted name.
+        key: String,
+        /// To what.
+        value: String,
+    },
+    /// All settings.
+    ConfigList,
+}
+
+impl Request {
+    /// What it is called in the log. What comes with it may hold credentials and is not shown.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Stat { .. } => "stat",
+            Self::Load { .. } => "load",
+            Self::Free { .. } => "free",
+            Self::Persist { .. } => "persist",
+            Self::Pin { .. } => "pin",
+            Self::Unpin { .. } => "unpin",
+            Self::Check { .. } => "check",
+            Self::MountAdd { .. } => "mount-add",
+            Self::MountRemove { .. } => "mount-remove",
+            Self::MountList => "mount-list",
+            Self::MountSet { .. } => "mount-set",
+            Self::ConfigGet { .. } => "config-get",
+            Self::ConfigSet { .. } => "config-set",
+            Self::ConfigList => "config-list",
+        }
+    }
 }
 
 /// How far a long request has come.
@@ -74,6 +145,11 @@ pub(crate) struct Progress {
 pub(crate) enum Event {
     /// It goes on.
     Progress(Progress),
+    /// Something that was found on the way.
+    Finding {
+        /// As `--json` prints it.
+        finding: serde_json::Value,
+    },
     /// It is done, with what was asked for.
     Done {
         /// As `--json` prints it.
@@ -83,5 +159,8 @@ pub(crate) enum Event {
     Failed {
         /// The cause.
         cause: String,
+        /// What can be done about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
     },
 }

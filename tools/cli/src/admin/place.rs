@@ -54,6 +54,28 @@ pub(crate) fn locate(path: &Path) -> Outcome<Target> {
     }
 }
 
+/// The socket of the daemon that is meant: the one whose mount `on` lies on, else the only one that runs.
+///
+/// # Errors
+/// None or several run; the mounts of the several are named.
+pub(crate) fn daemon_of(on: Option<&Path>) -> Outcome<PathBuf> {
+    if let Some(path) = on {
+        return locate(path).map(|target| target.socket);
+    }
+    let dirs = forebay_fuse::mounts_of_type(FS_TYPE).into_iter();
+    let running: Vec<_> = dirs.filter(|dir| socket_of(dir).exists()).collect();
+    match running.as_slice() {
+        [only] => Ok(socket_of(only)),
+        [] => Err(Failure::new("no daemon of yours runs here")
+            .remedy("start one with `forebay up` or `forebay node`, or ask as the user who runs it")),
+        several => {
+            let named: Vec<_> = several.iter().map(|dir| dir.display().to_string()).collect();
+            Err(Failure::new(format!("several daemons run here: {}", named.join(", ")))
+                .remedy("say which one with --on DIR"))
+        }
+    }
+}
+
 /// Absolute, and free of links but for the last component: `fs stat` of a symbolic link means the link.
 fn resolve(path: &Path) -> std::io::Result<PathBuf> {
     match (path.parent(), path.file_name()) {

@@ -110,7 +110,7 @@ async fn converse(stream: UnixStream, service: &Service) -> io::Result<()> {
         Ok(Err(fault)) => return send(&mut to, &failed(fault)).await,
         Err(_) => return send(&mut to, &failed("no request came in time")).await,
     };
-    tracing::debug!(?request, uid = peer.uid(), pid = peer.pid(), "admin request");
+    tracing::debug!(request = request.name(), uid = peer.uid(), pid = peer.pid(), "admin request");
     answer(service, request, &mut to).await
 }
 
@@ -122,11 +122,17 @@ async fn answer(service: &Service, request: Request, to: &mut OwnedWriteHalf) ->
     loop {
         tokio::select! {
             biased;
-            Some(progress) = said.recv() => send(to, &Event::Progress(progress)).await?,
+            Some(event) = said.recv() => send(to, &event).await?,
             outcome = &mut work => {
+                while let Ok(event) = said.try_recv() {
+                    send(to, &event).await?;
+                }
                 let last = match outcome {
                     Ok(result) => Event::Done { result },
-                    Err(error) => failed(error),
+                    Err(failure) => {
+                        let (cause, remedy) = failure.into_parts();
+                        Event::Failed { cause, remedy }
+                    }
                 };
                 return send(to, &last).await;
             }
@@ -135,7 +141,7 @@ async fn answer(service: &Service, request: Request, to: &mut OwnedWriteHalf) ->
 }
 
 fn failed(cause: impl std::fmt::Display) -> Event {
-    Event::Failed { cause: cause.to_string() }
+    Event::Failed { cause: cause.to_string(), remedy: None }
 }
 
 async fn read_request(from: OwnedReadHalf) -> Result<Request, String> {

@@ -1,20 +1,24 @@
 //! `forebay fs`: what a person asks about the files of a mount.
 //!
-//! Listings come through the mount itself, with the state that Forebay shows as an extended attribute; what only
-//! the daemon can do goes over its admin socket.
+//! Listings, copies and removals go through the mount itself, like those of any other program; the state of a file is
+//! an extended attribute. What only the daemon can do is asked over its admin socket.
 
-use super::{print, print_json};
+use super::{check, copy, print, print_json, remove};
 use crate::admin::{self, Request};
 use crate::args::{FsCommand, Steer};
 use crate::failure::{Failure, Outcome};
 use crate::progress::Meter;
 use serde::Serialize;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Where Forebay shows the state of a file.
 const STATE_XATTR: &str = "user.forebay.state";
+/// One read of `cat`.
+const CHUNK_LEN: usize = 1 << 20;
 /// The longest state.
 const STATE_LEN_MAX: usize = 256;
 
@@ -34,15 +38,58 @@ pub(crate) fn run(command: FsCommand) -> Outcome<()> {
         FsCommand::Persist { what, wait } => {
             steer_files(&what, "persist", |path| Request::Persist { path, wait })
         }
+        FsCommand::Cat { paths, offset, length } => {
+            paths.iter().try_for_each(|path| cat(path, offset, length))
+        }
+        FsCommand::Cp(arguments) => copy::run(&arguments),
+        FsCommand::Rm(arguments) => remove::run(&arguments),
+        FsCommand::Pin(steer) => steer_files(&steer, "pin", |path| Request::Pin { path }),
+        FsCommand::Unpin(steer) => steer_files(&steer, "unpin", |path| Request::Unpin { path }),
+        FsCommand::Check(steer) => check::run(&steer),
     }
 }
 
-fn steer_files(steer: &Steer, what: &'static str, request: impl FnOnce(Vec<u8>) -> Request) -> Outcome<()> {
+/// The result of a command that did its work: an object for scripts, a sentence for people.
+pub(super) fn report(json: bool, result: &serde_json::Value, text: &str) -> Outcome<()> {
+    if json { print_json(result) } else { print(&format!("{text}\n")) }
+}
+
+fn cat(path: &Path, offset: u64, length: Option<u64>) -> Outcome<()> {
+    let failed = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+    let mut file = File::open(path).map_err(failed)?;
+    if offset > 0 {
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    }
+    let mut chunk = vec![0; CHUNK_LEN];
+    let mut left = length.unwrap_or(u64::MAX);
+    let mut out = std::io::stdout().lock();
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_LEN);
+        let len = match file.read(&mut chunk[..wanted]) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        left -= len as u64;
+        match out.write_all(&chunk[..len]) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written.map_err(|e| Failure::new(format!("cannot write to standard output: {e}")))?,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn steer_files(
+    steer: &Steer,
+    what: &'static str,
+    request: impl FnOnce(Vec<u8>) -> Request,
+) -> Outcome<()> {
     let result = ask(&steer.path, what, steer.json, request)?;
     show(&result, steer.json)
 }
 
-fn ask(
+pub(super) fn ask(
     path: &Path,
     what: &'static str,
     quiet: bool,
@@ -55,7 +102,7 @@ fn ask(
 }
 
 /// An object as `name value` rows for people, or as it is for scripts.
-fn show(result: &serde_json::Value, json: bool) -> Outcome<()> {
+pub(super) fn show(result: &serde_json::Value, json: bool) -> Outcome<()> {
     let Some(fields) = result.as_object().filter(|_| !json) else { return print_json(result) };
     let width = fields.keys().map(String::len).max().unwrap_or(0);
     let row = |(name, value): (&String, &serde_json::Value)| match value {

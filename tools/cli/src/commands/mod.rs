@@ -1,14 +1,17 @@
-//! The commands that need no daemon: they look and print.
+//! The commands: what is asked of a daemon, of a mount or of this host, and printed.
 
+mod check;
+mod copy;
 pub(crate) mod fs;
+pub(crate) mod mount;
+mod remove;
+pub(crate) mod settings;
 
-use crate::config::{self, Config, FIELDS};
 use crate::failure::{Failure, Outcome};
 use crate::host::Host;
 use forebay_fuse::ChannelChoice;
 use serde::Serialize;
 use std::io::Write;
-use std::path::Path;
 
 /// Writes to standard output; a reader that went away (`| head`) is no failure of ours.
 pub(super) fn print(text: &str) -> Outcome<()> {
@@ -24,36 +27,6 @@ pub(super) fn print(text: &str) -> Outcome<()> {
 pub(super) fn print_json(value: &impl Serialize) -> Outcome<()> {
     let text = serde_json::to_string(value).expect("our own structures have string keys only");
     print(&format!("{text}\n"))
-}
-
-/// `forebay config list`.
-pub(crate) fn config_list(file: Option<&Path>, json: bool) -> Outcome<()> {
-    let config = config::load(file, std::env::vars())?;
-    if json {
-        return print_json(&config);
-    }
-    let mut text = String::new();
-    for field in FIELDS {
-        let value = value_of(&config, field.path);
-        text += &format!("# {} ({})\n{} = {value}\n", field.meaning, field.variable(), field.path);
-    }
-    if !config.mounts.is_empty() {
-        #[derive(Serialize)]
-        struct Mounts<'a> {
-            mounts: &'a [config::Mount],
-        }
-        let mounts = toml::to_string(&Mounts { mounts: &config.mounts });
-        text += &format!("\n{}", mounts.expect("mounts are tables of scalars"));
-    }
-    print(&text)
-}
-
-/// The value at a dotted path as TOML writes it; `(unset)` where an optional one is absent.
-fn value_of(config: &Config, path: &str) -> String {
-    let table = toml::Table::try_from(config).expect("a configuration is a table of tables");
-    let (section, key) = path.split_once('.').expect("every path of the field table has a section");
-    let value = table.get(section).and_then(|section| section.get(key));
-    value.map_or_else(|| "(unset)".to_owned(), ToString::to_string)
 }
 
 /// `forebay info`.

@@ -99,10 +99,23 @@ fn apply_variable(config: &mut Config, variable: String, value: &str) -> Result<
     Ok(())
 }
 
-/// `config` with one setting changed; the text may be a bare string or a TOML value.
+/// `config` with one setting changed; the text may be a bare string or a TOML value, and `none` takes an optional one
+/// away.
 ///
 /// # Errors
 /// What was expected in its place.
+pub(crate) fn changed(config: &Config, path: &str, text: &str) -> Result<Config, String> {
+    if text != "none" {
+        return with(config, path, text);
+    }
+    let mut table = toml::Table::try_from(config).expect("a configuration is a table of tables");
+    let (section, key) = path.split_once('.').expect("every path of the field table has a section");
+    if let Some(section) = table.get_mut(section).and_then(toml::Value::as_table_mut) {
+        section.remove(key);
+    }
+    Config::deserialize(table).map_err(|error| error.message().replace('\n', " "))
+}
+
 fn with(config: &Config, path: &str, text: &str) -> Result<Config, String> {
     let as_string = replaced(config, path, toml::Value::String(text.to_owned()));
     as_string.or_else(|fault| {

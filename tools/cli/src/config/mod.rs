@@ -13,8 +13,10 @@
 
 mod load;
 mod locate;
+mod policy;
 
-pub(crate) use load::{ConfigError, load};
+pub(crate) use load::{ConfigError, changed, load};
+pub(crate) use policy::{refuse_unsupported, with_policy};
 
 use forebay_namespace::{Policy, PolicyChange};
 use forebay_types::{ByteSize, HumanDuration, NodeId, PageSize};
@@ -38,6 +40,10 @@ pub(crate) struct Config {
     pub(crate) fuse: Fuse,
     /// What Prometheus reads.
     pub(crate) metrics: Metrics,
+    /// Who did what.
+    pub(crate) audit: Audit,
+    /// What is done again and again for pins, times to live and quotas.
+    pub(crate) keeper: Keeper,
     /// The under file systems.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<Mount>,
@@ -116,6 +122,23 @@ pub(crate) struct Metrics {
     pub(crate) listen: Option<SocketAddr>,
 }
 
+/// Who did what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Audit {
+    /// The file to which every open and every change is written, one JSON object a line; none is written if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What is done again and again for pins, times to live and quotas.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Keeper {
+    /// How often they are looked at; seldomer where that takes long.
+    pub(crate) every: HumanDuration,
+}
+
 /// An under file system and where it is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +161,8 @@ pub(crate) struct Mount {
 
 /// The longest an orderly stop waits unless told otherwise.
 const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+/// How often pins, times to live and quotas are looked at unless told otherwise.
+const KEEPER_EVERY_DEFAULT: Duration = Duration::from_secs(10);
 /// The I/O memory of one node unless told otherwise: half of it for fetched bytes,
 /// half for requests.
 const ARENA_DEFAULT: ByteSize = ByteSize::mib(256);
@@ -157,9 +182,24 @@ impl Default for Node {
     }
 }
 
+impl Default for Keeper {
+    fn default() -> Self {
+        Self { every: HumanDuration(KEEPER_EVERY_DEFAULT) }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// The value of a setting; `None` where an optional one is absent.
+    pub(crate) fn value_of(&self, path: &str) -> Option<toml::Value> {
+        let table = toml::Table::try_from(self).expect("a configuration is a table of tables");
+        let (section, key) = path.split_once('.')?;
+        table.get(section)?.get(key).cloned()
     }
 }
 
@@ -181,34 +221,45 @@ impl Mount {
 pub(crate) struct Field {
     /// Its dotted path; the environment variable is `FOREBAY_` and the path in capitals with underscores.
     pub(crate) path: &'static str,
+    /// Whether it may change while the daemon runs.
+    pub(crate) live: bool,
     /// One line for people.
     pub(crate) meaning: &'static str,
 }
 
+const fn live(path: &'static str, meaning: &'static str) -> Field {
+    Field { path, live: true, meaning }
+}
+
+const fn at_start(path: &'static str, meaning: &'static str) -> Field {
+    Field { path, live: false, meaning }
+}
+
 /// Every scalar setting. Mounts are a list and have no place here.
 pub(crate) const FIELDS: &[Field] = &[
-    Field { path: "node.name", meaning: "name of this node; the host's name if absent" },
-    Field { path: "node.cores", meaning: "cores the shards may use, as a list; all if empty" },
-    Field { path: "node.arena", meaning: "memory registered for I/O" },
-    Field { path: "node.stop_grace", meaning: "how long a stop waits for files open for writing" },
-    Field { path: "log.filter", meaning: "which events are logged: a level or target=level pairs" },
-    Field { path: "log.format", meaning: "text or json" },
-    Field { path: "cache.dir", meaning: "directory of everything this node keeps" },
-    Field { path: "cache.size", meaning: "most bytes of content kept; 4/5 of the free space if absent" },
-    Field { path: "cache.page_size", meaning: "unit of fetching and of checksums, 64KiB to 16MiB" },
-    Field {
-        path: "metrics.listen",
-        meaning: "address and port of GET /metrics, like 127.0.0.1:9464; none if absent",
-    },
-    Field { path: "fuse.dir", meaning: "directory to mount on" },
-    Field { path: "fuse.options", meaning: "mount options as mount -o takes them" },
-    Field {
-        path: "fuse.channel",
-        meaning: "how requests come: auto, uring, dev-fuse or fuser; `forebay info` says which",
-    },
+    at_start("node.name", "name of this node; the host's name if absent"),
+    at_start("node.cores", "cores the shards may use, as a list; all if empty"),
+    at_start("node.arena", "memory registered for I/O"),
+    live("node.stop_grace", "how long a stop waits for files open for writing"),
+    live("log.filter", "which events are logged: a level or target=level pairs"),
+    at_start("log.format", "text or json"),
+    at_start("cache.dir", "directory of everything this node keeps"),
+    live("cache.size", "most bytes of content kept; 4/5 of the free space if absent"),
+    at_start("cache.page_size", "unit of fetching and of checksums, 64KiB to 16MiB"),
+    live("metrics.listen", "address and port of GET /metrics, like 127.0.0.1:9464; none if absent"),
+    live("audit.file", "file to which every open and change is written as a line of JSON; none if absent"),
+    live("keeper.every", "how often pins, times to live and quotas are looked at"),
+    at_start("fuse.dir", "directory to mount on"),
+    at_start("fuse.options", "mount options as mount -o takes them"),
+    at_start("fuse.channel", "how requests come: auto, uring, dev-fuse or fuser; `forebay info` says which"),
 ];
 
 impl Field {
+    /// The setting of this name.
+    pub(crate) fn named(path: &str) -> Option<&'static Self> {
+        FIELDS.iter().find(|field| field.path == path)
+    }
+
     /// The environment variable that sets it.
     pub(crate) fn variable(&self) -> String {
         format!("FOREBAY_{}", self.path.replace('.', "_").to_uppercase())
@@ -238,6 +289,7 @@ mod tests {
             cache: Cache { dir: Some("/c".into()), size: Some(ByteSize::gib(1)), ..Cache::default() },
             fuse: Fuse { dir: Some("/m".into()), channel: Some("auto".into()), ..Fuse::default() },
             metrics: Metrics { listen: Some(([127, 0, 0, 1], 9464).into()) },
+            audit: Audit { file: Some("/a".into()) },
             mounts: vec![Mount::at_root("/x".into())],
             ..Config::default()
         };

@@ -8,6 +8,7 @@
 
 mod page;
 mod server;
+mod upkeep;
 
 pub(crate) use page::Sources;
 pub(crate) use server::MetricsServer;

@@ -1,11 +1,13 @@
 //! The metrics page: one snapshot of every part, in the OpenMetrics text format.
 
+use crate::audit::AuditLog;
+use crate::keeper::Keeper;
 use forebay_fuse::{FuseMount, bucket_end_us};
 use forebay_namespace::Namespace;
 use forebay_shard::ShardHandle;
 use forebay_store::Store;
 use forebay_vfs::Vfs;
-use forebay_worker::{Persister, Worker};
+use forebay_worker::{Persister, UfsTable, Worker};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -39,6 +41,12 @@ pub(crate) struct Sources {
     pub(crate) persister: Arc<Persister>,
     /// Rings and tasks.
     pub(crate) shards: Vec<ShardHandle>,
+    /// Under file systems.
+    pub(crate) ufs: UfsTable,
+    /// Pins and times to live.
+    pub(crate) keeper: Arc<Keeper>,
+    /// What was audited.
+    pub(crate) audit: Arc<AuditLog>,
 }
 
 impl fmt::Debug for Sources {
@@ -58,7 +66,7 @@ impl Sources {
     }
 }
 
-type Encoded = Result<(), fmt::Error>;
+pub(super) type Encoded = Result<(), fmt::Error>;
 
 impl Collector for Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Encoded {
@@ -68,14 +76,18 @@ impl Collector for Sources {
         page.reads(self)?;
         page.persist(self)?;
         page.tiers(self)?;
-        page.shards(self)
+        page.shards(self)?;
+        page.stores(self)?;
+        page.memory(self)?;
+        page.upkeep(self)
     }
 }
 
-struct Page<'a>(DescriptorEncoder<'a>);
+/// What is written to.
+pub(super) struct Page<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    fn counters<L: EncodeLabelSet>(
+    pub(super) fn counters<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
@@ -88,12 +100,12 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> Encoded {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> Encoded {
         let metric = ConstCounter::new(value);
         metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
     }
 
-    fn gauges<L: EncodeLabelSet>(
+    pub(super) fn gauges<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
@@ -106,7 +118,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> Encoded {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> Encoded {
         let metric = ConstGauge::new(value);
         metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
     }
@@ -135,6 +147,11 @@ impl Page<'_> {
         let opens = from.vfs.open_counts();
         let by_mode = [([("mode", "passthrough")], opens.passthrough), ([("mode", "cached")], opens.cached)];
         self.counters("opens", "Opens by I/O mode; the daemon sees no read of a passthrough file", by_mode)?;
+        self.counter(
+            "opens_resident_bytes",
+            "Bytes of the files that passthrough opens found wholly here",
+            opens.passthrough_bytes,
+        )?;
         self.gauge("open_handles", "File handles open now", opens.open_now)
     }
 
@@ -145,6 +162,19 @@ impl Page<'_> {
             "daemon_reads",
             "Reads that came to the daemon, by whether all bytes were here",
             reads,
+        )?;
+        let fetched = did.ufs_get_bytes.min(did.read_bytes);
+        let by_source = [([("source", "cache")], did.read_bytes - fetched), ([("source", "ufs")], fetched)];
+        self.counters(
+            "read_bytes",
+            "Bytes read through the daemon, by whether they were here; what was fetched ahead counts as fetched",
+            by_source,
+        )?;
+        self.counter(
+            "ufs_saved_bytes",
+            "Bytes no under file system had to send: found here by the daemon, or by a passthrough open, as if it \
+             read its file once",
+            did.read_bytes - fetched + from.vfs.open_counts().passthrough_bytes,
         )?;
         self.counter("daemon_read_bytes", "Bytes read through the daemon", did.read_bytes)?;
         self.counter("daemon_written_bytes", "Bytes written through the daemon", did.written_bytes)?;

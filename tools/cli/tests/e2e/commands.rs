@@ -21,7 +21,7 @@ fn version_and_info_speak_to_people_and_to_scripts() {
 #[test]
 fn config_list_shows_every_setting_with_its_variable() {
     let listed = said(&["config", "list"]);
-    assert!(listed.contains("(FOREBAY_CACHE_PAGE_SIZE)\ncache.page_size = \"1MiB\"\n"), "{listed}");
+    assert!(listed.contains("(FOREBAY_CACHE_PAGE_SIZE, at start)\ncache.page_size = \"1MiB\"\n"), "{listed}");
     assert!(said(&["config", "list", "--json"]).contains("\"stop_grace\":\"30s\""));
 }
 

@@ -4,8 +4,12 @@
 
 mod bad_input;
 mod commands;
+mod files;
+mod keeping;
+mod mounting;
 mod posix;
 mod restart;
+mod settings;
 mod steering;
 mod support;
 mod up;

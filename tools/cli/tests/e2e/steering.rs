@@ -1,23 +1,13 @@
 //! What an operator asks of a running daemon: the admin socket, the metrics page, the mount helper.
 
-use crate::support::{Ground, eventually, finish, forebay, kind_of_mount, pattern};
+use crate::support::{Ground, asked, eventually, finish, forebay, kind_of_mount, pattern};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(120);
-
-/// What `forebay fs ... --json` says.
-fn asked(arguments: &[&str], path: &Path) -> serde_json::Value {
-    let mut command = forebay(arguments);
-    command.arg(path).arg("--json");
-    let output = finish(command, SOON);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[test]
 fn load_brings_all_bytes_and_free_drops_them() {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The longest a daemon may take to serve: prefaulting its arena on a busy machine is most of it.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// The longest a command may take to answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 /// The longest an orderly stop may take.
 const STOPPED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -99,6 +101,23 @@ pub(crate) fn forebay(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
     }
     command.args(arguments).stdin(Stdio::null());
     command
+}
+
+/// What a command with `--json` says about a path.
+pub(crate) fn asked(arguments: &[&str], path: &Path) -> serde_json::Value {
+    let mut command = forebay(arguments);
+    command.arg(path).arg("--json");
+    let output = finish(command, ANSWERED_WITHIN);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a command says that must fail; it names a cause, and a remedy or what it expected.
+pub(crate) fn refusal(arguments: &[&str]) -> String {
+    let output = finish(forebay(arguments), ANSWERED_WITHIN);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments:?} was not refused: {said}");
+    said
 }
 
 /// Runs a command to its end, which must come within the time given.

@@ -1,109 +1,77 @@
-//! What each request does with the parts.
+//! Requests about files: what is known of them, and bringing, dropping, keeping and carrying their bytes.
 
-use super::{Progress, Request, walk};
-use forebay_client::{Client, Progress as FetchProgress};
-use forebay_fuse::FuseMount;
-use forebay_namespace::{BarrierReport, DirtyStats, Namespace};
-use forebay_shard::ShardHandle;
-use forebay_store::Store;
-use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino, NodeId};
-use forebay_vfs::Vfs;
+use super::{Service, tell};
+use crate::admin::{Event, Progress};
+use crate::asked::is_within;
+use crate::failure::{Failure, Outcome};
+use crate::keeper::Keeper;
+use crate::walk;
+use forebay_client::Progress as FetchProgress;
+use forebay_namespace::{BarrierReport, DirtyStats, FileState};
+use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino};
 use serde_json::{Value, json};
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 use tokio::sync::mpsc::Sender;
-
-/// How often a client hears how far a request has come.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// So many failures are named; a message with more helps nobody.
 const FAILURES_NAMED: usize = 5;
 
-/// The parts that requests concern.
-pub(crate) struct Service {
-    pub(crate) mount: Arc<FuseMount>,
-    pub(crate) vfs: Arc<Vfs>,
-    pub(crate) names: Arc<Namespace>,
-    pub(crate) client: Arc<Client>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) shard: ShardHandle,
-    pub(crate) node: NodeId,
-    pub(crate) source: String,
-}
-
 impl Service {
-    /// Does what is asked; a long request says how far it is.
-    ///
-    /// # Errors
-    /// As the parts say.
-    pub(super) async fn serve(&self, request: Request, says: Sender<Progress>) -> FsResult<Value> {
-        match request {
-            Request::Info => Ok(self.info()),
-            Request::Stat { path } => self.stat(path).await,
-            Request::Load { path } => self.load(path, says).await,
-            Request::Free { path } => self.free(path).await,
-            Request::Persist { path, wait } => self.persist(path, wait, says).await,
-        }
-    }
-
-    fn info(&self) -> Value {
-        let opens = self.vfs.open_counts();
-        let tiers: Vec<_> = self.store.usage().iter().map(tier_info).collect();
-        let mounts: Vec<_> =
-            self.names.mounts().iter().map(|m| json!({"at": m.spec.path, "ufs": m.spec.source})).collect();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "node": self.node,
-            "pid": std::process::id(),
-            "dir": self.mount.dir(),
-            "source": self.source,
-            "passthrough": self.mount.has_passthrough(),
-            "channel": self.mount.channel().kind.name(),
-            "channel_why": self.mount.channel().why,
-            "open_files": opens.open_now,
-            "opens_passthrough": opens.passthrough,
-            "opens_cached": opens.cached,
-            "mounts": mounts,
-            "tiers": tiers,
-        })
-    }
-
-    async fn stat(&self, path: Vec<u8>) -> FsResult<Value> {
+    pub(super) async fn stat(&self, path: Vec<u8>) -> FsResult<Value> {
         let (vfs, names, client) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.client));
+        let (asked, keeper) = (Arc::clone(&self.asked), Arc::clone(&self.keeper));
         let stat = move || async move {
             let found = walk::find(&vfs, &path).await?;
             let attr = vfs.getattr(found.ino).await?.attr;
-            let state = names.state(found.ino).await?.to_string();
+            let state = names.state(found.ino).await?;
             let mut value = json!({
                 "path": format!("/{}", path.escape_ascii()),
                 "inode": attr.ino.0,
                 "kind": attr.kind,
                 "size": attr.size,
-                "state": state,
+                "state": state.to_string(),
             });
+            if let FileState::Unpersistable(why) = &state {
+                value["why"] = why.as_str().into();
+            }
             if attr.kind == FileKind::Regular {
                 let content = names.content(found.ino).await?;
                 value["cached_bytes"] = client.resident_bytes(&content).await?.into();
-                value["ufs_key"] = content.ufs.map(|(key, _)| key.to_string()).into();
+                value["ufs_key"] = content.ufs.as_ref().map(|(key, _)| key.to_string()).into();
+                value["held"] = keeper.is_held(&content).into();
             }
+            value["pinned"] = (asked.is_pinned(&path) || names.policy(found.ino).await?.pin).into();
             Ok(value)
         };
         self.on_shard(stat).await
     }
 
-    async fn load(&self, path: Vec<u8>, says: Sender<Progress>) -> FsResult<Value> {
+    pub(super) async fn load(&self, path: Vec<u8>, says: Sender<Event>) -> FsResult<Value> {
+        self.bring(path, None, says).await
+    }
+
+    /// Brings all bytes at and below a path here, and has the keeper keep them.
+    async fn bring(
+        &self,
+        path: Vec<u8>,
+        keeper: Option<Arc<Keeper>>,
+        says: Sender<Event>,
+    ) -> FsResult<Value> {
         let tally = Arc::new(Tally::default());
         let (vfs, names, client) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.client));
         let counted = Arc::clone(&tally);
         let load = move || async move {
             let load_one = |found: walk::Looked<'_>| {
-                let (names, client, tally) = (&names, &client, &counted);
+                let (names, client, tally, keeper) = (&names, &client, &counted, &keeper);
                 async move {
                     tally.files_total.fetch_add(1, Relaxed);
                     let content = names.content(found.ino).await?;
                     client.complete_counting(&content, &tally.bytes).await?;
+                    if let Some(keeper) = keeper {
+                        keeper.hold(&content);
+                    }
                     tally.files.fetch_add(1, Relaxed);
                     Ok(())
                 }
@@ -115,7 +83,7 @@ impl Service {
         Ok(json!({ "files": told.files, "bytes": told.bytes, "fetched_bytes": tally.bytes.fetched() }))
     }
 
-    async fn free(&self, path: Vec<u8>) -> FsResult<Value> {
+    pub(super) async fn free(&self, path: Vec<u8>) -> FsResult<Value> {
         let (vfs, names, client) = (Arc::clone(&self.vfs), Arc::clone(&self.names), Arc::clone(&self.client));
         let free = move || async move {
             let (freed, kept) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -137,7 +105,7 @@ impl Service {
         self.on_shard(free).await
     }
 
-    async fn persist(&self, path: Vec<u8>, wait: bool, says: Sender<Progress>) -> FsResult<Value> {
+    pub(super) async fn persist(&self, path: Vec<u8>, wait: bool, says: Sender<Event>) -> FsResult<Value> {
         let (vfs, of) = (Arc::clone(&self.vfs), path.clone());
         let top =
             self.on_shard(
@@ -163,22 +131,67 @@ impl Service {
         Ok(json!({ "open_for_write": report.open_for_write, "left_dirty": self.names.dirty_stats().names }))
     }
 
-    /// Runs a task where files can be reached, and brings its result back.
-    async fn on_shard<F, Fut, T>(&self, task: F) -> FsResult<T>
-    where
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = FsResult<T>> + 'static,
-        T: Send + 'static,
-    {
-        match self.shard.call(task).await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(FsError::new(FsErrorKind::Overloaded, error)),
+    /// Writes a pin down and does at once what it asks for. A pin that cannot be kept is taken back.
+    pub(super) async fn pin(&self, path: Vec<u8>, says: Sender<Event>) -> Outcome<Value> {
+        let pin = pin_of(&path)?;
+        let known = self.asked.now().pins.contains(&pin);
+        let (vfs, there) = (Arc::clone(&self.vfs), path.clone());
+        self.on_shard(move || async move { walk::find(&vfs, &there).await.map(|_| ()) }).await?;
+        let added = pin.clone();
+        self.change_pins(move |pins| pins.insert(added)).await?;
+        let brought = self.bring(path, Some(Arc::clone(&self.keeper)), says).await;
+        if brought.is_err() && !known {
+            self.change_pins(move |pins| pins.remove(&pin)).await?;
+            self.keeper.poke();
         }
+        let not_brought = |error| {
+            Failure::new(format!("it is not pinned, for not all of it could be brought here: {error}"))
+                .remedy("make room (forebay fs free, forebay config set cache.size), or pin less of it")
+        };
+        brought.map_err(not_brought)
+    }
+
+    pub(super) async fn unpin(&self, path: Vec<u8>, says: Sender<Event>) -> Outcome<Value> {
+        let pin = pin_of(&path)?;
+        let pins = self.asked.now().pins;
+        if !pins.contains(&pin) {
+            let above = pins.iter().find(|above| is_within(&path, above.as_bytes()));
+            let cause = format!("/{pin} is not pinned itself");
+            return Err(match above {
+                Some(above) => {
+                    Failure::new(cause).remedy(format!("it is kept by the pin of /{above}: unpin that"))
+                }
+                None => Failure::new(cause)
+                    .remedy("`forebay mount list` shows the pins, and policies with pin = true"),
+            });
+        }
+        self.change_pins(move |pins| pins.remove(&pin)).await?;
+        // The guards go with a round that no longer finds the pin.
+        tell(self.keeper.round(), Progress::default, &says).await?;
+        Ok(json!({ "pins": self.asked.now().pins }))
+    }
+
+    async fn change_pins(
+        &self,
+        change: impl FnOnce(&mut BTreeSet<String>) -> bool + Send + 'static,
+    ) -> Outcome<()> {
+        let asked = Arc::clone(&self.asked);
+        let change = move || {
+            asked.change(|asked| {
+                change(&mut asked.pins);
+            })
+        };
+        let changed = tokio::task::spawn_blocking(change).await;
+        changed.unwrap_or_else(|error| Err(Failure::new(format!("writing the pin down panicked: {error}"))))
     }
 }
 
-fn tier_info(tier: &forebay_store::TierUsage) -> Value {
-    json!({ "name": tier.name, "used": tier.used, "quota": tier.quota, "extents": tier.extents })
+/// A pin is written down as text.
+fn pin_of(path: &[u8]) -> Outcome<String> {
+    String::from_utf8(path.to_vec()).map_err(|_| {
+        Failure::new(format!("the path {} is not UTF-8", path.escape_ascii()))
+            .remedy("pin a directory above it whose name is")
+    })
 }
 
 /// How far a walk has come.
@@ -219,23 +232,6 @@ fn refuse_failures(report: &BarrierReport) -> FsResult<()> {
             let named = named.collect::<Vec<_>>().join("; ");
             let story = format!("{count} names were not carried and are tried again: {named}");
             Err(FsError::new(FsErrorKind::Unavailable, story))
-        }
-    }
-}
-
-/// Waits for the work and says meanwhile how far it is. A client that does not listen misses some figures.
-async fn tell<T>(
-    work: impl Future<Output = FsResult<T>>,
-    so_far: impl Fn() -> Progress,
-    says: &Sender<Progress>,
-) -> FsResult<T> {
-    tokio::pin!(work);
-    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut work => return outcome,
-            _ = ticks.tick() => drop(says.try_send(so_far())),
         }
     }
 }

@@ -1,4 +1,12 @@
 //! The command line: what can be asked of `forebay`, with help that teaches.
+//!
+//! Here are the commands and what starts a daemon; `fs` and `control` hold what is asked of one that runs.
+
+mod control;
+mod fs;
+
+pub(crate) use control::{AddArguments, ConfigCommand, MountCommand, On, SetArguments};
+pub(crate) use fs::{CopyArguments, FsCommand, RemoveArguments, Steer};
 
 use crate::config::LogFormat;
 use clap::{Args, Parser, Subcommand};
@@ -47,7 +55,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: FsCommand,
     },
-    /// Look at the settings.
+    /// Add, remove and list under file systems of a running daemon, and change what applies to their files.
+    Mount {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: MountCommand,
+    },
+    /// Look at the settings, and change those of a running daemon.
     Config {
         /// What to do with them.
         #[command(subcommand)]
@@ -114,67 +128,6 @@ pub(crate) struct UpArguments {
     pub(crate) detached: bool,
 }
 
-/// `forebay fs`. Paths are those of the mount, as every program sees them.
-#[derive(Debug, Subcommand)]
-pub(crate) enum FsCommand {
-    /// List a directory with the state of each file: clean, dirty, native, ...
-    Ls {
-        /// A directory or file on a mount.
-        #[arg(default_value = ".")]
-        path: PathBuf,
-        /// One JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what Forebay knows of a file: its state, how much of it is cached, where it is in the UFS.
-    Stat {
-        /// A file or directory on a mount.
-        path: PathBuf,
-        /// One JSON object.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Bring all bytes of a file, or of everything below a directory, into the cache.
-    Load(Steer),
-    /// Drop the cached bytes of a file, or of everything below a directory. What is not yet persisted stays, and so
-    /// does what is open.
-    Free(Steer),
-    /// Carry what was written to the under file system now, without the persist delay.
-    Persist {
-        /// What to carry.
-        #[command(flatten)]
-        what: Steer,
-        /// Return only when all of it is there: a barrier. Fails if something could not be carried.
-        #[arg(long)]
-        wait: bool,
-    },
-}
-
-/// What a request of `forebay fs` is about.
-#[derive(Debug, Args)]
-pub(crate) struct Steer {
-    /// A file or directory on a mount.
-    #[arg(default_value = ".")]
-    pub(crate) path: PathBuf,
-    /// The result as one JSON object, and no progress.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `forebay config`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Show every setting with its value, where it may be set, and what it means.
-    List {
-        /// The TOML file to take values from.
-        #[arg(long, value_name = "FILE", env = "FOREBAY_CONFIG")]
-        config: Option<PathBuf>,
-        /// The whole configuration as one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// Reads a write mode by the name it has in the configuration file.
 fn write_mode(text: &str) -> Result<WriteMode, String> {
     use serde::Deserialize;
@@ -183,6 +136,7 @@ fn write_mode(text: &str) -> Result<WriteMode, String> {
     WriteMode::deserialize(text).map_err(|error| error.to_string())
 }
 
+/// `KEY=VALUE`.
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it like endpoint=http://127.0.0.1:9000")?;
     Ok((key.to_owned(), value.to_owned()))

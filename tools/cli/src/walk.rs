@@ -3,7 +3,7 @@
 //! Memory does not grow with the number of files: directories still to be listed are kept, files are handed on at
 //! once, and at most [`FILES_AT_ONCE`] of them are worked on at a time.
 
-use forebay_types::{FileKind, FsResult, HandleId, Ino, Name};
+use forebay_types::{FileKind, FsErrorKind, FsResult, HandleId, Ino, Name};
 use forebay_vfs::{DirEntryOut, Vfs};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::VecDeque;
@@ -15,12 +15,32 @@ const FILES_AT_ONCE: usize = 16;
 const LISTING_LEN: usize = 256;
 
 /// An inode that was looked up and is given back when this is dropped.
-pub(super) struct Looked<'a> {
+pub(crate) struct Looked<'a> {
     vfs: &'a Vfs,
     /// The inode.
-    pub(super) ino: Ino,
+    pub(crate) ino: Ino,
     /// What it is.
-    pub(super) kind: FileKind,
+    pub(crate) kind: FileKind,
+    /// The directory in which it was found, and its name there; `None` for the root.
+    pub(crate) at: Option<(Ino, Name)>,
+    /// Where it was found, below the root, with single slashes between the names.
+    pub(crate) path: Vec<u8>,
+}
+
+impl<'a> Looked<'a> {
+    fn root(vfs: &'a Vfs) -> Self {
+        Self { vfs, ino: Ino::ROOT, kind: FileKind::Directory, at: None, path: Vec::new() }
+    }
+
+    /// What was found under `name` in a directory at `dir_path`; its lookup is counted already.
+    fn below(vfs: &'a Vfs, (dir, dir_path): (Ino, &[u8]), name: Name, ino: Ino, kind: FileKind) -> Self {
+        let mut path = dir_path.to_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        Self { vfs, ino, kind, at: Some((dir, name)), path }
+    }
 }
 
 impl Drop for Looked<'_> {
@@ -32,21 +52,42 @@ impl Drop for Looked<'_> {
 }
 
 /// Finds what is at `path`, bytes below the root with single slashes.
-pub(super) async fn find<'a>(vfs: &'a Vfs, path: &[u8]) -> FsResult<Looked<'a>> {
-    let mut at = Looked { vfs, ino: Ino::ROOT, kind: FileKind::Directory };
+///
+/// # Errors
+/// `NotFound`, `NotADirectory`; `Unavailable` if the under file system had to be asked and does not answer.
+pub(crate) async fn find<'a>(vfs: &'a Vfs, path: &[u8]) -> FsResult<Looked<'a>> {
+    let mut at = Looked::root(vfs);
     for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
-        let entry = vfs.lookup(at.ino, &Name::new(part)?).await;
-        let entry = entry.map_err(|error| error.during(path.escape_ascii()))?;
-        at = Looked { vfs, ino: entry.attr.ino, kind: entry.attr.kind };
+        let name = Name::new(part)?;
+        let entry = vfs.lookup(at.ino, &name).await;
+        let attr = entry.map_err(|error| error.during(path.escape_ascii()))?.attr;
+        at = Looked::below(vfs, (at.ino, &at.path), name, attr.ino, attr.kind);
     }
     Ok(at)
 }
 
-/// Does `work` for every regular file at or below `path`. The first failure is reported after what is under way has
-/// ended; the rest is not begun.
-pub(super) async fn each_file<'a, W>(
+/// Does `work` for every regular file at or below `path`.
+///
+/// # Errors
+/// Those of [`each`].
+pub(crate) async fn each_file<'a, W>(
     vfs: &'a Vfs,
     path: &[u8],
+    work: impl Fn(Looked<'a>) -> W,
+) -> FsResult<()>
+where
+    W: Future<Output = FsResult<()>>,
+{
+    each(vfs, path, async |_| Ok(()), work).await
+}
+
+/// Does `work` for every regular file at or below `path`, and `before` for each directory before it is listed. The
+/// first failure is reported after what is under way has
+/// ended; the rest is not begun.
+pub(crate) async fn each<'a, W>(
+    vfs: &'a Vfs,
+    path: &[u8],
+    before: impl AsyncFn(&Looked<'a>) -> FsResult<()>,
     work: impl Fn(Looked<'a>) -> W,
 ) -> FsResult<()>
 where
@@ -61,8 +102,13 @@ where
     let mut dirs = vec![top];
     let mut under_way = FuturesUnordered::new();
     while let Some(dir) = dirs.pop() {
-        let mut listing = Listing::open(vfs, &dir).await?;
-        while let Some(found) = listing.next().await? {
+        before(&dir).await?;
+        let mut listing = match Listing::open(vfs, &dir).await {
+            // It went since it was listed, and all that was in it.
+            Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => continue,
+            listing => listing?,
+        };
+        while let Some(found) = listing.next(&dir).await? {
             match found.kind {
                 FileKind::Directory => dirs.push(found),
                 FileKind::Regular => under_way.push(work(found)),
@@ -94,7 +140,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The next entry that is neither `.` nor `..`.
-    async fn next(&mut self) -> FsResult<Option<Looked<'a>>> {
+    async fn next(&mut self, dir: &Looked<'_>) -> FsResult<Option<Looked<'a>>> {
         loop {
             let Some(entry) = self.fetched.pop_front() else {
                 let page = self.vfs.readdir(self.handle, self.offset, LISTING_LEN, true).await?;
@@ -106,9 +152,9 @@ impl<'a> Listing<'a> {
             };
             self.offset = entry.next_offset;
             if let Some(found) = entry.entry {
-                let ino = found.attr.ino;
+                let (ino, name) = (found.attr.ino, Name::new(entry.name)?);
                 self.vfs.take_entry(ino);
-                return Ok(Some(Looked { vfs: self.vfs, ino, kind: entry.kind }));
+                return Ok(Some(Looked::below(self.vfs, (dir.ino, &dir.path), name, ino, entry.kind)));
             }
         }
     }
