@@ -103,11 +103,7 @@ impl AuditLog {
     }
 
     fn begin(&self, path: &Path) -> Outcome<Open> {
-        let cannot = |error: std::io::Error| {
-            Failure::new(format!("cannot write the audit log {}: {error}", path.display()))
-                .remedy("set audit.file to a path in a directory that exists, or to none")
-        };
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(cannot)?;
+        let file = open(path)?;
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let (end, ended) = mpsc::channel();
         let counts = Arc::clone(&self.counts);
@@ -116,7 +112,8 @@ impl AuditLog {
             // Whoever waited may have given up.
             let _ = end.send(());
         };
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(write).map_err(cannot)?;
+        let thread = std::thread::Builder::new().name("audit".into()).spawn(write);
+        let thread = thread.map_err(|error| cannot(path, &error))?;
         Ok(Open { queue, ended, thread })
     }
 
@@ -160,6 +157,20 @@ impl Witness for AuditLog {
             self.counts.untold.fetch_add(1, Relaxed);
         }
     }
+}
+
+/// The file, to be written at its end; only its owner may read who did what.
+///
+/// # Errors
+/// It cannot be opened or made.
+pub(crate) fn open(path: &Path) -> Outcome<File> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map_err(|error| cannot(path, &error))
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot write the audit log {}: {error}", path.display()))
+        .remedy("set audit.file to a path in a directory that exists, or to none")
 }
 
 /// Opens, and whatever changes the tree.

@@ -21,7 +21,7 @@ use crate::logging::LogSwitch;
 use crate::mounts::Reached;
 use crate::parts::Parts;
 use crate::plan::Plan;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use forebay_fuse::SessionEnd;
 use std::io::Write;
 use std::sync::Arc;
@@ -63,6 +63,7 @@ async fn start_and_serve(config: &Config, plan: &Plan, log: LogSwitch) -> Outcom
     for planned in &plan.mounts {
         reached.push(Reached::of(planned.clone()).await?);
     }
+    settings::try_out(config).await?;
     let cache = CacheDir::claim(&plan.cache_dir, &plan.node, plan.claim())?;
     match start(config, plan, &cache, reached).await {
         Ok(parts) => serve(config, plan, parts, log, signals).await,

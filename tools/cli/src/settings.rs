@@ -3,7 +3,7 @@
 //! **Owns** which parts hear of which setting, and that a setting is either changed everywhere or nowhere. **Never
 //! does** write a configuration file: what is set here lasts until the daemon ends, and it says so.
 
-use crate::audit::AuditLog;
+use crate::audit::{self, AuditLog};
 use crate::config::{self, Config, FIELDS, Field};
 use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
@@ -133,6 +133,25 @@ impl Settings {
     }
 }
 
+/// Tries what a start needs besides its mount, so that a refusal comes while nothing is made yet.
+///
+/// # Errors
+/// The port of the metrics or the file of the audit log cannot be had.
+pub(crate) async fn try_out(config: &Config) -> Outcome<()> {
+    if let Some(address) = config.metrics.listen {
+        tokio::net::TcpListener::bind(address).await.map_err(|error| no_port(address, &error))?;
+    }
+    if let Some(file) = &config.audit.file {
+        audit::open(file)?;
+    }
+    Ok(())
+}
+
+fn no_port(address: SocketAddr, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot serve metrics on {address}: {error}"))
+        .remedy("set metrics.listen (FOREBAY_METRICS_LISTEN) to a free address and port")
+}
+
 fn named(key: &str) -> Outcome<&'static Field> {
     Field::named(key).ok_or_else(|| {
         Failure::new(format!("there is no setting {key}")).remedy("`forebay config list` shows them all")
@@ -141,9 +160,7 @@ fn named(key: &str) -> Outcome<&'static Field> {
 
 async fn serve_metrics(address: Option<SocketAddr>, sources: &Sources) -> Outcome<Option<MetricsServer>> {
     let Some(address) = address else { return Ok(None) };
-    let server = MetricsServer::start(address, sources.clone()).await.map_err(|error| {
-        Failure::new(format!("cannot serve metrics on {address}: {error}"))
-            .remedy("set metrics.listen (FOREBAY_METRICS_LISTEN) to a free address and port")
-    })?;
+    let server = MetricsServer::start(address, sources.clone()).await;
+    let server = server.map_err(|error| no_port(address, &error))?;
     Ok(Some(server))
 }

@@ -2,6 +2,8 @@
 
 use crate::support::{Ground, finish, forebay, kind_of_mount};
 use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -17,32 +19,270 @@ fn refused(ground: &Ground, output: &Output, cause: &str) {
     assert_ne!(kind_of_mount(&ground.mnt()), "fuse.forebay");
 }
 
-fn refused_without_trace(ground: &Ground, output: &Output, cause: &str) {
-    refused(ground, output, cause);
-    assert!(!ground.cache().exists(), "a cache directory was left");
+/// What is wrong with a start, and what it must say: the cause, and what to do or what was expected.
+struct Case {
+    what: &'static str,
+    command: fn(&Ground) -> Command,
+    says: &'static [&'static str],
 }
 
-fn with_config(ground: &Ground, text: &str) -> Output {
+const fn case(what: &'static str, command: fn(&Ground) -> Command, says: &'static [&'static str]) -> Case {
+    Case { what, command, says }
+}
+
+/// Denies io_uring_setup (system call 425) by seccomp, as the default profile of a container does, and runs the rest
+/// of its arguments.
+const WITHOUT_IO_URING: &str = r#"
+import ctypes, os, sys
+class Filter(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint)]
+class Program(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(Filter))]
+load, equal, eperm, allow = (0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)
+rules = (Filter * 4)(*(Filter(*rule) for rule in (load, equal, eperm, allow)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(Program(4, rules))) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+const CASES: &[Case] = &[
+    case(
+        "an unknown key",
+        |ground| with_config(ground, "[cache]\nsise = \"1GiB\"\n"),
+        &["forebay.toml:2: cache.sise: unknown field `sise`, expected one of"],
+    ),
+    case(
+        "an unknown section",
+        |ground| with_config(ground, "[cash]\nsize = \"1GiB\"\n"),
+        &["forebay.toml:1: cash: unknown field `cash`, expected one of"],
+    ),
+    case(
+        "a wrong unit",
+        |ground| with_config(ground, "[cache]\nsize = \"64GB\"\n"),
+        &["forebay.toml:2: cache.size: \"64GB\" is not a size", "write it like 512MiB or 64GiB"],
+    ),
+    case(
+        "a value of another kind",
+        |ground| with_config(ground, "[node]\nstop_grace = 30\n"),
+        &["node.stop_grace", "expected a string"],
+    ),
+    case("no TOML", |ground| with_config(ground, "[cache\n"), &["forebay.toml:1"]),
+    case(
+        "a file that is not there",
+        |ground| with(up(ground), &["--config", "/no/such/file.toml"]),
+        &["cannot read the configuration file /no/such/file.toml"],
+    ),
+    case(
+        "an unknown variable",
+        |ground| with_variable(up(ground), "FOREBAY_CACHE_SISE", "1GiB"),
+        &["FOREBAY_CACHE_SISE names no setting; known are"],
+    ),
+    case(
+        "a wrong variable",
+        |ground| with_variable(up(ground), "FOREBAY_NODE_STOP_GRACE", "30"),
+        &["FOREBAY_NODE_STOP_GRACE (node.stop_grace)", "write it like 250ms or 30s"],
+    ),
+    case(
+        "a wrong log filter",
+        |ground| with(up(ground), &["--log", "info,=,"]),
+        &["is no filter", "write a level"],
+    ),
+    case("an unknown mount option", |ground| with(up(ground), &["-o", "allow_others"]), &["allow_others"]),
+    case(
+        "a policy that one node cannot keep",
+        |ground| node(ground, "[mounts.policy]\nreplicas = 2\n"),
+        &["replicas above 1 is not supported"],
+    ),
+    case(
+        "an unknown policy",
+        |ground| node(ground, "[mounts.policy]\nwrite_mod = \"through\"\n"),
+        &["unknown field `write_mod`, expected one of"],
+    ),
+    case(
+        "a prefix that is none",
+        |ground| node(ground, "[mounts.prefixes.\"../x\"]\npin = true\n"),
+        &["is no prefix", "write a path below the mount"],
+    ),
+    case(
+        "no mount at the root",
+        |ground| node(ground, "at = \"/sub\"\n"),
+        &["no under file system is mounted at /", "at = \"/\""],
+    ),
+    case(
+        "an under file system that is not there",
+        |ground| on_ufs(ground, "/no/such/dir"),
+        &["cannot reach the under file system /no/such/dir", "give an existing directory"],
+    ),
+    case(
+        "an under file system that is a file",
+        |ground| on_ufs(ground, "/etc/passwd"),
+        &["is not a directory", "give a directory, or a URL"],
+    ),
+    case(
+        "an unknown scheme",
+        |ground| on_ufs(ground, "ftp://h/x"),
+        &["its scheme is not one of", "s3://bucket/prefix"],
+    ),
+    case(
+        "a store that cannot be reached",
+        |ground| on_s3(ground, &["access_key_id=a", "secret_access_key=hunter2"]),
+        &["cannot be reached", "Connection refused", "check the endpoint, the network and any proxy"],
+    ),
+    case(
+        "missing credentials",
+        |ground| on_s3(ground, &[]),
+        &["no credentials could be obtained", "AWS_ACCESS_KEY_ID"],
+    ),
+    case(
+        "an unknown option of the store",
+        |ground| on_s3(ground, &["endpont=x"]),
+        &["there is no such option", "endpoint"],
+    ),
+    case(
+        "a mount point that is not there",
+        |ground| on_dir(ground, &ground.file("none")),
+        &["does not exist", "mkdir -p"],
+    ),
+    case(
+        "a mount point that is a file",
+        |ground| on_dir(ground, Path::new("/etc/passwd")),
+        &["is not a directory"],
+    ),
+    case(
+        "a mount point in use",
+        |ground| on_dir(ground, Path::new("/proc")),
+        &["is in use: proc", "choose another"],
+    ),
+    case(
+        "a mount point within the under file system",
+        |ground| {
+            fs::create_dir_all(ground.ufs().join("inside")).unwrap();
+            on_dir(ground, &ground.ufs().join("inside"))
+        },
+        &["overlap", "choose directories of which none lies within another"],
+    ),
+    case(
+        "a cache within the under file system",
+        |ground| with(bare_up(ground), &["--cache", ground.ufs().join("c").to_str().unwrap()]),
+        &["overlap"],
+    ),
+    case(
+        "a cache that is too small",
+        |ground| with(up(ground), &["--cache-size", "1MiB"]),
+        &["is too small", "give at least"],
+    ),
+    case(
+        "a cache where nothing can be made",
+        |ground| with(bare_up(ground), &["--cache", "/proc/forebay"]),
+        &["the cache directory /proc/forebay", "choose a directory you may write"],
+    ),
+    case(
+        "a port that is taken",
+        |ground| with_variable(up(ground), "FOREBAY_METRICS_LISTEN", &taken_port()),
+        &["cannot serve metrics on 127.0.0.1", "to a free address and port"],
+    ),
+    case(
+        "an audit log that cannot be written",
+        |ground| with_variable(up(ground), "FOREBAY_AUDIT_FILE", "/no/such/dir/audit"),
+        &["cannot write the audit log /no/such/dir/audit", "in a directory that exists"],
+    ),
+    case(
+        "io_uring forbidden",
+        |ground| {
+            let up = up(ground);
+            let mut command = Command::new("python3");
+            command.args(["-c", WITHOUT_IO_URING]).arg(up.get_program()).args(up.get_args());
+            with_variable(command, "FOREBAY_NODE_ARENA", "64MiB")
+        },
+        &["io_uring is forbidden here", "seccomp"],
+    ),
+];
+
+/// `forebay up` as it should be, but for the cache.
+fn bare_up(ground: &Ground) -> Command {
+    let mut command = forebay(["up"]);
+    command.arg(ground.ufs()).arg(ground.mnt());
+    command
+}
+
+fn up(ground: &Ground) -> Command {
+    let mut command = bare_up(ground);
+    command.arg("--cache").arg(ground.cache());
+    command
+}
+
+fn with(mut command: Command, arguments: &[&str]) -> Command {
+    command.args(arguments);
+    command
+}
+
+fn with_variable(mut command: Command, name: &str, value: &str) -> Command {
+    command.env(name, value);
+    command
+}
+
+fn with_config(ground: &Ground, text: &str) -> Command {
     let config = ground.file("forebay.toml");
     fs::write(&config, text).unwrap();
-    ground.up_fails(&["--config", config.to_str().unwrap()])
+    with(up(ground), &["--config", config.to_str().unwrap()])
 }
 
-#[test]
-fn an_unknown_key_and_a_wrong_unit_in_the_file() {
-    let ground = Ground::new();
-    let output = with_config(&ground, "[cache]\nsise = \"1GiB\"\n");
-    refused_without_trace(&ground, &output, "forebay.toml:2: cache.sise: unknown field `sise`");
-    let output = with_config(&ground, "[cache]\nsize = \"64GB\"\n");
-    refused_without_trace(&ground, &output, "forebay.toml:2: cache.size: \"64GB\" is not a size");
+/// `forebay node` with one mount, of which `rest` says more.
+fn node(ground: &Ground, rest: &str) -> Command {
+    let config = ground.file("forebay.toml");
+    let [ufs, mnt, cache] = [ground.ufs(), ground.mnt(), ground.cache()].map(|dir| dir.display().to_string());
+    let text =
+        format!("[cache]\ndir = \"{cache}\"\n[fuse]\ndir = \"{mnt}\"\n[[mounts]]\nufs = \"{ufs}\"\n{rest}");
+    fs::write(&config, text).unwrap();
+    with(forebay(["node"]), &["--config", config.to_str().unwrap()])
 }
 
-#[test]
-fn a_wrong_variable() {
-    let ground = Ground::new();
+fn on_ufs(ground: &Ground, ufs: &str) -> Command {
+    let mut command = forebay(["up", ufs]);
+    command.arg(ground.mnt()).arg("--cache").arg(ground.cache());
+    command
+}
+
+/// A bucket on a port where nobody listens, asked by somebody without any credentials of his own.
+fn on_s3(ground: &Ground, options: &[&str]) -> Command {
+    let mut command = on_ufs(ground, "s3://bucket/prefix");
+    for option in ["endpoint=http://127.0.0.1:1", "region=x"].iter().chain(options) {
+        command.args(["--ufs-option", option]);
+    }
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", ground.file("nobody"));
+    command
+}
+
+fn on_dir(ground: &Ground, dir: &Path) -> Command {
     let mut command = forebay(["up"]);
-    command.arg(ground.ufs()).arg(ground.mnt()).env("FOREBAY_NODE_STOP_GRACE", "30");
-    refused_without_trace(&ground, &finish(command, SOON), "FOREBAY_NODE_STOP_GRACE (node.stop_grace)");
+    command.arg(ground.ufs()).arg(dir).arg("--cache").arg(ground.cache());
+    command
+}
+
+/// A port with a listener that stays as long as the process.
+fn taken_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::mem::forget(listener);
+    address
+}
+
+#[test]
+fn every_start_that_must_fail_says_why_and_what_to_do_and_leaves_nothing() {
+    for Case { what, command, says } in CASES {
+        let ground = Ground::new();
+        let output = finish(command(&ground), SOON);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+        assert!(output.stdout.is_empty(), "{what}: it said on standard output: {:?}", output.stdout);
+        for part in *says {
+            assert!(said.contains(part), "{what}: {part:?} is not in: {said}");
+        }
+        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{what}: {said}");
+        assert_ne!(kind_of_mount(&ground.mnt()), "fuse.forebay", "{what}: it left a mount");
+        assert!(!ground.cache().exists(), "{what}: it left a cache directory");
+        assert!(!ground.ufs().join("c").exists(), "{what}: it left something in the under file system");
+    }
 }
 
 #[test]
@@ -50,22 +290,8 @@ fn a_wrong_unit_on_the_command_line() {
     let ground = Ground::new();
     let output = ground.up_fails(&["--cache-size", "64GB"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("write it like 512MiB or 64GiB"), "{said}");
-}
-
-#[test]
-fn an_unknown_mount_option() {
-    let ground = Ground::new();
-    refused_without_trace(&ground, &ground.up_fails(&["-o", "allow_others"]), "allow_others");
-}
-
-#[test]
-fn an_under_file_system_that_is_not_there() {
-    let ground = Ground::new();
-    fs::remove_dir(ground.ufs()).unwrap();
-    refused_without_trace(&ground, &ground.up_fails(&[]), "cannot reach the under file system");
-    fs::write(ground.ufs(), "a file").unwrap();
-    refused_without_trace(&ground, &ground.up_fails(&[]), "is not a directory");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("write it like 512MiB or 64GiB"), "{said}");
 }
 
 #[test]
