@@ -261,6 +261,9 @@ impl Worker {
                 continue;
             };
             inode.names_changed();
+            if dentry.is_none() {
+                inode.name_given_back();
+            }
             self.shared.names.forget(dir, &name);
             if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
                 let epoch = self.shared.names.epoch(dir, &name);

@@ -22,6 +22,7 @@
 //! not a journal to be replayed.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod ahead;
 mod authored;
 mod commit;

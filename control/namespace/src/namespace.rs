@@ -1,5 +1,6 @@
 //! Opening and closing a name space, and the calls that need no resolving.
 
+use crate::absent::Absent;
 use crate::ahead::Ahead;
 use crate::commit::Committer;
 use crate::error::NamespaceError;
@@ -163,6 +164,7 @@ pub struct Namespace {
     pub(crate) readers: Readers,
     pub(crate) flights: Flights,
     pub(crate) ahead: Ahead,
+    pub(crate) absent: Absent,
     pub(crate) committer: Arc<Committer>,
     /// Held while a task is worked out.
     pub(crate) deriving: tokio::sync::Mutex<()>,
@@ -206,6 +208,7 @@ impl Namespace {
             readers,
             flights,
             ahead: Ahead::default(),
+            absent: Absent::default(),
             committer,
             deriving: tokio::sync::Mutex::default(),
             home,

@@ -230,6 +230,9 @@ impl Namespace {
             return Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None)));
         };
         let key = dir_key.child(name);
+        if let Some(since_ms) = self.seen_absent(dir, record.mount, &dir_key, name).await? {
+            return Ok(Some((Cached { answer: Answer::Absent, asked_ms: Some(since_ms) }, None)));
+        }
         let asked_ms = Some(self.shared.now_ms());
         let mut found = self.stat_with_neighbours(dir, record.mount, &dir_key, name).await?;
         if found.is_none() {
@@ -237,7 +240,10 @@ impl Namespace {
         }
         match found {
             None if self.absence(dir, &dir_key).await? == Absence::Overtaken => Ok(None),
-            None => Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None))),
+            None => {
+                self.note_absent(dir, &dir_key)?;
+                Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None)))
+            }
             Some(ufs) => {
                 let at = (dir.ino, name.clone());
                 let inode = self.clean_inode(record.mount, &key, at, &ufs, true).await?;
@@ -401,6 +407,7 @@ impl Namespace {
         // Names tell their directories by number, so which of them lie below the key is not known: all go.
         tracing::debug!(mount = %mount.id, %key, "answers of the UFS are forgotten");
         self.shared.names.forget_all();
+        self.absent.clear();
         self.shared.table.forget_validations(mount.id);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Inode {
     /// Counts the changes of a directory's names.
     names_epoch: AtomicU64,
     own_names: AtomicU8,
+    /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
+    given_back: AtomicU64,
     /// When a directory was last seen to be empty in the UFS, in milliseconds of the clock; 0: never, or its
     /// names have changed since.
     empty_ms: AtomicU64,
@@ -63,6 +65,13 @@ struct Live {
     whole: bool,
 }
 
+/// A number that was never given before in this process: an inode that is forgotten and read again is told from
+/// what it was.
+fn new_stamp() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, AcqRel)
+}
+
 impl Inode {
     fn new(ino: Ino, live: Live) -> Self {
         Self {
@@ -73,6 +82,7 @@ impl Inode {
             idle: AtomicBool::new(false),
             names_epoch: AtomicU64::new(0),
             own_names: AtomicU8::new(OwnNames::Unknown as u8),
+            given_back: AtomicU64::new(new_stamp()),
             empty_ms: AtomicU64::new(0),
         }
     }
@@ -149,6 +159,16 @@ impl Inode {
         self.names_epoch.fetch_add(1, AcqRel);
         self.own_names.store(OwnNames::Some as u8, Release);
         self.empty_ms.store(0, Release);
+    }
+
+    /// The home has given a name in this directory back to the UFS to answer for.
+    pub(crate) fn name_given_back(&self) {
+        self.given_back.store(new_stamp(), Release);
+    }
+
+    /// Tells whether a name was given back in between: then it is another.
+    pub(crate) fn given_back(&self) -> u64 {
+        self.given_back.load(Acquire)
     }
 
     /// Records that the UFS has nothing visible in this directory, seen while its names were at `epoch`.

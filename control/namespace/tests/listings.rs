@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{World, block_on, name};
+use common::carrier::carry_all;
+use common::{World, block_on, name, refused};
 use forebay_namespace::Entry;
-use forebay_types::{Attr, Ino};
+use forebay_types::{Attr, FileKind, FsErrorKind, Ino};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -78,5 +79,44 @@ fn asking_for_all_that_was_listed_takes_few_questions_in_turn() {
         }
         assert_eq!(world.ufs.stats.load(SeqCst) - before, 300, "each file is asked for once");
         assert!(in_turn < 15, "{in_turn} questions in turn");
+    });
+}
+
+#[test]
+fn many_new_names_in_a_directory_cost_one_listing() {
+    let world = bare_world(3);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        let asked = || world.ufs.stats.load(SeqCst) + world.ufs.lists.load(SeqCst);
+        let before = asked();
+        for n in 0..500 {
+            world.make(dir, &format!("new{n}"), FileKind::Regular).await.unwrap();
+        }
+        assert!(asked() - before < 10, "{} questions", asked() - before);
+        // What is there is found, and is not covered by a new name.
+        assert_eq!(world.walk("d/f0002").await.unwrap().attr.size, 5);
+        assert_eq!(refused(world.make(dir, "f0001", FileKind::Regular).await), FsErrorKind::Exists);
+        // What others put there shows in time, and also what we carried and let go of.
+        world.put_ufs("d/theirs", b"123");
+        world.expire();
+        assert_eq!(world.walk("d/theirs").await.unwrap().attr.size, 3);
+    });
+}
+
+#[test]
+fn a_name_that_is_given_back_to_the_ufs_is_found_there() {
+    let world = bare_world(1);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        world.make(dir, "ours", FileKind::Regular).await.unwrap();
+        let lists = world.ufs.lists.load(SeqCst);
+        for n in 0..10 {
+            assert_eq!(refused(world.walk(&format!("d/none{n}")).await), FsErrorKind::NotFound);
+        }
+        assert_eq!(world.ufs.lists.load(SeqCst), lists + 1);
+        // Theirs keeps the name: from then on it is the UFS's, though the listing had nothing there.
+        world.put_ufs("d/ours", b"theirs");
+        carry_all(&world).await.unwrap();
+        assert_eq!(world.walk("d/ours").await.unwrap().attr.size, 6);
     });
 }
