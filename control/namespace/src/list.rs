@@ -14,7 +14,7 @@
 use crate::keys;
 use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
-use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::record::{Dentry, InodeRecord};
 use crate::table::{Inode, OwnNames};
 use forebay_types::{
     DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, PageToken, UfsKey,
@@ -346,13 +346,16 @@ impl DirStream {
     async fn own_clean_entry(&self, name: Name, dentry: &Dentry) -> FsResult<Option<Shown>> {
         let Some((ino, _)) = dentry.target else { return Ok(None) };
         let inode = self.names.inode(ino).await?;
-        let among_ufs = self.is_among_ufs(&inode.record(), dentry);
+        let among_ufs = self.is_among_ufs(&inode.record(), &name, dentry);
         Ok(among_ufs.then_some(Shown { name, inode }))
     }
 
     /// Whether a name of ours was the UFS's when the listing began.
-    fn is_among_ufs(&self, record: &InodeRecord, dentry: &Dentry) -> bool {
-        let in_place = self.ufs.is_some() && dentry.is_carried() && record.ufs_at == UfsAt::Inherit;
+    fn is_among_ufs(&self, record: &InodeRecord, name: &Name, dentry: &Dentry) -> bool {
+        let had = dentry.shadow.as_ref().is_some_and(|shadow| shadow.since <= self.began);
+        // What is being moved away may not be there any more.
+        let begun = self.names.shared.queue.is_begun(self.dir.ino, name);
+        let in_place = self.ufs.is_some() && dentry.is_carried() && had && !begun;
         let was_clean = match record.state {
             InodeState::Clean => record.turned_at <= self.began,
             InodeState::Dirty | InodeState::Native => record.turned_at > self.began,
@@ -375,7 +378,7 @@ impl DirStream {
                 from = Some(name.clone());
                 let Some((ino, _)) = dentry.target else { continue };
                 let inode = self.names.inode(ino).await?;
-                if self.is_among_ufs(&inode.record(), &dentry) {
+                if self.is_among_ufs(&inode.record(), &name, &dentry) {
                     continue;
                 }
                 at += 1;

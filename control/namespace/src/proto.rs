@@ -106,6 +106,8 @@ pub(crate) struct Shadow {
     pub(crate) owner: u64,
     #[prost(uint64, tag = "4")]
     pub(crate) generation: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) since: u64,
 }
 
 /// A task that was begun, at `b` + directory + name.

@@ -78,6 +78,9 @@ pub(crate) struct Shadow {
     pub(crate) owner: Ino,
     /// Which change of the owner's content it is; 0 for what came from the UFS.
     pub(crate) generation: Generation,
+    /// The log's number when the UFS got the owner at this key; 0 if it had it first. Tells a listing that is under
+    /// way whether the UFS's part of it has shown the name.
+    pub(crate) since: u64,
 }
 
 /// One name in a directory, as the engine keeps it: present, or a whiteout that hides what the UFS has.
@@ -219,7 +222,7 @@ impl Shadow {
     /// What the UFS has where a clean inode is.
     pub(crate) fn of(ino: Ino, record: &InodeRecord) -> Self {
         let (version, generation) = (record.version.clone(), record.generation);
-        Self { kind: record.kind, version, owner: ino, generation }
+        Self { kind: record.kind, version, owner: ino, generation, since: 0 }
     }
 }
 
@@ -246,6 +249,7 @@ impl Dentry {
                 version: shadow.version.as_ref().map(|version| version.as_bytes().to_vec()),
                 owner: shadow.owner.0,
                 generation: shadow.generation.0,
+                since: shadow.since,
             }),
             mount_point: self.mount_point,
         };
@@ -262,6 +266,7 @@ impl Dentry {
                 version,
                 owner: Ino(shadow.owner),
                 generation: Generation(shadow.generation),
+                since: shadow.since,
             })
         });
         Ok(Self { target, shadow: shadow.transpose()?, mount_point: stored.mount_point })

@@ -89,10 +89,12 @@ impl End<'_, '_> {
         Ok(())
     }
 
-    fn shadow(&self, now: &UfsAttr) -> Shadow {
+    fn shadow(&self, now: &UfsAttr) -> OpResult<Shadow> {
         let version = (now.kind != FileKind::Directory).then(|| now.version.clone());
         let (owner, generation) = (self.task.ino, self.task.generation);
-        Shadow { kind: now.kind, version, owner, generation }
+        let had = self.dentry()?.shadow.filter(|shadow| shadow.owner == owner);
+        let since = had.map_or(self.txn.seq, |shadow| shadow.since);
+        Ok(Shadow { kind: now.kind, version, owner, generation, since })
     }
 
     fn done(&mut self, now: Option<UfsAttr>) -> OpResult<Settled> {
@@ -111,7 +113,8 @@ impl End<'_, '_> {
 
     /// A file, a directory or a link is in the UFS.
     fn made(&mut self, key: &UfsKey, sent: &UfsAttr, now: &UfsAttr) -> OpResult<Settled> {
-        self.set_shadow(Some(self.shadow(now)))?;
+        let shadow = self.shadow(now)?;
+        self.set_shadow(Some(shadow))?;
         let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
         let left = record.left.clone();
         self.is_now_at(&mut record, key);
@@ -154,7 +157,8 @@ impl End<'_, '_> {
     }
 
     fn moved(&mut self, from: &UfsKey, to: &UfsKey, now: &UfsAttr) -> OpResult<Settled> {
-        self.set_shadow(Some(self.shadow(now)))?;
+        let shadow = self.shadow(now)?;
+        self.set_shadow(Some(shadow))?;
         if let Some((dir, name)) = self.left.filter(|left| *left != self.slot) {
             self.clear_left(*dir, name)?;
         }
@@ -249,7 +253,8 @@ impl End<'_, '_> {
     }
 
     fn linked(&mut self, now: &UfsAttr) -> OpResult<Settled> {
-        self.set_shadow(Some(self.shadow(now)))?;
+        let shadow = self.shadow(now)?;
+        self.set_shadow(Some(shadow))?;
         let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
         let same = record.state == InodeState::Clean && record.generation == self.task.generation;
         if same && record.at.as_ref() == Some(self.slot) && record.ufs_at != UfsAt::Inherit {
@@ -340,7 +345,7 @@ impl End<'_, '_> {
         let (dir, name) = self.slot.clone();
         let (beside, shadow) = match copy {
             Some((beside, now)) => {
-                (beside, Some(Shadow { generation: Generation(u64::MAX), ..self.shadow(&now) }))
+                (beside, Some(Shadow { generation: Generation(u64::MAX), ..self.shadow(&now)? }))
             }
             None => (self.conflict_name(&name)?, None),
         };

@@ -359,11 +359,14 @@ impl Queue {
         ids.iter().filter_map(|id| state.out.get(id)).map(|(_, task)| task.clone()).collect()
     }
 
-    /// Whether a task for the name is out or in doubt.
+    /// Whether a task for the name, or one that takes away what the UFS has there, is out or in doubt.
     pub(crate) fn is_begun(&self, dir: Ino, name: &Name) -> bool {
         let state = self.state.lock();
         let mut begun = state.out.values().chain(state.doubts.values());
-        begun.any(|(out, _)| out.slot.0 == dir && out.slot.1 == *name)
+        begun.any(|(out, _)| {
+            let names = [Some(&out.slot), out.left.as_ref()];
+            names.into_iter().flatten().any(|(of, known)| *of == dir && known == name)
+        })
     }
 
     /// A name has to wait.
