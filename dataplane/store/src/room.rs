@@ -285,7 +285,8 @@ impl Store {
         Ok(freed)
     }
 
-    async fn wait_unlinked(&self, limit: Duration) {
+    /// Waits until the files of what was removed are unlinked, so that the file system has their space again.
+    pub async fn wait_unlinked(&self, limit: Duration) {
         let blanks = Arc::clone(self.blanks());
         // Late unlinks only mean that the file system may still be full for a while.
         let _ = blocking(move || blanks.wait_unlinked(limit)).await;

@@ -1,10 +1,10 @@
 //! What only this process gets: open files for passthrough, the end of a write, space.
 
 use crate::Worker;
-use crate::sessions::Sessions;
+use crate::sessions::{Returning, Sessions};
 use forebay_net::{Backing, Local, Space};
 use forebay_store::{Extent, Hold, Store, StoreError, TierKind};
-use forebay_types::{ContentKey, ContentLocation, ExtentId, FsResult};
+use forebay_types::{ContentLocation, ExtentId, FsResult};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +37,9 @@ impl Local for Worker {
         }
         let (store, sessions, within) =
             (Arc::clone(&self.store), Arc::clone(&self.sessions), self.config.turn_within);
+        let returning = self.sessions.begin_return(id, keys);
         forebay_shard::spawn(async move {
-            if let Err(error) = give_back(&store, &sessions, id, &keys, within).await {
+            if let Err(error) = give_back(&store, &sessions, returning, within).await {
                 tracing::warn!(extent = %id, %error, "an unchanged file is fetched again when it is next read");
             }
         });
@@ -54,19 +55,17 @@ impl Local for Worker {
     }
 }
 
-/// Has an extent found by its keys again, or leaves them to the next writer who has it open by now.
+/// Has an extent found by its keys again, unless the next writer has taken them over.
 async fn give_back(
     store: &Arc<Store>,
     sessions: &Sessions,
-    id: ExtentId,
-    keys: &[ContentKey],
+    returning: Returning,
     within: Duration,
 ) -> FsResult<()> {
-    let _turn = sessions.turn(id, within).await?;
-    match sessions.get(id) {
-        Some(next) => keys.iter().for_each(|key| next.add_key(*key)),
-        None => store.rebind(id, keys).await?,
-    }
+    let _turn = sessions.turn(returning.id, within).await?;
+    store.rebind(returning.id, &returning.keys_left()).await?;
+    // Its keys are in the store, and the turn is still ours.
+    drop(returning);
     Ok(())
 }
 

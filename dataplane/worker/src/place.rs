@@ -63,8 +63,12 @@ impl Worker {
     pub(crate) fn find_extent(&self, at: &ContentLocation) -> FsResult<Option<Arc<Extent>>> {
         match at.extent {
             Some(id) => self.extent(id).map(Some),
-            None => Ok(content_of(at).and_then(|content| self.store.find(&content))),
+            None => Ok(content_of(at).and_then(|content| self.find_content(content))),
         }
+    }
+
+    fn find_content(&self, content: ContentKey) -> Option<Arc<Extent>> {
+        self.store.find(&content).or_else(|| self.store.get(self.sessions.returning(content)?))
     }
 
     pub(crate) fn extent(&self, id: forebay_types::ExtentId) -> FsResult<Arc<Extent>> {

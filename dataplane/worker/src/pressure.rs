@@ -94,6 +94,11 @@ impl Worker {
         }
     }
 
+    /// Whether the tiers are far from full.
+    pub(crate) fn has_room(&self) -> bool {
+        self.level() == Level::Free
+    }
+
     /// Whether waiting for room makes sense.
     fn drains(&self, until: Instant) -> bool {
         Instant::now() < until && self.pressure.hurry()

@@ -65,18 +65,42 @@ impl Session {
     }
 }
 
+/// An extent on its way back to the clean identity it had.
+pub(crate) struct Returning {
+    sessions: Arc<Sessions>,
+    pub(crate) id: ExtentId,
+}
+
+impl Returning {
+    /// Its keys, unless a writer has come and taken them: what that one changes must not be found by them.
+    pub(crate) fn keys_left(&self) -> Vec<ContentKey> {
+        let returning = self.sessions.returning.lock();
+        returning.iter().filter(|(_, id)| **id == self.id).map(|(key, _)| *key).collect()
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        self.sessions.take_returning(self.id);
+    }
+}
+
 type Slice = Mutex<HashMap<ExtentId, Arc<Session>>>;
 
 /// All sessions, and the turns in which they begin and end.
 pub(crate) struct Sessions {
     slices: Box<[Slice]>,
+    /// Extents that are on their way back to the clean identity they had: found by it already, so that nobody fetches
+    /// what is here.
+    returning: Mutex<HashMap<ContentKey, ExtentId>>,
     turns: Box<[tokio::sync::Mutex<()>]>,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
         let slices = (0..SLICES).map(|_| Mutex::default()).collect();
-        Self { slices, turns: (0..SLICES).map(|_| tokio::sync::Mutex::default()).collect() }
+        let returning = Mutex::default();
+        Self { slices, returning, turns: (0..SLICES).map(|_| tokio::sync::Mutex::default()).collect() }
     }
 }
 
@@ -101,6 +125,23 @@ impl Sessions {
     /// Begins a session unless there is one.
     pub(crate) fn begin(&self, extent: ExtentId, session: Session) {
         self.slice(extent).lock().entry(extent).or_insert_with(|| Arc::new(session));
+    }
+
+    /// An extent whose writer changed nothing is about to be found by `keys` again, until the guard is dropped.
+    pub(crate) fn begin_return(self: &Arc<Self>, id: ExtentId, keys: Vec<ContentKey>) -> Returning {
+        self.returning.lock().extend(keys.into_iter().map(|key| (key, id)));
+        Returning { sessions: Arc::clone(self), id }
+    }
+
+    /// The extent that is about to be found by a key.
+    pub(crate) fn returning(&self, key: ContentKey) -> Option<ExtentId> {
+        self.returning.lock().get(&key).copied()
+    }
+
+    /// Ends the return of an extent, if there is one: its keys, which are the next writer's to give back. Only in the
+    /// extent's turn.
+    pub(crate) fn take_returning(&self, id: ExtentId) -> Vec<ContentKey> {
+        self.returning.lock().extract_if(|_, returning| *returning == id).map(|(key, _)| key).collect()
     }
 
     /// Ends the session of an extent.

@@ -18,6 +18,10 @@ use forebay_types::{
 use forebay_wire::AllocateMode;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a removal waits for its space on a tier that is nearly full.
+const UNLINK_WAIT: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// An empty extent for a new file.
@@ -56,7 +60,8 @@ impl Worker {
         if self.sessions.get(id).is_some() {
             return Ok(Ok(id));
         }
-        let keys = extent.keys();
+        let mut keys = extent.keys();
+        keys.extend(self.sessions.take_returning(id));
         if extent.authority() == Authority::Origin {
             self.store.unbind_all(id).await?;
         }
@@ -195,10 +200,16 @@ impl Worker {
     /// Frees an extent.
     pub(crate) async fn discard(&self, id: ExtentId) -> FsResult<()> {
         self.sessions.end(id);
+        let room_is_short = !self.has_room();
         match self.store.remove(id).await {
-            Ok(()) | Err(StoreError::Gone(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(StoreError::Gone(_)) => {}
+            Err(error) => return Err(error.into()),
         }
+        if room_is_short {
+            // Whoever freed it is about to write something else there.
+            self.store.wait_unlinked(UNLINK_WAIT).await;
+        }
+        Ok(())
     }
 }
 
