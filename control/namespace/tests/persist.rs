@@ -200,6 +200,28 @@ fn what_others_put_where_we_removed_stays() {
 }
 
 #[test]
+fn what_others_delete_before_it_is_moved_is_gone() {
+    let world = World::new();
+    world.put_ufs("f", b"1");
+    world.put_ufs("d/x", b"2");
+    block_on(async {
+        for (from, to) in [("f", "g"), ("d", "e")] {
+            world.rename((Ino::ROOT, from), (Ino::ROOT, to), RenameMode::Replace).await.unwrap();
+        }
+        std::fs::remove_file(world.ufs_path("f")).unwrap();
+        std::fs::remove_dir_all(world.ufs_path("d")).unwrap();
+        world.expire();
+        carry_all(&world).await.unwrap();
+        assert_eq!(world.names().dirty_stats().names, 0);
+        // A directory may have got names here meanwhile; it stays, with nothing in it.
+        assert_eq!(world.list(Ino::ROOT).await.unwrap(), ["e"]);
+        assert_eq!(refused(world.walk("g").await), FsErrorKind::NotFound);
+        let left: Vec<_> = std::fs::read_dir(world.ufs_dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+    });
+}
+
+#[test]
 fn what_fails_is_tried_again_and_holds_up_nobody() {
     let world = World::new();
     block_on(async {

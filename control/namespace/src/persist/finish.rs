@@ -29,6 +29,8 @@ pub(crate) enum Ending {
     Vacant,
     /// What was to be moved is something else now, by others' hands.
     SourceChanged(UfsAttr),
+    /// What was to be moved is there no more, by others' hands.
+    SourceGone,
     /// The UFS cannot hold it.
     Unpersistable(String),
 }
@@ -47,6 +49,7 @@ pub(crate) fn finish(
         Ending::Beside(beside) => end.beside(beside),
         Ending::Vacant => end.set_shadow(None).map(|()| Settled::StillDirty),
         Ending::SourceChanged(there) => end.source_changed(&there),
+        Ending::SourceGone => end.source_gone(),
         Ending::Unpersistable(why) => end.unpersistable(why),
     }
 }
@@ -312,6 +315,41 @@ impl End<'_, '_> {
         }
         self.txn.requeue(self.slot.0, &self.slot.1);
         Ok(Settled::StillDirty)
+    }
+
+    /// The file that was renamed here was deleted by others where it still was: it is gone. A directory is made
+    /// anew, for what may be in it.
+    fn source_gone(&mut self) -> OpResult<Settled> {
+        self.undone()?;
+        if let Some((dir, name)) = self.left {
+            self.clear_left(*dir, name)?;
+        }
+        let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
+        let PersistWork::Move { from, .. } = &self.task.work else { return Ok(Settled::StillDirty) };
+        if record.state != InodeState::Clean || self.txn.ufs_key(&record)?.as_ref() != Some(from) {
+            return self.conclude(record);
+        }
+        if record.is_dir() || record.write_open {
+            (record.ufs_at, record.left, record.version) = (UfsAt::Nowhere, None, None);
+            record.state = InodeState::Dirty;
+            record.turned_at = self.txn.seq;
+            return self.conclude(record);
+        }
+        self.lose_all_names(record)?;
+        Ok(Settled::StillDirty)
+    }
+
+    /// Takes every name of an inode away that the UFS has lost.
+    fn lose_all_names(&mut self, record: InodeRecord) -> OpResult<()> {
+        let ino = self.task.ino;
+        for (dir, name) in self.txn.names_of(ino, &record)? {
+            self.txn.put_key(keys::link(ino, dir, &name), None);
+            let shadow = self.txn.dentry(dir, &name)?.and_then(|dentry| dentry.shadow);
+            let shadow = shadow.filter(|shadow| shadow.owner != ino);
+            self.txn.reset_name(dir, &name, Dentry { target: None, shadow, mount_point: false });
+        }
+        self.txn.drop_inode(ino, InodeRecord { nlink: 0, at: None, ..record });
+        Ok(())
     }
 
     /// Theirs keeps the name. Ours, if the name still is ours, gets the name of the copy, or one made the same

@@ -131,10 +131,16 @@ impl Namespace {
     /// to its name any more; the next look at the source says what is there.
     async fn conflict(&self, task: &PersistTask) -> FsResult<Ending> {
         if let PersistWork::Move { from, version: Some(version), .. } = &task.work {
-            let there = self.flights.stat(task.mount, from.clone()).await?;
-            if let Some(there) = there.filter(|there| there.version != *version) {
-                return Ok(Ending::SourceChanged(there));
+            match self.flights.stat(task.mount, from.clone()).await? {
+                None => return Ok(Ending::SourceGone),
+                Some(there) if there.version != *version => return Ok(Ending::SourceChanged(there)),
+                Some(_) => {}
             }
+        }
+        if let PersistWork::Move { from, version: None, .. } = &task.work
+            && self.flights.stat(task.mount, from.clone()).await?.is_none()
+        {
+            return Ok(Ending::SourceGone);
         }
         if let PersistWork::Put { to: key, .. } | PersistWork::MakeSpecial { key, .. } = &task.work
             && self.flights.stat(task.mount, key.clone()).await?.is_none()

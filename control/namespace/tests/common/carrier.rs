@@ -124,6 +124,9 @@ fn try_carry(ufs: &DirUfs, task: &PersistTask) -> Carried {
             if version.is_some() {
                 expect(&from, version)?;
             }
+            if there(&from)?.is_none() {
+                return Err(PersistOutcome::Conflict(None));
+            }
             expect(&at, replaces)?;
             std::fs::rename(from, &at).map_err(failed)?;
             there(&at)

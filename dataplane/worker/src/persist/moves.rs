@@ -54,6 +54,10 @@ impl Engine {
         to: (&UfsKey, &Option<UfsVersion>),
         kind: FileKind,
     ) -> Result<Carried, Stop> {
+        if self.stat(ufs, from.0).await?.is_none() {
+            // Others took it away.
+            return Err(Stop::Theirs);
+        }
         if ufs.capabilities().rename {
             return self.rename(ufs, mount, from, to).await;
         }
