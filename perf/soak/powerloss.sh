@@ -40,7 +40,7 @@ truncate -s "${TIER_SIZE:-4G}" "$WORK/tier.img"
 mkfs.ext4 -qF "$WORK/tier.img" || die "mkfs.ext4 failed"
 plug_in
 scratch
-trap 'cleanup; umount -l "$tier" 2>/dev/null' EXIT
+trap 'umount -l "$M" "$tier" 2>/dev/null; cleanup' EXIT
 up
 for round in $(seq "$rounds"); do
     # shellcheck disable=SC2086
