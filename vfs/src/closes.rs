@@ -44,6 +44,7 @@ impl Vfs {
         }
         if users.handles == 0 {
             state.mode = Mode::Idle;
+            self.client.set_file_read_policy(inode.ino, None);
         }
         match users.handles {
             0 if users.unlinked => self.discard_unlinked(inode, state).await,

@@ -13,6 +13,7 @@ use crate::handles::{FileHandle, HeldInode};
 use crate::open_inode::{Mode, OpenInode, OpenState, Writing};
 use crate::table::InodeRef;
 use crate::types::{IoMode, OpenFlags, Opened};
+use forebay_client::ReadPolicy;
 use forebay_types::{
     Attr, Clock, ContentLocation, FileKind, FileTimes, FsErrorKind, FsResult, Generation, Ino, SystemClock,
     TimeSpec,
@@ -126,6 +127,9 @@ impl Vfs {
     async fn open_idle(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
         let (attr, _) = self.names.attr(inode.ino).await?;
         openable(&attr)?;
+        let reads = self.names.prefixed_reads(inode.ino).await?;
+        let reads = reads.map(|(mode, admission)| ReadPolicy { mode, admission });
+        self.client.set_file_read_policy(inode.ino, reads);
         state.mode = Mode::Idle;
         if state.writing.is_none() {
             inode.set_location(self.names.content(inode.ino).await?);

@@ -12,7 +12,7 @@ use crate::ops::create::NewInode;
 use crate::ops::rename::RenameMode;
 use crate::ops::unlink::Unlinked;
 use crate::ops::{self};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyChange};
 use crate::readers::Readers;
 use crate::record::{InodeRecord, UfsAt};
 use crate::shared::Shared;
@@ -21,8 +21,9 @@ use crate::table::Inode;
 use crate::txn::{OpResult, Refusal, Txn};
 use forebay_meta::MetaStore;
 use forebay_types::{
-    Attr, ByteSize, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError, FsErrorKind,
-    FsResult, Ino, InodeState, MountId, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
+    Admission, Attr, ByteSize, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError,
+    FsErrorKind, FsResult, Ino, InodeState, MountId, Name, NodeId, ReadMode, SetAttr, SystemClock, UfsKey,
+    UfsMeta,
 };
 use std::fmt;
 use std::fs::File;
@@ -576,6 +577,21 @@ impl Namespace {
             return Ok(mount.spec.policy.clone());
         }
         Ok(mount.policy_at(&self.path_in(&mount, record).await?))
+    }
+
+    /// How reads treat the bytes of an inode, if a prefix of its mount says anything about that.
+    ///
+    /// # Errors
+    /// `Stale` if it or its mount is gone.
+    pub async fn prefixed_reads(&self, ino: Ino) -> FsResult<Option<(ReadMode, Admission)>> {
+        let record = self.inode(ino).await?.record();
+        let mount = self.shared.mount(record.mount)?;
+        let says = |change: &PolicyChange| change.read_mode.is_some() || change.admission.is_some();
+        if !mount.spec.prefixes.values().any(says) {
+            return Ok(None);
+        }
+        let policy = mount.policy_at(&self.path_in(&mount, record).await?);
+        Ok(Some((policy.read_mode, policy.admission)))
     }
 
     /// The quotas that bind an inode: the mount, the prefix (empty for the whole mount) and the limit.

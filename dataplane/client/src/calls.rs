@@ -33,7 +33,7 @@ impl Client {
     /// there and evicted meanwhile: look the location up again. `Unavailable`, `TimedOut`, `Overloaded` may pass.
     pub async fn read(&self, at: &ContentLocation, offset: u64, len: usize) -> FsResult<Frame> {
         let len = len.min(IO_LEN_MAX.as_usize());
-        let policy = self.read_policy(at.mount);
+        let policy = self.read_policy(at);
         let read = self.call(Op::Read { at, offset, len, policy }, self.config.io_within);
         // What was born here has no under file system to read ahead from.
         let ahead = at.ufs.as_ref().and_then(|_| {

@@ -27,7 +27,7 @@ pub use progress::Progress;
 pub use readahead::{ReadAheadConfig, ReadAheadCounters};
 
 use forebay_net::{Endpoint, Local};
-use forebay_types::{FsError, FsErrorKind, FsResult, MountId};
+use forebay_types::{ContentLocation, FsError, FsErrorKind, FsResult, Ino, MountId};
 use forebay_wire::{Epoch, Op, Reply, Request};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -41,13 +41,21 @@ pub struct Client {
     here: Arc<dyn Endpoint>,
     streams: streams::StreamTable,
     policies: RwLock<HashMap<MountId, ReadPolicy>>,
+    /// Of open files that a prefix of their mount treats otherwise.
+    file_policies: RwLock<HashMap<Ino, ReadPolicy>>,
 }
 
 impl Client {
     /// A client of one worker.
     pub fn new(config: ClientConfig, here: Arc<dyn Endpoint>) -> Arc<Self> {
         let streams = streams::StreamTable::new(config.read_ahead);
-        Arc::new(Self { config, here, streams, policies: RwLock::default() })
+        Arc::new(Self {
+            config,
+            here,
+            streams,
+            policies: RwLock::default(),
+            file_policies: RwLock::default(),
+        })
     }
 
     /// Says how the bytes of a mount are to be treated by reads from now on.
@@ -55,13 +63,30 @@ impl Client {
         self.policies.write().insert(mount, policy);
     }
 
+    /// Says how the bytes of one file are to be treated by reads, until it is taken back: `None` leaves it to its mount.
+    pub fn set_file_read_policy(&self, file: Ino, policy: Option<ReadPolicy>) {
+        match policy {
+            Some(policy) => {
+                self.file_policies.write().insert(file, policy);
+            }
+            // Hardly any file has one: the look is cheaper than the write lock.
+            None if self.file_policies.read().contains_key(&file) => {
+                self.file_policies.write().remove(&file);
+            }
+            None => {}
+        }
+    }
+
     /// What read-ahead did since the start.
     pub fn read_ahead_counters(&self) -> ReadAheadCounters {
         self.streams.counters()
     }
 
-    fn read_policy(&self, mount: MountId) -> ReadPolicy {
-        self.policies.read().get(&mount).copied().unwrap_or_default()
+    fn read_policy(&self, at: &ContentLocation) -> ReadPolicy {
+        if let Some(policy) = self.file_policies.read().get(&at.ino) {
+            return *policy;
+        }
+        self.policies.read().get(&at.mount).copied().unwrap_or_default()
     }
 
     async fn call(&self, op: Op<'_>, within: Duration) -> FsResult<Reply> {

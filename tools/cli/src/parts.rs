@@ -188,7 +188,7 @@ impl Parts {
             worker: Arc::clone(&self.worker),
             store: Arc::clone(&self.store),
             names: Arc::clone(&self.names),
-            persister: Arc::clone(&self.persister),
+            persister: Arc::downgrade(&self.persister),
             shards: self.shards.handles().to_vec(),
             ufs: self.ufs.clone(),
             keeper: Arc::clone(&self.keeper),
@@ -213,7 +213,7 @@ impl Parts {
         let Self { mount, vfs, names, worker, client, store, persister, keeper, keeps, shards, .. } = self;
         keeps.abort();
         drop(keeper);
-        // The metrics page, the only other one who knows the engine, was closed before.
+        // The metrics page, the only other one who knows the engine, holds on to it for one look at a time.
         if let Some(persister) = Arc::into_inner(persister) {
             let dropped = persister.stop(PERSIST_STOP).await;
             tracing::debug!(dropped, "persisting has stopped; what is left stays in the log");

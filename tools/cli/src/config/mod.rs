@@ -299,6 +299,24 @@ mod tests {
         assert_eq!(in_schema, in_table);
     }
 
+    /// As it is shipped, and with everything in it that is commented out.
+    #[test]
+    fn the_example_is_a_configuration() {
+        let example = include_str!("../../../../deploy/example.toml");
+        let whole = |line: &str| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with('[') || rest.contains(" = ") => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        let all = example.lines().map(whole).collect::<Vec<_>>().join("\n");
+        for text in [example, &all] {
+            let config: Config = toml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            for mount in &config.mounts {
+                refuse_unsupported(&mount.policy, mount.prefixes.values()).unwrap();
+            }
+        }
+        assert_eq!(toml::from_str::<Config>(&all).unwrap().mounts.len(), 2);
+    }
+
     #[test]
     fn what_is_written_reads_back() {
         let config = Config { mounts: vec![Mount::at_root("/data".into())], ..Config::default() };

@@ -15,7 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Upper bounds of the latency histograms in microseconds: the parts count finer, a page would be too long.
 const LATENCY_BOUNDS_US: [u64; 19] = [
@@ -38,7 +38,7 @@ pub(crate) struct Sources {
     /// What is dirty.
     pub(crate) names: Arc<Namespace>,
     /// What was carried.
-    pub(crate) persister: Arc<Persister>,
+    pub(crate) persister: Weak<Persister>,
     /// Rings and tasks.
     pub(crate) shards: Vec<ShardHandle>,
     /// Under file systems.
@@ -211,7 +211,7 @@ impl Page<'_> {
         )?;
         self.gauge("persist_in_flight", "Persist tasks under way", dirty.in_flight as u64)?;
         self.gauge("persist_set_aside", "Names that keep failing", dirty.set_aside as u64)?;
-        let did = from.persister.counters();
+        let did = from.persister.upgrade().map(|persister| persister.counters()).unwrap_or_default();
         self.counter("persist_puts", "Files put", did.puts)?;
         self.counter("persist_put_bytes", "Bytes of files put", did.put_bytes)?;
         self.counter("persist_changes", "Directories, links, moves and attributes carried", did.changes)?;

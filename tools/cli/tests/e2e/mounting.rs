@@ -143,6 +143,54 @@ fn a_prefix_believes_the_under_file_system_for_as_long_as_it_says() {
 }
 
 #[test]
+fn a_transient_part_of_a_mount_stays_here_for_good() {
+    let ground = Ground::new();
+    let daemon = ground.up(&[]);
+    let at = |name: &str| ground.mnt().join(name);
+    run(&["mount", "set"], &[&at("scratch")], &["write_mode=transient"]);
+    fs::create_dir_all(at("scratch/deep")).unwrap();
+    fs::write(at("scratch/deep/f"), "only here").unwrap();
+    fs::write(at("carried"), "there as well").unwrap();
+    run(&["fs", "persist", "--wait"], &[&ground.mnt()], &[]);
+    let there: Vec<_> = fs::read_dir(ground.ufs()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["carried"]);
+    let state = |name: &str| asked(&["fs", "stat"], &at(name))["state"].as_str().unwrap().to_owned();
+    assert_eq!(["scratch", "scratch/deep/f", "carried"].map(state), ["native", "native", "clean"]);
+
+    // Its border is one of those over which names do not go.
+    let crosses = |error: std::io::Error| error.kind() == std::io::ErrorKind::CrossesDevices;
+    assert!(crosses(fs::rename(at("scratch/deep/f"), at("f")).unwrap_err()));
+    assert!(crosses(fs::rename(at("carried"), at("scratch/carried")).unwrap_err()));
+    assert!(crosses(fs::hard_link(at("carried"), at("scratch/link")).unwrap_err()));
+    assert_eq!(fs::rename(at("scratch"), at("moved")).unwrap_err().kind(), std::io::ErrorKind::ResourceBusy);
+    fs::rename(at("scratch/deep/f"), at("scratch/g")).unwrap();
+    let back = refusal(&["mount", "set", at("scratch").to_str().unwrap(), "write_mode=none"]);
+    assert!(back.contains("write_mode cannot turn to or from transient while"), "{back}");
+    fs::remove_dir_all(at("scratch")).unwrap();
+    run(&["mount", "set"], &[&at("scratch")], &["write_mode=none"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_part_of_a_mount_is_read_without_being_kept() {
+    let ground = Ground::new();
+    for dir in ["once", "often"] {
+        fs::create_dir(ground.ufs().join(dir)).unwrap();
+        fs::write(ground.ufs().join(dir).join("f"), vec![7; 1 << 20]).unwrap();
+    }
+    let daemon = ground.up(&[]);
+    run(&["mount", "set"], &[&ground.mnt().join("once")], &["read_mode=no-cache"]);
+    let cached =
+        |path: &str| asked(&["fs", "stat"], &ground.mnt().join(path))["cached_bytes"].as_u64().unwrap();
+    for path in ["once/f", "often/f"] {
+        assert_eq!(fs::read(ground.mnt().join(path)).unwrap(), vec![7; 1 << 20]);
+    }
+    eventually("what was read elsewhere is kept", SOON, || cached("often/f") == 1 << 20);
+    assert_eq!(cached("once/f"), 0);
+    daemon.stop();
+}
+
+#[test]
 fn check_tells_what_differs_and_what_to_do() {
     let ground = Ground::new();
     for name in ["same", "changed", "missing"] {
@@ -154,7 +202,10 @@ fn check_tells_what_differs_and_what_to_do() {
     }
     fs::write(ground.ufs().join("changed"), "by somebody else").unwrap();
     fs::write(ground.mnt().join("missing"), "ours").unwrap();
-    run(&["fs", "persist", "--wait"], &[&ground.mnt()], &[]);
+    eventually("it is carried", SOON, || {
+        run(&["fs", "persist", "--wait"], &[&ground.mnt()], &[]);
+        asked(&["fs", "stat"], &ground.mnt().join("missing"))["state"] == "clean"
+    });
     fs::remove_file(ground.ufs().join("missing")).unwrap();
     assert!(!ground.mnt().join("new").exists());
     fs::write(ground.ufs().join("new"), "x").unwrap();
@@ -166,7 +217,11 @@ fn check_tells_what_differs_and_what_to_do() {
         assert!(!found["advice"].as_str().unwrap().is_empty());
         found["finding"].as_str().unwrap().to_owned()
     };
-    assert_eq!(["/changed", "/missing", "/new", "/dirty"].map(of), ["changed", "missing", "new", "dirty"]);
+    assert_eq!(
+        ["/changed", "/missing", "/new", "/dirty"].map(of),
+        ["changed", "missing", "new", "dirty"],
+        "{found}"
+    );
     assert!(found["findings"].as_array().unwrap().iter().all(|f| f["path"] != "/same"), "{found}");
     drop(open);
     daemon.stop();

@@ -7,16 +7,20 @@ use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
 use crate::walk;
 use forebay_client::Progress as FetchProgress;
-use forebay_namespace::{BarrierReport, DirtyStats, FileState};
+use forebay_namespace::{BarrierReport, DirtyStats, FileState, Namespace};
 use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 /// So many failures are named; a message with more helps nobody.
 const FAILURES_NAMED: usize = 5;
+/// How long after a close the kernel may tell of it, and how often that is looked for.
+const CLOSE_TOLD_WITHIN: Duration = Duration::from_secs(1);
+const CLOSE_LOOK: Duration = Duration::from_millis(20);
 
 impl Service {
     pub(super) async fn stat(&self, path: Vec<u8>) -> FsResult<Value> {
@@ -114,13 +118,7 @@ impl Service {
         let (ino, kind) = top.await?;
         let names = Arc::clone(&self.names);
         let before = names.dirty_stats();
-        let carried = tokio::spawn(async move {
-            match kind {
-                FileKind::Directory if ino == Ino::ROOT => names.persist_barrier(None).await,
-                FileKind::Directory => names.persist_barrier(Some(ino)).await,
-                _ => names.persist_now(ino).await.map(|()| BarrierReport::default()),
-            }
-        });
+        let carried = tokio::spawn(async move { carry(&names, ino, kind).await });
         if !wait {
             return Ok(json!({ "dirty_names": before.names, "dirty_bytes": before.bytes }));
         }
@@ -183,6 +181,27 @@ impl Service {
         };
         let changed = tokio::task::spawn_blocking(change).await;
         changed.unwrap_or_else(|error| Err(Failure::new(format!("writing the pin down panicked: {error}"))))
+    }
+}
+
+/// Carries what was dirty when it was asked. The kernel tells of a close a moment after it returned to whoever closed,
+/// so a file that is open for writing gets that moment.
+async fn carry(names: &Namespace, ino: Ino, kind: FileKind) -> FsResult<BarrierReport> {
+    let until = Instant::now() + CLOSE_TOLD_WITHIN;
+    loop {
+        let carried = match kind {
+            FileKind::Directory if ino == Ino::ROOT => names.persist_barrier(None).await,
+            FileKind::Directory => names.persist_barrier(Some(ino)).await,
+            _ => names.persist_now(ino).await.map(|()| BarrierReport::default()),
+        };
+        let open = match &carried {
+            Ok(report) => report.open_for_write > 0 && report.failed.is_empty(),
+            Err(error) => error.kind() == FsErrorKind::Busy,
+        };
+        if !open || Instant::now() > until {
+            return carried;
+        }
+        tokio::time::sleep(CLOSE_LOOK).await;
     }
 }
 
