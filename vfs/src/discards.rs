@@ -12,7 +12,7 @@
 //! is bounded: when it is long, or the tier is nearly full of what cannot be evicted, who unlinks waits for its end.
 
 use crate::Vfs;
-use forebay_types::{ExtentId, FsResult, Ino};
+use forebay_types::{ExtentId, FsErrorKind, FsResult, Ino};
 use futures_util::future::select;
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
@@ -29,6 +29,10 @@ const AT_ONCE: usize = 32;
 const TIGHT_PERCENT: u64 = 25;
 /// How long who needs room waits for what is about to be freed.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
+/// How often, and how far apart, room is looked for again: a file that was closed and unlinked a moment ago may be on
+/// its way to us still.
+const ROOM_TRIES: usize = 5;
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after a failure.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -133,6 +137,22 @@ impl Vfs {
         if waiting >= WAITING_MAX || (waiting > 0 && self.is_tight()) {
             self.discards.wait_empty().await;
         }
+    }
+
+    /// Does what needs room, again where there was none a moment ago.
+    ///
+    /// # Errors
+    /// `NoSpace` if there is none still; those of `attempt`.
+    pub(crate) async fn with_room<T>(&self, attempt: impl AsyncFn() -> FsResult<T>) -> FsResult<T> {
+        for _ in 1..ROOM_TRIES {
+            self.room_from_discards().await;
+            match attempt().await {
+                Err(error) if error.kind() == FsErrorKind::NoSpace => forebay_shard::sleep(ROOM_PAUSE).await,
+                other => return other,
+            }
+        }
+        self.room_from_discards().await;
+        attempt().await
     }
 
     fn is_tight(&self) -> bool {

@@ -99,8 +99,7 @@ impl Vfs {
         mode: u16,
         flags: OpenFlags,
     ) -> FsResult<(Looked, Entry, NewHandle)> {
-        self.room_from_discards().await;
-        let extent = NewExtent::take(self).await?;
+        let extent = self.with_room(async || NewExtent::take(self).await).await?;
         let (id, kind) = (extent.id(), FileKind::Regular);
         let new = NewInode { extent: Some(id), write_open: true, ..NewInode::of(kind, mode) };
         let looked = Looked::new(self, self.names.create(&caller, parent, &name, new).await?);

@@ -52,9 +52,6 @@ impl Drop for Unsettled<'_> {
 impl Vfs {
     /// Opens `inode` and gives out a handle.
     pub(crate) async fn open_inode(&self, inode: InodeRef, flags: OpenFlags) -> FsResult<Opened> {
-        if flags.write {
-            self.room_from_discards().await;
-        }
         let unsettled = flags.write.then(|| Unsettled::new(self, &inode));
         let mut state = self.turn(&inode).await?;
         if inode.users().handles == 0 {
@@ -167,7 +164,7 @@ impl Vfs {
             // just changing from what is ours to what is found by its content.
             here.extent = Some(backing.extent());
         }
-        let extent = match self.client.begin_write(&here).await {
+        let extent = match self.with_room(async || self.client.begin_write(&here).await).await {
             Err(error) if error.kind() == FsErrorKind::Stale => {
                 // It was carried to the UFS and evicted between the two calls, or it is lost.
                 let moved = self.names.content(inode.ino).await?;

@@ -36,6 +36,7 @@ pub(crate) struct Counters {
     pub(crate) stalls: Count,
     pub(crate) stalled_nanos: Count,
     pub(crate) stuck: Count,
+    pub(crate) starved: Count,
     pub(crate) wakes: Count,
     pub(crate) mailbox_full: Count,
 }
@@ -65,6 +66,8 @@ pub struct ShardCounters {
     pub stalled_nanos: u64,
     /// Polls that the watch saw still running long after `stall_after`.
     pub stuck: u64,
+    /// Polls that took long only because others had the core: the machine is too busy for its shards.
+    pub starved: u64,
     /// How often another thread had to wake the sleeping shard.
     pub wakes: u64,
     /// Messages refused because the mailbox was full.
@@ -85,6 +88,7 @@ impl Counters {
             stalls: self.stalls.get(),
             stalled_nanos: self.stalled_nanos.get(),
             stuck: self.stuck.get(),
+            starved: self.starved.get(),
             wakes: self.wakes.get(),
             mailbox_full: self.mailbox_full.get(),
         }

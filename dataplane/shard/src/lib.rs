@@ -32,6 +32,7 @@ mod inbox;
 mod offshard;
 mod ops;
 mod run;
+mod runqueue;
 mod runtime;
 pub mod sim;
 mod sleep;

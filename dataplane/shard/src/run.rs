@@ -131,10 +131,18 @@ fn poll_ready(core: &Core) {
 
 fn note_stall(core: &Core, before: Instant, after: Instant) {
     let held = after.saturating_duration_since(before);
-    if held > core.stall_after {
+    if held <= core.stall_after {
+        return core.inbox.watch.look(after);
+    }
+    let waited = core.inbox.watch.waited();
+    core.inbox.watch.note_waited();
+    if held.saturating_sub(waited) <= core.stall_after {
+        core.counters().starved.add_mine(1);
+        tracing::debug!(shard = %core.inbox.id, ?held, ?waited, "others had the core of a shard for long");
+    } else {
         core.counters().stalls.add_mine(1);
         core.counters().stalled_nanos.add_mine(held.as_nanos() as u64);
-        tracing::warn!(shard = %core.inbox.id, ?held, "a task held its shard for too long");
+        tracing::warn!(shard = %core.inbox.id, ?held, ?waited, "a task held its shard for too long");
     }
 }
 

@@ -279,6 +279,7 @@ fn shard_thread(
         // If nobody listens the start has failed already.
         Err(error) => return drop(ready.send(Err(error))),
     };
+    inbox.watch.account_for_this_thread();
     let entered = core::enter(&core);
     let outcome = catch_unwind(AssertUnwindSafe(|| run::run(&core))).unwrap_or_else(|panic| {
         // Not a task: those are caught one by one. The kernel may be writing into frames whose owners this
