@@ -37,6 +37,14 @@ pub enum Notice {
         /// The name.
         name: Name,
     },
+    /// That a name leads where it did: it is asked about before it is used again, and stays with those who use it
+    /// now (Linux 6.2; before, as `Entry`).
+    Expired {
+        /// The directory.
+        parent: Ino,
+        /// The name.
+        name: Name,
+    },
     /// A name, which is gone; those who watch the directory hear of it.
     Gone {
         /// The directory.
@@ -109,6 +117,7 @@ fn send_one(device: &Device, notice: &Notice) -> io::Result<()> {
     match notice {
         Notice::Inode { ino, offset, len } => device.inval_inode(*ino, *offset, *len),
         Notice::Entry { parent, name } => device.inval_entry(*parent, name),
+        Notice::Expired { parent, name } => device.expire_entry(*parent, name),
         Notice::Gone { parent, child, name } => device.delete(*parent, *child, name),
     }
 }

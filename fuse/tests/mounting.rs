@@ -9,11 +9,14 @@ use forebay_fuse::{
     ChannelKind, MountError, MountOptions, Notice, SessionEnd, clear_dead, mount_of, remount,
 };
 use forebay_types::{Ino, Name};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The line of `/proc/self/mounts` for a mount point.
@@ -53,6 +56,55 @@ fn requests_come_the_way_that_was_asked_for() {
         fs::write(unmounted.at("file"), b"bytes").unwrap();
         assert_eq!(fs::read(unmounted.at("file")).unwrap(), b"bytes");
         mount.unmount(Duration::from_secs(10)).unwrap();
+    }
+}
+
+/// A file system that answers nothing after its beginning, until the device is closed.
+fn mount_hung(dir: &std::path::Path) -> File {
+    let mut device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+    let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let data = CString::new(data).unwrap();
+    rustix::mount::mount("hung", dir, "fuse", MountFlags::empty(), data.as_c_str()).unwrap();
+    let mut init = [0; 8192];
+    assert!(device.read(&mut init).unwrap() > 40);
+    // `struct fuse_out_header` and `struct fuse_init_out` of protocol 7.31, with no abilities.
+    let mut answer = [0; 80];
+    answer[..4].copy_from_slice(&80_u32.to_ne_bytes());
+    answer[8..16].copy_from_slice(&init[8..16]);
+    answer[16..20].copy_from_slice(&7_u32.to_ne_bytes());
+    answer[20..24].copy_from_slice(&31_u32.to_ne_bytes());
+    device.write_all(&answer).unwrap();
+    device
+}
+
+/// By fuser it could not: it tells the kernel that it knows no INTERRUPT.
+#[test]
+fn who_waits_for_an_under_file_system_that_hangs_can_be_killed() {
+    for kind in [ChannelKind::DevFuse, ChannelKind::Uring] {
+        let options = format!("channel={kind}");
+        let setup = Setup { options: &options, ..Setup::default() };
+        let Ok(node) = Node::try_start(&setup, Dirs::new()) else {
+            assert_eq!(kind, ChannelKind::Uring, "only this one may be missing");
+            continue;
+        };
+        let hung = node.dirs.ufs().join("hung");
+        fs::create_dir(&hung).unwrap();
+        let device = mount_hung(&hung);
+        let mut asks = Command::new("stat").arg(node.at("hung")).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let waits = asks.try_wait().unwrap().is_none();
+        let begun = Instant::now();
+        asks.kill().unwrap();
+        asks.wait().unwrap();
+        let took = begun.elapsed();
+        // Others are served meanwhile.
+        fs::write(node.at("near"), b"bytes").unwrap();
+        assert_eq!(fs::read(node.at("near")).unwrap(), b"bytes");
+        drop(device);
+        rustix::mount::unmount(&hung, UnmountFlags::DETACH).unwrap();
+        assert!(waits, "the under file system did not hang");
+        assert!(took < Duration::from_secs(3), "{kind}: it took {took:?}");
+        eventually("the directory is found", || fs::metadata(node.at("hung")).is_ok());
     }
 }
 
@@ -270,6 +322,12 @@ fn notices_reach_the_kernel_and_harm_nobody() {
     assert_eq!(lookups(), before, "the name was not kept, so nothing is shown below");
     assert!(notifier.send(Notice::Entry { parent: Ino::ROOT, name: name.clone() }));
     eventually("the kernel asks for the name again", || {
+        fs::metadata(node.at("file")).unwrap();
+        lookups() > before
+    });
+    let before = lookups();
+    assert!(notifier.send(Notice::Expired { parent: Ino::ROOT, name: name.clone() }));
+    eventually("the kernel asks for the name once more", || {
         fs::metadata(node.at("file")).unwrap();
         lookups() > before
     });

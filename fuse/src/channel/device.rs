@@ -1,15 +1,17 @@
 //! What goes through the `/dev/fuse` descriptor besides requests and replies: backing files and notifications.
 //!
-//! **Owns** the two ioctls of FUSE passthrough and the bytes of the notifications, both from linux/fuse.h (protocol
-//! 7.40 and 7.18). **Never does** decide which file backs what, or when to notify. A notification may wait for
+//! **Owns** the two ioctls of FUSE passthrough (protocol 7.40), the one that clones a device, and the sending of
+//! notifications. **Never does** decide which file backs what, or when to notify. A notification may wait for
 //! locks that a request in flight holds, so it must not be sent from a thread that answers requests; the
 //! [`Notifier`](crate::notify::Notifier) sees to that.
 
+use super::abi::{self, notify};
 use forebay_types::{Ino, Name};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, ioctl, opcode};
 use std::ffi::c_void;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use zerocopy::{Immutable, IntoBytes};
 
 /// The group of the ioctls of `/dev/fuse` (`FUSE_DEV_IOC_MAGIC`).
 const IOC_GROUP: u8 = 229;
@@ -19,13 +21,6 @@ const IOC_CLONE: Opcode = opcode::read::<u32>(IOC_GROUP, 0);
 const IOC_BACKING_OPEN: Opcode = opcode::write::<BackingMap>(IOC_GROUP, 1);
 /// `FUSE_DEV_IOC_BACKING_CLOSE`
 const IOC_BACKING_CLOSE: Opcode = opcode::write::<u32>(IOC_GROUP, 2);
-
-/// `FUSE_NOTIFY_INVAL_INODE`, `FUSE_NOTIFY_INVAL_ENTRY`, `FUSE_NOTIFY_DELETE`
-const NOTIFY_INVAL_INODE: i32 = 2;
-const NOTIFY_INVAL_ENTRY: i32 = 3;
-const NOTIFY_DELETE: i32 = 6;
-/// `struct fuse_out_header`
-const OUT_HEADER_LEN: usize = 16;
 
 /// A file registered with the kernel to do I/O on by itself. Opening a file with a second id for the same inode
 /// while it is open fails with EIO, so one inode has one id.
@@ -102,34 +97,41 @@ impl Device {
     /// Drops what the kernel cached of an inode: its attributes, and its bytes from `offset` on. A `len` of 0 means
     /// to the end; a negative offset means attributes only.
     pub(crate) fn inval_inode(&self, ino: Ino, offset: i64, len: i64) -> io::Result<()> {
-        let body = [ino.0.to_ne_bytes(), offset.to_ne_bytes(), len.to_ne_bytes()].concat();
-        self.notify(NOTIFY_INVAL_INODE, &body, None)
+        self.notify(notify::INVAL_INODE, &abi::NotifyInvalInode { ino: ino.0, off: offset, len }, None)
     }
 
     /// Makes the kernel look a name up again.
     pub(crate) fn inval_entry(&self, parent: Ino, name: &Name) -> io::Result<()> {
-        let mut body = parent.0.to_ne_bytes().to_vec();
-        body.extend(name_len(name));
-        self.notify(NOTIFY_INVAL_ENTRY, &body, Some(name))
+        self.notify(notify::INVAL_ENTRY, &entry_of(parent, name, 0), Some(name))
+    }
+
+    /// Makes the kernel ask about a name before it is used again, without taking it from those who use it now.
+    pub(crate) fn expire_entry(&self, parent: Ino, name: &Name) -> io::Result<()> {
+        self.notify(notify::INVAL_ENTRY, &entry_of(parent, name, abi::EXPIRE_ONLY), Some(name))
     }
 
     /// Says that a name is gone, to those who watch it by inotify too.
     pub(crate) fn delete(&self, parent: Ino, child: Ino, name: &Name) -> io::Result<()> {
-        let mut body = [parent.0.to_ne_bytes(), child.0.to_ne_bytes()].concat();
-        body.extend(name_len(name));
-        self.notify(NOTIFY_DELETE, &body, Some(name))
+        let namelen = name.as_bytes().len() as u32;
+        let gone = abi::NotifyDelete { parent: parent.0, child: child.0, namelen, padding: 0 };
+        self.notify(notify::DELETE, &gone, Some(name))
     }
 
     /// Writes one message; an inode or name that the kernel does not know is no error, it has nothing to drop.
-    fn notify(&self, code: i32, body: &[u8], name: Option<&Name>) -> io::Result<()> {
+    fn notify(&self, code: i32, body: &(impl IntoBytes + Immutable), name: Option<&Name>) -> io::Result<()> {
         let tail = name.map(|name| [name.as_bytes(), b"\0"].concat()).unwrap_or_default();
-        let header = out_header(code, body.len() + tail.len());
-        let parts = [IoSlice::new(&header), IoSlice::new(body), IoSlice::new(&tail)];
+        let len = size_of::<abi::OutHeader>() + size_of_val(body) + tail.len();
+        let header = abi::OutHeader { len: len as u32, error: code, unique: 0 };
+        let parts = [header.as_bytes(), body.as_bytes(), &tail].map(IoSlice::new);
         match rustix::io::writev(&self.0, &parts) {
             Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn entry_of(parent: Ino, name: &Name, flags: u32) -> abi::NotifyInvalEntry {
+    abi::NotifyInvalEntry { parent: parent.0, namelen: name.as_bytes().len() as u32, flags }
 }
 
 impl AsFd for Device {
@@ -138,35 +140,9 @@ impl AsFd for Device {
     }
 }
 
-/// The `namelen` of a notification and the 32 bits of flags or padding after it.
-fn name_len(name: &Name) -> [u8; 8] {
-    let len = name.as_bytes().len() as u64;
-    // Two u32, the second 0: the same bytes as one u64 on a little-endian machine, which is all that is supported.
-    len.to_le_bytes()
-}
-
-const _: () =
-    assert!(cfg!(target_endian = "little"), "the FUSE structures are written for little-endian machines");
-
-/// `struct fuse_out_header` of a notification: its length, its code in the place of the error, unique 0.
-fn out_header(code: i32, body_len: usize) -> [u8; OUT_HEADER_LEN] {
-    let len =
-        u32::try_from(OUT_HEADER_LEN + body_len).expect("a notification holds one name of 255 bytes at most");
-    let mut header = [0; OUT_HEADER_LEN];
-    header[..4].copy_from_slice(&len.to_ne_bytes());
-    header[4..8].copy_from_slice(&code.to_ne_bytes());
-    header
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_header_of_a_notification_counts_everything() {
-        let header = out_header(NOTIFY_INVAL_ENTRY, 20);
-        assert_eq!(header, [36, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    }
 
     #[test]
     fn the_ioctls_have_the_numbers_of_the_header_file() {

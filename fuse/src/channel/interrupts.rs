@@ -36,7 +36,7 @@ pub(super) struct Interrupted;
 /// Whether a request can be dropped at any point and leave nothing: no handle, no reference, no half of a change.
 pub(super) fn may_be_interrupted(kind: OpKind) -> bool {
     use OpKind as K;
-    matches!(kind, K::Read | K::GetAttr | K::ReadLink | K::FSync | K::FSyncDir | K::StatFs)
+    matches!(kind, K::Lookup | K::GetAttr | K::ReadLink | K::Read | K::FSync | K::FSyncDir | K::StatFs)
 }
 
 impl Interrupts {

@@ -30,8 +30,8 @@ pub fn channel() -> String {
 }
 
 /// How a node is set up.
-pub struct Setup {
-    pub options: &'static str,
+pub struct Setup<'a> {
+    pub options: &'a str,
     /// Bytes a second that the under file system gives.
     pub ufs_bandwidth: Option<ByteSize>,
     pub passthrough: bool,
@@ -39,7 +39,7 @@ pub struct Setup {
     pub mailbox_len: usize,
 }
 
-impl Default for Setup {
+impl Default for Setup<'_> {
     fn default() -> Self {
         Self {
             options: "suid,dev",
@@ -125,17 +125,20 @@ pub fn node() -> Node {
 }
 
 impl Node {
-    pub fn start(setup: &Setup, dirs: Dirs) -> Self {
+    pub fn start(setup: &Setup<'_>, dirs: Dirs) -> Self {
+        Self::try_start(setup, dirs).unwrap()
+    }
+
+    pub fn try_start(setup: &Setup<'_>, dirs: Dirs) -> Result<Self, forebay_fuse::MountError> {
         let mut node = Self { mount: None, parts: parts(setup, &dirs), dirs };
-        let spec = node.spec(setup.options);
-        node.mount =
-            Some(Arc::new(FuseMount::start(node.vfs(), node.parts.shards.handles(), &spec).unwrap()));
+        let mount = node.try_mount(&node.spec(setup.options))?;
+        node.mount = Some(Arc::new(mount));
         assert_eq!(
             fs_type(&node.mnt()),
             "fuse.forebay",
             "the mount is not there; nothing below would be tested"
         );
-        node
+        Ok(node)
     }
 
     /// A node that is not mounted yet.
@@ -194,7 +197,7 @@ impl Drop for Node {
     }
 }
 
-fn parts(setup: &Setup, dirs: &Dirs) -> Parts {
+fn parts(setup: &Setup<'_>, dirs: &Dirs) -> Parts {
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mailbox_len = setup.mailbox_len;
     let shards =

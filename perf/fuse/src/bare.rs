@@ -16,7 +16,7 @@ use rustix::mount::{
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::null_mut;
 use zerocopy::{FromBytes, IntoBytes};
@@ -34,7 +34,7 @@ type Ring = IoUring<squeue::Entry128, cqueue::Entry>;
 pub fn serve(dir: &Path) -> io::Result<()> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let mount = mounted(&device)?;
-    shake_hands(&device)?;
+    shake_hands(&device, PAYLOAD_LEN as u32)?;
     let cpus = std::thread::available_parallelism()?.get();
     std::thread::scope(|scope| -> io::Result<()> {
         let queues: Vec<_> = (0..cpus)
@@ -48,7 +48,7 @@ pub fn serve(dir: &Path) -> io::Result<()> {
         // FORGETs and the like still come this way.
         let forgets =
             scope.spawn(|| while matches!((&device).read(&mut vec![0; 2 << 20]), Ok(len) if len > 0) {});
-        move_mount(&mount, "", CWD, dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        attach(&mount, dir)?;
         drop(mount);
         println!("ready");
         for queue in queues {
@@ -59,7 +59,8 @@ pub fn serve(dir: &Path) -> io::Result<()> {
     })
 }
 
-fn mounted(device: &File) -> io::Result<std::os::fd::OwnedFd> {
+/// A mount that is in no tree yet.
+pub fn mounted(device: &File) -> io::Result<OwnedFd> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let set = |key: &str, value: &str| fsconfig_set_string(context.as_fd(), key, value);
     set("source", "bare")?;
@@ -72,7 +73,20 @@ fn mounted(device: &File) -> io::Result<std::os::fd::OwnedFd> {
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
-fn shake_hands(mut device: &File) -> io::Result<()> {
+/// Puts it there.
+pub fn attach(mount: &OwnedFd, dir: &Path) -> io::Result<()> {
+    Ok(move_mount(mount, "", CWD, dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Pins this thread.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Answers INIT.
+pub fn shake_hands(mut device: &File, max_write: u32) -> io::Result<()> {
     let mut message = [0; 8192];
     let len = device.read(&mut message)?;
     let (header, rest) = abi::InHeader::read_from_prefix(&message[..len]).expect("INIT has a header");
@@ -99,8 +113,8 @@ fn shake_hands(mut device: &File) -> io::Result<()> {
         flags2: (flags >> 32) as u32,
         max_background: 64,
         congestion_threshold: 48,
-        max_write: PAYLOAD_LEN as u32,
-        max_pages: (PAYLOAD_LEN / 4096) as u16,
+        max_write,
+        max_pages: (max_write / 4096) as u16,
         time_gran: 1,
         ..Default::default()
     };
@@ -125,9 +139,7 @@ struct Queue<'a> {
 
 impl<'a> Queue<'a> {
     fn new(device: &'a File, cpu: usize) -> io::Result<Self> {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        sched_setaffinity(None, &set)?;
+        pin(cpu)?;
         let ring = Ring::builder().setup_single_issuer().setup_defer_taskrun().build(2 * DEPTH as u32)?;
         let entries = (0..DEPTH).map(|_| Entry::new()).collect::<io::Result<_>>()?;
         Ok(Self { device, ring, cpu, entries })
@@ -156,13 +168,7 @@ impl<'a> Queue<'a> {
     }
 
     fn push(&mut self, index: usize, code: u32, commit_id: u64, address: u64, len: u32) {
-        let mut data = [0; 80];
-        let command = abi::RingCommand { flags: 0, commit_id, qid: self.cpu as u16, padding: [0; 6] };
-        data[..24].copy_from_slice(command.as_bytes());
-        let built = op::UringCmd80::new(types::Fd(self.device.as_raw_fd()), code).cmd(data);
-        let mut entry = built.addr(Some(address)).build().user_data(index as u64);
-        // SAFETY: the entry is `repr(C)` over the kernel's 128 bytes, in which a u32 stands at this place.
-        unsafe { std::ptr::from_mut(&mut entry).cast::<u8>().add(SQE_LEN_AT).cast::<u32>().write(len) };
+        let entry = command(self.device, code, self.cpu, commit_id, address, len).user_data(index as u64);
         // SAFETY: what the entry names lives as long as the queue, which ends after its connection.
         unsafe { self.ring.submission().push(&entry) }.expect("the ring has a place for every entry");
     }
@@ -189,49 +195,65 @@ impl Entry {
         let (header, _) =
             abi::InHeader::read_from_prefix(&self.headers.in_out).expect("the area is large enough");
         let commit_id = self.headers.ring.commit_id;
-        let (error, len) = self.reply(&header);
-        let out = abi::OutHeader { len: 16 + len as u32, error, unique: header.unique };
-        self.headers.in_out[..16].copy_from_slice(out.as_bytes());
-        self.headers.ring.payload_sz = len as u32;
+        // SAFETY: the mapping is so long, and the kernel is not at it while the request is answered.
+        let payload = unsafe { std::slice::from_raw_parts_mut(self.payload, PAYLOAD_LEN) };
+        answer(&header, &mut self.headers, payload);
         commit_id
     }
+}
 
-    fn reply(&mut self, header: &abi::InHeader) -> (i32, usize) {
-        let ino = if header.nodeid == ROOT { ROOT } else { THE_FILE };
-        match header.opcode {
-            opcode::GETATTR => (0, self.put(&abi::AttrOut { attr: attr(ino), ..Default::default() }, 0)),
-            opcode::LOOKUP if self.payload().starts_with(NEW.as_bytes()) => (-libc::ENOENT, 0),
-            opcode::LOOKUP => (0, self.put(&entry(), 0)),
-            opcode::CREATE => {
-                let at = self.put(&entry(), 0);
-                (0, self.put(&opened(), at))
-            }
-            opcode::OPEN | opcode::OPENDIR => (0, self.put(&opened(), 0)),
-            opcode::READ => {
-                let (ask, _) =
-                    abi::ReadIn::read_from_prefix(&self.headers.op_in).expect("the area is large enough");
-                (0, ask.size as usize)
-            }
-            opcode::RELEASE | opcode::RELEASEDIR | opcode::FLUSH => (0, 0),
-            opcode::STATFS => {
-                (0, self.put(&abi::StatfsOut { bsize: 4096, namelen: 255, ..Default::default() }, 0))
-            }
-            _ => (-libc::ENOSYS, 0),
+/// A command of FUSE over io_uring.
+pub fn command(
+    device: &File,
+    code: u32,
+    cpu: usize,
+    commit_id: u64,
+    address: u64,
+    len: u32,
+) -> squeue::Entry128 {
+    let mut data = [0; 80];
+    let command = abi::RingCommand { flags: 0, commit_id, qid: cpu as u16, padding: [0; 6] };
+    data[..24].copy_from_slice(command.as_bytes());
+    let built = op::UringCmd80::new(types::Fd(device.as_raw_fd()), code).cmd(data);
+    let mut entry = built.addr(Some(address)).build();
+    // SAFETY: the entry is `repr(C)` over the kernel's 128 bytes, in which a u32 stands at this place.
+    unsafe { std::ptr::from_mut(&mut entry).cast::<u8>().add(SQE_LEN_AT).cast::<u32>().write(len) };
+    entry
+}
+
+/// Answers a request in its buffers.
+pub fn answer(header: &abi::InHeader, headers: &mut RingHeaders, payload: &mut [u8]) {
+    let (error, len) = reply(header, headers, payload);
+    let out = abi::OutHeader { len: 16 + len as u32, error, unique: header.unique };
+    headers.in_out[..16].copy_from_slice(out.as_bytes());
+    headers.ring.payload_sz = len as u32;
+}
+
+fn reply(header: &abi::InHeader, headers: &RingHeaders, payload: &mut [u8]) -> (i32, usize) {
+    let ino = if header.nodeid == ROOT { ROOT } else { THE_FILE };
+    let is_new = payload.starts_with(NEW.as_bytes());
+    let mut put = |part: &[u8], at: usize| {
+        payload[at..at + part.len()].copy_from_slice(part);
+        at + part.len()
+    };
+    match header.opcode {
+        opcode::GETATTR => (0, put(abi::AttrOut { attr: attr(ino), ..Default::default() }.as_bytes(), 0)),
+        opcode::LOOKUP if is_new => (-libc::ENOENT, 0),
+        opcode::LOOKUP => (0, put(entry().as_bytes(), 0)),
+        opcode::CREATE => {
+            let at = put(entry().as_bytes(), 0);
+            (0, put(opened().as_bytes(), at))
         }
-    }
-
-    fn payload(&self) -> &[u8] {
-        let len = (self.headers.ring.payload_sz as usize).min(PAYLOAD_LEN);
-        // SAFETY: the mapping is so long, and the kernel is not at it while the request is answered.
-        unsafe { std::slice::from_raw_parts(self.payload, len) }
-    }
-
-    fn put<T: IntoBytes + zerocopy::Immutable>(&mut self, part: &T, at: usize) -> usize {
-        let end = at + size_of::<T>();
-        assert!(end <= PAYLOAD_LEN, "an answer is short");
-        // SAFETY: as above, by the line before.
-        unsafe { self.payload.add(at).copy_from(part.as_bytes().as_ptr(), size_of::<T>()) };
-        end
+        opcode::OPEN | opcode::OPENDIR => (0, put(opened().as_bytes(), 0)),
+        opcode::READ => {
+            let (ask, _) = abi::ReadIn::read_from_prefix(&headers.op_in).expect("the area is large enough");
+            (0, ask.size as usize)
+        }
+        opcode::RELEASE | opcode::RELEASEDIR | opcode::FLUSH => (0, 0),
+        opcode::STATFS => {
+            (0, put(abi::StatfsOut { bsize: 4096, namelen: 255, ..Default::default() }.as_bytes(), 0))
+        }
+        _ => (-libc::ENOSYS, 0),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const ROUNDS: usize = 5;
-const SECONDS: &str = "2";
+const SECONDS: &str = "1";
 /// Name, load, threads.
 const LOADS: [(&str, &str, usize); 4] = [
     ("4 KiB read, 1 client", "read", 1),

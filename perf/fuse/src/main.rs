@@ -3,7 +3,8 @@
 //! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling.
 //! `load KIND DIR THREADS SECONDS` puts one load on a mount and prints its rate and latency. `compare FOREBAY WORK`
 //! runs every load on the bare server and on a Forebay mount over each channel, turn by turn for five rounds, and prints
-//! medians and their ratios to the bare server.
+//! medians and their ratios to the bare server. `takeover DIR` tries how a second server goes on where a killed one
+//! stopped.
 
 /// The kernel's interface is the file that Forebay itself has.
 #[path = "../../../fuse/src/channel/abi.rs"]
@@ -11,6 +12,7 @@ mod abi;
 mod bare;
 mod compare;
 mod load;
+mod takeover;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,8 +24,10 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["serve", dir] => bare::serve(Path::new(dir)).map_err(|error| error.to_string()),
         ["load", kind, dir, threads, seconds] => one_load(kind, dir, threads, seconds),
+        ["takeover", dir] => takeover::run(Path::new(dir)).map_err(|error| error.to_string()),
         ["compare", forebay, work] => compare::compare(Path::new(forebay), Path::new(work)),
-        _ => Err("usage: serve DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK".to_owned()),
+        _ => Err("usage: serve DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK | takeover DIR"
+            .to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

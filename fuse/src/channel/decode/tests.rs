@@ -1,3 +1,5 @@
+//! Each request in the bytes of the protocol, and bytes that are none.
+
 use super::*;
 use crate::op::OpKind;
 use forebay_types::FileKind;

@@ -1,3 +1,5 @@
+//! Each answer, read back as the kernel reads it.
+
 use super::*;
 use forebay_types::{HandleId, Ino, InodeState};
 use proptest::prelude::*;
