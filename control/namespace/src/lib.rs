@@ -34,6 +34,7 @@ mod inspect;
 mod keys;
 mod list;
 mod log;
+mod mounting;
 mod mounts;
 mod moving;
 mod names;

@@ -340,6 +340,26 @@ fn a_cache_of_another_daemon_node_version_or_under_file_system() {
 }
 
 #[test]
+fn an_added_mount_that_cannot_be_had_again_is_named() {
+    let (ground, other) = (Ground::new(), Ground::new());
+    let daemon = ground.up(&[]);
+    let mut add = forebay(["mount", "add"]);
+    add.arg(other.ufs()).arg(ground.mnt().join("sets"));
+    assert!(finish(add, SOON).status.success());
+    daemon.stop();
+    fs::remove_dir(other.ufs()).unwrap();
+    let output = finish(up(&ground), SOON);
+    refused(&ground, &output, "the mount at /sets, added with `forebay mount add`, cannot be had");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("take its table out of the file ASKED"));
+    fs::create_dir(other.ufs()).unwrap();
+    let daemon = ground.up(&[]);
+    assert!(ground.mnt().join("sets").exists(), "a refused start has changed something");
+    daemon.stop();
+    fs::write(ground.cache().join("ASKED"), "layout = 9\npins = []\n").unwrap();
+    refused(&ground, &finish(up(&ground), SOON), "layout version 9");
+}
+
+#[test]
 fn a_directory_of_somebody_elses_files_is_no_cache() {
     let ground = Ground::new();
     fs::create_dir(ground.cache()).unwrap();
