@@ -209,7 +209,7 @@ pub(crate) fn unlink(tier: &Tier, id: ExtentId) {
     unlink_path(&tier.sidecar_of(id));
 }
 
-fn unlink_path(path: &Path) {
+pub(crate) fn unlink_path(path: &Path) {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), error = %e, "cannot unlink");

@@ -91,6 +91,8 @@ impl Extent {
         let (tier, id) = (Arc::clone(self.tier()), self.id());
         let made = blocking(move || {
             tier.make_dir_of(id)?;
+            // A sidecar of the time before it was packed would outlive the new one's first header at the next start.
+            blanks::unlink_path(&tier.sidecar_of(id));
             let path = tier.path_of(id);
             std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path)
         });

@@ -112,6 +112,7 @@ impl Scan<'_> {
             match self.extent(id, files.sidecar, report)? {
                 Some(parts) => extents.push(Arc::new(Extent::new(parts))),
                 None => {
+                    tracing::warn!(extent = %id, "a clean extent has another length than its sidecar says: it is dropped");
                     report.dropped += 1;
                     crate::blanks::unlink(self.tier, id);
                 }

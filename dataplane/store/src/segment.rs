@@ -200,6 +200,9 @@ fn recover_segment(
             if !replace {
                 continue;
             }
+            if !there.is_packed() {
+                tracing::warn!(extent = %entry.id, "unpacking was cut short: the packed bytes count");
+            }
             drop_older(tier, there);
             report.clean -= u64::from(there.is_packed());
         }

@@ -62,8 +62,12 @@ impl Persisting {
     }
 
     fn hand(&self, work: PersistWork) {
-        let task =
-            PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again: false, work };
+        self.hand_as(work, false);
+    }
+
+    /// `again`: it was begun before, and nobody knows how it ended.
+    fn hand_as(&self, work: PersistWork, again: bool) {
+        let task = PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again, work };
         self.tasks.blocking_send(task).unwrap();
     }
 
@@ -96,6 +100,11 @@ impl Persisting {
 
     fn run(&mut self, work: PersistWork) -> PersistOutcome {
         self.hand(work);
+        self.outcome()
+    }
+
+    fn run_again(&mut self, work: PersistWork) -> PersistOutcome {
+        self.hand_as(work, true);
         self.outcome()
     }
 
@@ -342,9 +351,10 @@ fn directories_links_and_removals() {
     let linked = PersistWork::Link { existing: key("d/f"), to: key("d/g"), expect: None };
     let version_linked = done_version(p.run(linked.clone()));
     assert_eq!(done_version(p.run(linked)), version_linked);
-    assert_ne!(version_linked, version, "the directory counts links in its times");
+    assert_eq!(version_linked, version, "a further name changes no byte");
     let remove = |name: &str, kind, expect| PersistWork::Remove { key: key(name), kind, expect };
-    let changed = p.run(remove("d/f", FileKind::Regular, Some(version)));
+    let other = Some(UfsVersion::new(*b"another"));
+    let changed = p.run(remove("d/f", FileKind::Regular, other));
     assert_eq!(changed, PersistOutcome::Conflict(None), "another version stays");
     assert_eq!(p.run(remove("d", FileKind::Directory, None)), PersistOutcome::Conflict(None));
     for name in ["d/f", "d/g", "d/l", "d/f"] {
@@ -370,14 +380,65 @@ fn a_moved_file_is_found_under_its_new_name() {
         replaces: None,
     };
     let moved = done_version(p.run(work.clone()));
-    assert_eq!(done_version(p.run(work)), moved, "it may have been done before");
+    assert_eq!(done_version(p.run_again(work.clone())), moved, "it had been done before");
+    assert_eq!(p.run(work), PersistOutcome::Conflict(None), "others took it away");
     assert_eq!(p.node.read_all(&clean("b", moved, 2 * PAGE)).unwrap(), bytes);
     assert_eq!(p.node.ufs.reads(), fetched);
     let set = UfsAttr { mode: Some(0o600), ..p.node.control.block_on(stat(&p.node, "b")) };
     let version =
         done_version(p.run(PersistWork::SetAttr { key: key("b"), kind: FileKind::Regular, attr: set }));
     assert_eq!(p.node.read_all(&clean("b", version, 2 * PAGE)).unwrap(), bytes);
-    assert_eq!(p.node.ufs.reads(), fetched, "another mode is another version of the same bytes");
+    assert_eq!(p.node.ufs.reads(), fetched, "another mode leaves the bytes as they are");
+}
+
+/// Each kind of task, looked into before it was carried and after.
+#[test]
+fn what_was_begun_before_is_looked_into() {
+    let mut p = persisting();
+    std::fs::create_dir(p.under("there")).unwrap();
+    std::fs::write(p.under("there/.forebay-put.0123456789abcdef"), "half a file").unwrap();
+    let file = dirty(&p.node, b"bytes");
+    let target = Some(b"../elsewhere".to_vec().into_boxed_slice());
+    let link = UfsAttr { link_target: target, ..attr(FileKind::Symlink, 12) };
+    let from = key("there/f");
+    let works = [
+        put(&file, "there/f", None),
+        PersistWork::MakeDir { key: key("d"), attr: attr(FileKind::Directory, 0) },
+        PersistWork::MakeSpecial { key: key("d/l"), expect: None, attr: link },
+        PersistWork::Link { existing: from.clone(), to: key("d/g"), expect: None },
+        PersistWork::Move { from, to: key("d/f"), kind: FileKind::Regular, version: None, replaces: None },
+        PersistWork::Remove { key: key("d/f"), kind: FileKind::Regular, expect: None },
+    ];
+    for work in works {
+        assert_eq!(p.run_again(work.clone()), PersistOutcome::NotDone, "{work:?}");
+        let carried = p.run(work.clone());
+        let what = |outcome| match outcome {
+            PersistOutcome::Done(now) => now.map(|now| (now.kind, now.version)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(what(p.run_again(work)), what(carried));
+    }
+    let left: Vec<_> = std::fs::read_dir(p.under("there")).unwrap().collect();
+    assert!(left.is_empty(), "the remains of a put are swept: {left:?}");
+    // Attributes that were set in part are set to the end.
+    let set = UfsAttr { mode: Some(0o600), ..p.node.control.block_on(stat(&p.node, "d/g")) };
+    let work = PersistWork::SetAttr { key: key("d/g"), kind: FileKind::Regular, attr: set };
+    assert!(matches!(p.run_again(work), PersistOutcome::Done(Some(attr)) if attr.mode == Some(0o600)));
+}
+
+/// Something else of the same name is not taken for ours.
+#[test]
+fn what_others_made_is_not_taken_for_what_was_begun() {
+    let mut p = persisting();
+    let file = dirty(&p.node, b"bytes");
+    std::fs::write(p.under("f"), "other").unwrap();
+    assert_eq!(p.run_again(put(&file, "f", None)), PersistOutcome::NotDone);
+    let link = UfsAttr { link_target: Some((*b"a").into()), ..attr(FileKind::Symlink, 1) };
+    std::os::unix::fs::symlink("b", p.under("l")).unwrap();
+    let work = PersistWork::MakeSpecial { key: key("l"), expect: None, attr: link };
+    assert_eq!(p.run_again(work), PersistOutcome::NotDone);
+    let work = PersistWork::MakeDir { key: key("f"), attr: attr(FileKind::Directory, 0) };
+    assert_eq!(p.run_again(work), PersistOutcome::NotDone);
 }
 
 async fn stat(node: &Node, name: &str) -> UfsAttr {

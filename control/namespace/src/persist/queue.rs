@@ -267,6 +267,14 @@ impl State {
         }
     }
 
+    /// A name cannot be carried because another one, which has to be carried first, fails.
+    fn blame(&mut self, slot: &Slot, other: &Slot, why: &str) {
+        let Some(entry) = self.entries.get_mut(slot) else { return };
+        entry.urgent = false;
+        entry.failures += 1;
+        entry.failure = Some(format!("{} has to be carried first: {why}", other.1));
+    }
+
     /// Makes a name, and what it waits for, urgent.
     fn hasten(&mut self, slot: &Slot) {
         let Some(entry) = self.entries.get_mut(slot) else { return };
@@ -386,8 +394,13 @@ impl Queue {
         state.set_status(slot, status);
         match wait {
             Wait::For(other) => {
-                if urgent {
-                    state.hasten(&other);
+                let trouble = state.entries.get(&other).filter(|other| other.tries > 0);
+                let trouble = trouble.and_then(|other| other.failure.clone());
+                match trouble {
+                    // Who waits for this name learns why, and the other one is left to its back-off.
+                    Some(why) if urgent => state.blame(slot, &other, &why),
+                    None if urgent => state.hasten(&other),
+                    _ => {}
                 }
                 state.waiters.entry(other).or_default().insert(slot.clone());
             }
@@ -407,11 +420,12 @@ impl Queue {
         let mut state = self.state.lock();
         let Some((out, task)) = state.out.remove(&id) else { return };
         let slot = out.slot.clone();
+        let looked_into = task.again;
         if failure.is_some() {
             state.doubts.insert(slot.clone(), (out, PersistTask { again: true, ..task }));
         }
         if state.entries.get(&slot).is_some_and(|entry| entry.status == Status::Out(id)) {
-            let due = state.after(&slot, failure, now_ms);
+            let due = state.after(&slot, failure, looked_into, now_ms);
             state.set_status(&slot, Status::Due(due));
         }
         state.wake_waiters(&slot);
@@ -489,13 +503,15 @@ impl Entry {
 }
 
 impl State {
-    /// When a name is due whose task has ended.
-    fn after(&mut self, slot: &Slot, failure: Option<String>, now_ms: u64) -> u64 {
+    /// When a name is due whose task has ended. That an earlier one was `looked_into` is no success.
+    fn after(&mut self, slot: &Slot, failure: Option<String>, looked_into: bool, now_ms: u64) -> u64 {
         let Some(entry) = self.entries.get_mut(slot) else { return now_ms };
         entry.urgent = false;
         entry.delayed = false;
         let Some(failure) = failure else {
-            entry.tries = 0;
+            if !looked_into {
+                entry.tries = 0;
+            }
             return now_ms;
         };
         entry.failure = Some(failure);

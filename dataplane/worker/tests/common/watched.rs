@@ -107,6 +107,10 @@ impl Watched {
 
 #[async_trait]
 impl Ufs for Watched {
+    async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
+        self.inner.sweep(key).await
+    }
+
     fn name(&self) -> &str {
         self.inner.name()
     }
