@@ -82,7 +82,8 @@ pub(super) fn failure(errno: Errno) -> Encoded {
 pub(super) fn encode(form: Form, reply: Reply, listing: Vec<u8>) -> Encoded {
     let body = match (form, reply) {
         (_, Reply::Error(errno)) => return failure(errno),
-        (Form::Done, Reply::Done) => Body::Small(Small::EMPTY),
+        // Nobody will read it.
+        (Form::Silent, _) | (Form::Done, Reply::Done) => Body::Small(Small::EMPTY),
         (Form::Entry, Reply::Entry(entry)) => small(&entry_out(&entry)),
         (Form::Entry, Reply::NoEntry(ttl)) => small(&no_entry_out(ttl)),
         (Form::Attr, Reply::Attr(attr, ttl)) => small(&abi::AttrOut {
@@ -110,7 +111,7 @@ pub(super) fn encode(form: Form, reply: Reply, listing: Vec<u8>) -> Encoded {
         (Form::Offset, Reply::Offset(offset)) => small(&abi::LseekOut { offset }),
         (Form::Listing { .. }, Reply::Entries) => Body::Listing(listing),
         (form, reply) => {
-            debug_assert!(form == Form::Silent, "{reply:?} is no answer in the form {form:?}");
+            debug_assert!(false, "{reply:?} is no answer in the form {form:?}");
             tracing::error!(?form, ?reply, "an answer of the wrong kind");
             return failure(Errno::IO);
         }

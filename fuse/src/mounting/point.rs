@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 /// How often an unmount that met a user of the mount is tried again.
 const UNMOUNT_RETRY: Duration = Duration::from_millis(100);
 
+/// How long a session may take to end after its daemon, and how often it is asked for meanwhile.
+const DEATH_WAIT: Duration = Duration::from_secs(10);
+const DEATH_LOOK: Duration = Duration::from_millis(5);
+
 /// Whether a file system can be mounted at `dir`; gives the path without links, as the kernel will name it.
 ///
 /// # Errors
@@ -60,8 +64,20 @@ fn absolute(dir: &Path) -> Option<PathBuf> {
 }
 
 /// Asks for the space, which the kernel has no cached answer to, as it has for attributes.
+///
+/// The session of a daemon that was killed is over only when the kernel has taken its rings apart, a little after the
+/// process is gone. Who asks in between is told that the request was given up, and asks again.
 fn is_dead(dir: &Path) -> bool {
-    rustix::fs::statfs(dir).err() == Some(Errno::NOTCONN)
+    let give_up = Instant::now() + DEATH_WAIT;
+    loop {
+        match rustix::fs::statfs(dir).err() {
+            Some(Errno::NOTCONN) => return true,
+            Some(Errno::CONNABORTED | Errno::CANCELED) if Instant::now() < give_up => {
+                std::thread::sleep(DEATH_LOOK);
+            }
+            _ => return false,
+        }
+    }
 }
 
 fn unusable(dir: &Path, error: io::Error) -> MountError {

@@ -81,6 +81,11 @@ fn counts_and_places_have_their_width() {
 }
 
 #[test]
+fn what_has_no_reply_is_encoded_without_a_fault() {
+    assert_eq!(body(Form::Silent, Reply::Done), b"");
+}
+
+#[test]
 fn failures_are_negative_and_have_no_bytes() {
     let encoded = encode(Form::Entry, Reply::Error(Errno::NOENT), Vec::new());
     assert_eq!((encoded.error, encoded.body.bytes().len()), (-libc::ENOENT, 0));

@@ -11,11 +11,15 @@ use crate::channel::encode::{Encoded, encode, failure};
 use crate::channel::serving::Serving;
 use crate::op::{Op, Request};
 use crate::reply::Reply;
-use forebay_shard::{COMMAND_DATA_LEN, Command, Device, FixedFrame, Frame};
+use forebay_shard::{COMMAND_DATA_LEN, Command, Device, FixedFrame, Frame, timeout};
 use rustix::io::Errno;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
+
+/// A write whose bytes are held for so much longer than its answer took is reported. The memory cannot be used
+/// otherwise before, so there is nothing to do but to say so.
+const PAYLOAD_WARN_AFTER: Duration = Duration::from_secs(30);
 
 /// What the kernel was told of with REGISTER.
 struct Buffers {
@@ -63,9 +67,16 @@ impl Entry {
             let commit_id = buffers.headers.ring.commit_id;
             let unique = buffers.header().unique;
             let answer = self.answer(&mut buffers).await;
-            buffers.payload.back().await;
+            self.payload_back(&buffers).await;
             buffers.put(unique, &answer);
             command = commit(self.queue, commit_id);
+        }
+    }
+
+    /// Waits until nobody uses the bytes of a write any more: usually they came back before the answer was there.
+    async fn payload_back(&self, buffers: &Buffers) {
+        while timeout(PAYLOAD_WARN_AFTER, buffers.payload.back()).await.is_err() {
+            tracing::error!(queue = self.queue, "the bytes of a write are still held after its answer");
         }
     }
 
