@@ -13,6 +13,7 @@
 //! where it does not: an answer begins DELAY_MS after its request came (a round trip of that length), and the bodies
 //! of all connections together pass one bucket of RATE. Windows of TCP that have yet to open are not imitated: both
 //! the mount and the bare client are spared that alike.
+#![forbid(unsafe_code)]
 
 mod fetch;
 mod http;
