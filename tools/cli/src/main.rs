@@ -11,6 +11,7 @@ mod args;
 mod asked;
 mod audit;
 mod cachedir;
+mod cachesize;
 mod commands;
 mod config;
 mod daemon;

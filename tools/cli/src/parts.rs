@@ -8,6 +8,7 @@ use crate::admin;
 use crate::asked::AskedFile;
 use crate::audit::AuditLog;
 use crate::cachedir::CacheDir;
+use crate::cachesize::CacheSize;
 use crate::failure::{Failure, Outcome};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::left_behind;
@@ -31,13 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The share of the free space that a cache takes when nobody says how much.
-const FREE_SHARE: (u64, u64) = (4, 5);
-/// The least space and the smallest cache to start with: the metadata engine maps its files, and a disk that is full
-/// would end the process where a write fails elsewhere.
-const FREE_MIN: ByteSize = ByteSize::mib(64);
-/// The smallest cache.
-pub(crate) const CACHE_MIN: ByteSize = FREE_MIN;
+/// The tier that the settings of the cache speak of, and the only one.
+pub(crate) const CACHE_TIER: usize = 0;
 /// The share of the I/O memory that fetched bytes may take; the rest is for requests.
 const FETCH_SHARE: u64 = 2;
 /// How long the shards may take to end what they are doing.
@@ -251,30 +247,14 @@ fn shards_config(plan: &Plan) -> ShardsConfig {
 
 /// The store, and whether the machine went down under it.
 fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<(Arc<Store>, bool)> {
-    let quota = quota(plan)?;
+    let size = CacheSize::look(&plan.cache_dir, plan.cache_size, cache.folder(TIER).exists())?;
+    let quota = size.at_most();
     let tier = TierConfig { name: "cache".to_owned(), dir: cache.folder(TIER), quota, kind: TierKind::Nvme };
     let config = StoreConfig { page_size: plan.page_size, ..StoreConfig::new(plan.node.clone(), vec![tier]) };
     let (store, report) = Store::open(config).map_err(Failure::new)?;
+    let quota = size.settle(&store)?;
     tracing::info!(%quota, clean = report.clean, authored = report.authored, "the store is open");
     Ok((store, left_behind::machine_went_down(&report)))
-}
-
-/// The quota: as the settings say, else four fifths of what is free.
-fn quota(plan: &Plan) -> Outcome<ByteSize> {
-    let dir = plan.cache_dir.display();
-    let found = rustix::fs::statvfs(&plan.cache_dir)
-        .map_err(|error| Failure::new(format!("cannot see the free space of {dir}: {error}")))?;
-    let free = ByteSize::bytes(found.f_bavail.saturating_mul(found.f_frsize));
-    if free < FREE_MIN {
-        return Err(Failure::new(format!("the disk of the cache directory {dir} is full: {free} are free"))
-            .remedy(format!("free at least {FREE_MIN}, or choose another disk with --cache")));
-    }
-    let quota = plan.cache_size.unwrap_or(ByteSize::bytes(free.as_u64() / FREE_SHARE.1 * FREE_SHARE.0));
-    if quota < FREE_MIN {
-        return Err(Failure::new(format!("a cache of {quota} is too small"))
-            .remedy(format!("give at least {FREE_MIN}")));
-    }
-    Ok(quota)
 }
 
 fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsTable) {

@@ -4,11 +4,13 @@
 //! does** write a configuration file: what is set here lasts until the daemon ends, and it says so.
 
 use crate::audit::{self, AuditLog};
+use crate::cachesize::CACHE_MIN;
 use crate::config::{self, Config, FIELDS, Field};
 use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
 use crate::logging::LogSwitch;
 use crate::metrics::{MetricsServer, Sources};
+use crate::parts::CACHE_TIER;
 use forebay_store::Store;
 use forebay_types::ByteSize;
 use parking_lot::RwLock;
@@ -16,9 +18,6 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Which tier `cache.size` speaks of.
-const CACHE_TIER: usize = 0;
 
 /// What a change is told to.
 pub(crate) struct Hearers {
@@ -125,9 +124,9 @@ impl Settings {
             Failure::new("cache.size can be left to Forebay only at a start")
                 .remedy("give a size, like 64GiB")
         })?;
-        if size < crate::parts::CACHE_MIN {
+        if size < CACHE_MIN {
             return Err(Failure::new(format!("a cache of {size} is too small"))
-                .remedy(format!("give at least {}", crate::parts::CACHE_MIN)));
+                .remedy(format!("give at least {}", CACHE_MIN)));
         }
         self.hearers.store.set_quota(CACHE_TIER, size).map_err(Failure::new)
     }

@@ -54,13 +54,17 @@ pub(crate) fn locate(path: &Path) -> Outcome<Target> {
     }
 }
 
-/// The socket of the daemon that is meant: the one whose mount `on` lies on, else the only one that runs.
+/// The socket of the daemon that is meant: the one whose mount `on` lies on, else the one whose mount we are in, else
+/// the only one that runs.
 ///
 /// # Errors
 /// None or several run; the mounts of the several are named.
 pub(crate) fn daemon_of(on: Option<&Path>) -> Outcome<PathBuf> {
     if let Some(path) = on {
         return locate(path).map(|target| target.socket);
+    }
+    if let Ok(here) = locate(Path::new(".")) {
+        return Ok(here.socket);
     }
     let dirs = forebay_fuse::mounts_of_type(FS_TYPE).into_iter();
     let running: Vec<_> = dirs.filter(|dir| socket_of(dir).exists()).collect();

@@ -21,7 +21,7 @@ const CONFIG_LIST_EXAMPLE: &str = "Example:\n  forebay config list --config /etc
 /// Which daemon is meant.
 #[derive(Debug, Args)]
 pub(crate) struct On {
-    /// A path on the mount of the daemon that is meant; not needed while only one runs.
+    /// A path on the mount of the daemon that is meant; not needed in such a directory, or while only one runs.
     #[arg(long, value_name = "DIR")]
     pub(crate) on: Option<PathBuf>,
 }

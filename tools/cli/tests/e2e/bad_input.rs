@@ -388,6 +388,29 @@ impl Drop for SmallDisk {
     }
 }
 
+/// What fills the disk is the cache itself.
+#[test]
+fn a_cache_that_fills_its_disk_starts_again_and_keeps_its_size() {
+    let ground = Ground::new();
+    fs::write(ground.ufs().join("f"), vec![1; 150 << 20]).unwrap();
+    let disk = SmallDisk::mount(&ground, "size=200m");
+    let size = |extra: &[&str]| {
+        let (dir, mnt) = (disk.0.join("cache"), ground.mnt());
+        let daemon = ground.up_on(&dir, extra);
+        let mut load = forebay(["fs", "load"]);
+        load.arg(mnt.join("f"));
+        let loaded = finish(load, SOON);
+        assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+        let space = rustix::fs::statvfs(&mnt).unwrap();
+        daemon.stop();
+        space.f_blocks * space.f_frsize
+    };
+    let first = size(&[]);
+    let again = size(&[]);
+    assert!(first.abs_diff(again) < 8 << 20, "{first} bytes at first, then {again}");
+    assert_eq!(size(&["--cache-size", "190MiB"]), 190 << 20);
+}
+
 #[test]
 fn a_read_only_disk_and_a_full_one() {
     let ground = Ground::new();

@@ -49,7 +49,12 @@ impl Ground {
 
     /// Mounts with the flags that every test wants and those of its own.
     pub(crate) fn up(&self, extra: &[&str]) -> Daemon {
-        let (mut child, said) = self.start(extra);
+        self.up_on(&self.cache(), &[&["--cache-size", "1GiB"], extra].concat())
+    }
+
+    /// Mounts with a cache elsewhere.
+    pub(crate) fn up_on(&self, cache: &Path, extra: &[&str]) -> Daemon {
+        let (mut child, said) = self.start(cache, extra);
         let ready = match said.recv_timeout(READY_WITHIN) {
             Ok(line) if line.starts_with("ready") => line,
             other => {
@@ -67,10 +72,10 @@ impl Ground {
         self.file("log")
     }
 
-    fn start(&self, extra: &[&str]) -> (Child, mpsc::Receiver<String>) {
+    fn start(&self, cache: &Path, extra: &[&str]) -> (Child, mpsc::Receiver<String>) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
         let mut command = forebay([OsStr::new("up"), self.ufs().as_ref(), self.mnt().as_ref()]);
-        command.arg("--cache").arg(self.cache()).args(["--cache-size", "1GiB"]).args(extra);
+        command.arg("--cache").arg(cache).args(extra);
         command.env("FOREBAY_NODE_ARENA", "64MiB");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = child.stdout.take().unwrap();
