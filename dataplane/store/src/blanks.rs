@@ -8,6 +8,7 @@
 //! first `fsync` of a new file has no directory to sync.
 
 use crate::error::StoreError;
+use crate::extent::Extent;
 use crate::store::Store;
 use crate::tier::Tier;
 use crossbeam_queue::ArrayQueue;
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ids are promised on disk in steps of this many, so that the header is written seldom.
 const ID_STEP: u64 = 4096;
@@ -26,6 +27,11 @@ const ID_STEP: u64 = 4096;
 const UNLINK_BATCH: usize = 256;
 /// The helper looks at its work at least this often.
 const HELPER_NAP: Duration = Duration::from_secs(1);
+/// How long it waits for the last users of what it unlinked, before it turns to other work; and how often it looks.
+const LAST_USERS_WAIT: Duration = Duration::from_millis(10);
+const LAST_USERS_LOOK: Duration = Duration::from_micros(200);
+/// How often it looks for those who take longer.
+const LINGERING_LOOK: Duration = Duration::from_millis(50);
 
 /// Hands out extent ids.
 #[derive(Debug)]
@@ -89,7 +95,9 @@ type Doomed = Vec<Doom>;
 /// What is to be unlinked.
 #[derive(Debug)]
 enum Doom {
-    Extent(Arc<Tier>, ExtentId),
+    Extent(Arc<Extent>),
+    /// A copy in a tier that nothing refers to.
+    Copy(Arc<Tier>, ExtentId),
     Segment(PathBuf),
 }
 
@@ -127,9 +135,15 @@ impl Blanks {
         self.ready.len()
     }
 
-    /// Has a file and its sidecar unlinked soon.
-    pub(crate) fn doom(&self, tier: Arc<Tier>, id: ExtentId) {
-        self.jobs.lock().doomed.push(Doom::Extent(tier, id));
+    /// Has an extent's file and sidecar unlinked soon.
+    pub(crate) fn doom(&self, extent: Arc<Extent>) {
+        self.jobs.lock().doomed.push(Doom::Extent(extent));
+        self.wake.notify_one();
+    }
+
+    /// Has a copy of an extent unlinked soon.
+    pub(crate) fn doom_copy(&self, tier: Arc<Tier>, id: ExtentId) {
+        self.jobs.lock().doomed.push(Doom::Copy(tier, id));
         self.wake.notify_one();
     }
 
@@ -182,10 +196,10 @@ impl Blanks {
     }
 
     /// What to unlink, and whether to refill; `None` when the helper should end.
-    fn next_job(&self) -> Option<(Doomed, bool)> {
+    fn next_job(&self, nap: Duration) -> Option<(Doomed, bool)> {
         let mut jobs = self.jobs.lock();
         if jobs.doomed.is_empty() && !jobs.refill && !jobs.stop {
-            self.wake.wait_for(&mut jobs, HELPER_NAP);
+            self.wake.wait_for(&mut jobs, nap);
         }
         if jobs.stop && jobs.doomed.is_empty() {
             return None;
@@ -218,15 +232,35 @@ pub(crate) fn unlink_path(path: &Path) {
     }
 }
 
+/// Closes unlinked files that nobody else uses any more. The last close is what frees the space, and takes as long as that
+/// does, a second for a large file: so it is to be here, and not where somebody happens to be the last user.
+fn close_unused(unlinked: &mut Vec<Arc<Extent>>) {
+    let until = Instant::now() + LAST_USERS_WAIT;
+    loop {
+        unlinked.retain(|extent| Arc::strong_count(extent) > 1);
+        if unlinked.is_empty() || Instant::now() >= until {
+            return;
+        }
+        std::thread::sleep(LAST_USERS_LOOK);
+    }
+}
+
 /// The helper thread's life: it ends when the store does.
 pub(crate) fn help(store: Weak<Store>, blanks: Arc<Blanks>) {
-    while let Some((batch, refill)) = blanks.next_job() {
-        for doom in &batch {
+    let mut unlinked = Vec::new();
+    let nap = |unlinked: &Vec<_>| if unlinked.is_empty() { HELPER_NAP } else { LINGERING_LOOK };
+    while let Some((batch, refill)) = blanks.next_job(nap(&unlinked)) {
+        for doom in batch {
             match doom {
-                Doom::Extent(tier, id) => unlink(tier, *id),
-                Doom::Segment(path) => unlink_path(path),
+                Doom::Extent(extent) => {
+                    unlink(extent.tier(), extent.id());
+                    unlinked.push(extent);
+                }
+                Doom::Copy(tier, id) => unlink(&tier, id),
+                Doom::Segment(path) => unlink_path(&path),
             }
         }
+        close_unused(&mut unlinked);
         blanks.batch_done();
         let Some(store) = store.upgrade() else { return };
         if refill && let Err(error) = store.refill_blanks() {

@@ -112,7 +112,7 @@ impl Store {
         let moved = twin(old, to, file);
         if let Err(error) = self.publish(&moved).await {
             moved.discharge();
-            self.blanks().doom(Arc::clone(to), id);
+            self.blanks().doom_copy(Arc::clone(to), id);
             return Err(error);
         }
         old.tier().evictor.forget(old);

@@ -275,7 +275,7 @@ impl Store {
         }
         // Whoever still reads it does so through a file that stays open.
         let _ = extent.file();
-        self.blanks.doom(Arc::clone(extent.tier()), extent.id());
+        self.blanks.doom(Arc::clone(extent));
     }
 
     /// Removes what was found at start, may be nowhere else, and is unknown to the name space: files whose creation
