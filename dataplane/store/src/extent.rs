@@ -52,6 +52,8 @@ pub struct Extent {
     guards: Guards,
     /// Counts the times bytes were taken away, moved or began to be written over, so that a read that ran beside one is recognised.
     pub(crate) punches: AtomicU64,
+    /// How often a writer has begun since the start.
+    writers: AtomicU64,
     /// Allocated bytes counted against the tier.
     pub(crate) charged_bytes: AtomicU64,
     /// How much of that is counted as bytes that may be nowhere else.
@@ -100,6 +102,16 @@ pub(crate) struct ExtentParts {
 }
 
 impl Extent {
+    /// A writer begins: what was read of the bytes before says nothing of them from now on.
+    pub fn note_writer(&self) {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often a writer has begun since the start. Unchanged, it says that the bytes are what they were.
+    pub fn writers(&self) -> u64 {
+        self.writers.load(Ordering::Acquire)
+    }
+
     pub(crate) fn new(parts: ExtentParts) -> Self {
         parts.tier.extents.fetch_add(1, Ordering::AcqRel);
         if parts.file.is_some() {
@@ -117,6 +129,7 @@ impl Extent {
             keys: Mutex::new(parts.keys),
             guards: Guards::default(),
             punches: AtomicU64::new(0),
+            writers: AtomicU64::new(0),
             charged_bytes: AtomicU64::new(parts.charged),
             charged_authored: AtomicU64::new(0),
             print: AtomicU64::new(print),

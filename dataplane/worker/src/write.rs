@@ -69,23 +69,40 @@ impl Worker {
         let extent = self.store.get(id).ok_or(StoreError::Gone(id))?;
         let held = extent.hold(Hold::Dirty)?;
         let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
+        extent.note_writer();
         self.sessions.begin(id, Session::new(held, keys, kept_since));
         Ok(Ok(id))
     }
 
-    /// The bytes of an extent are those of `content` now: it is clean by that, unless a writer has it open.
+    /// The bytes that an extent had when `writers` had begun on it are those of `content`: it is clean by that, unless
+    /// somebody has written since. A writer who has it open, and is the only one since, may still give them back.
     pub(crate) async fn settle(
         &self,
         id: ExtentId,
         content: ContentKey,
-        checksums: &[PageChecksum],
+        (checksums, writers): (&[PageChecksum], u64),
     ) -> FsResult<()> {
         let _turn = self.sessions.turn(id, self.config.turn_within).await?;
-        if let Some(session) = self.sessions.get(id) {
-            session.add_key(content);
-            return Ok(());
+        let now = self.extent(id)?.writers();
+        match self.sessions.get(id) {
+            Some(session) if now == writers + 1 => session.add_key(content),
+            None if now == writers => self.store.settle(id, content, checksums).await?,
+            _ => tracing::debug!(extent = %id, "it was written again before it was bound: it stays ours"),
         }
-        Ok(self.store.settle(id, content, checksums).await?)
+        Ok(())
+    }
+
+    /// What is found by `known` is found by `also` as well. Nothing happens if it is not found any more: somebody
+    /// writes to it, or it was evicted.
+    pub(crate) async fn bind_also(&self, known: ContentKey, also: ContentKey) -> FsResult<()> {
+        let Some(id) = self.store.find(&known).map(|extent| extent.id()) else { return Ok(()) };
+        let _turn = self.sessions.turn(id, self.config.turn_within).await?;
+        // Looked up again: a writer takes the keys away in its turn, before its first byte.
+        let still = self.store.find(&known).is_some_and(|extent| extent.id() == id);
+        if still && self.sessions.get(id).is_none() {
+            self.store.bind(id, also).await?;
+        }
+        Ok(())
     }
 
     /// A new extent for a file that has none: as long as the file, and nothing of it here.

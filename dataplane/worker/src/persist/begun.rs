@@ -12,9 +12,8 @@
 
 use super::Engine;
 use super::carry::{Carried, Stop};
-use forebay_types::{
-    ContentLocation, FileKind, PageChecksum, PersistTask, PersistWork, UfsAttr, UfsKey, UfsVersion,
-};
+use super::source::Sent;
+use forebay_types::{ContentLocation, FileKind, PersistTask, PersistWork, UfsAttr, UfsKey, UfsVersion};
 use forebay_ufs::Ufs;
 use std::sync::Arc;
 
@@ -82,7 +81,7 @@ impl Engine {
             return Ok(Some(there).filter(|_| ours).into());
         }
         match self.is_there_already(ufs, content, to).await {
-            Ok(Some((there, checksums))) => Ok(Begun::Done(with_extent(there, content, checksums))),
+            Ok(Some((there, sent))) => Ok(Begun::Done(with_extent(there, content, sent))),
             // What we had to put has changed: the length is all that is left to go by.
             Err(Stop::Changed) => Ok(Some(there).into()),
             Ok(None) => Ok(Begun::NotDone),
@@ -178,6 +177,6 @@ fn agree<T: PartialEq>(there: Option<T>, sent: Option<T>) -> bool {
     there.is_none() || sent.is_none() || there == sent
 }
 
-fn with_extent(attr: UfsAttr, content: &ContentLocation, checksums: Vec<PageChecksum>) -> Carried {
-    Carried { attr: Some(attr), extent: content.extent.map(|id| (id, checksums)) }
+fn with_extent(attr: UfsAttr, content: &ContentLocation, sent: Sent) -> Carried {
+    Carried { attr: Some(attr), extent: content.extent.map(|id| (id, sent)) }
 }

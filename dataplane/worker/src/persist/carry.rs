@@ -2,11 +2,12 @@
 
 use super::Engine;
 use super::begun::Begun;
+use super::source::Sent;
 use crate::counters::add;
 use crate::meta::in_time;
 use forebay_types::{
-    ContentKey, ExtentId, FileKind, FsResult, MountId, PageChecksum, PersistOutcome, PersistTask,
-    PersistWork, Settled, UfsAttr, UfsKey, UfsVersion,
+    ContentKey, ExtentId, FileKind, FsResult, MountId, PersistOutcome, PersistTask, PersistWork, Settled,
+    UfsAttr, UfsKey, UfsVersion,
 };
 use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError, UfsResult};
 use std::future::Future;
@@ -46,8 +47,8 @@ impl From<forebay_types::FsError> for Stop {
 pub(super) struct Carried {
     /// What the under file system has now; `None` after a removal.
     pub(super) attr: Option<UfsAttr>,
-    /// The extent that has just these bytes, with the checksums of its pages.
-    pub(super) extent: Option<(ExtentId, Vec<PageChecksum>)>,
+    /// The extent that had just these bytes, and what was read of it.
+    pub(super) extent: Option<(ExtentId, Sent)>,
 }
 
 impl Carried {
@@ -163,16 +164,17 @@ impl Engine {
         &self,
         task: &PersistTask,
         version: Option<UfsVersion>,
-        extent: Option<(ExtentId, Vec<PageChecksum>)>,
+        extent: Option<(ExtentId, Sent)>,
     ) {
-        let (Some(version), Some((id, checksums)), PersistWork::Put { to, .. }) =
-            (version, extent, &task.work)
+        let (Some(version), Some((id, sent)), PersistWork::Put { to, .. }) = (version, extent, &task.work)
         else {
             return;
         };
         let (worker, content) = (Arc::clone(&self.worker), ContentKey::of(task.mount, to, &version));
-        let bound =
-            self.shard().call(move || async move { worker.settle(id, content, &checksums).await }).await;
+        let bound = self
+            .shard()
+            .call(move || async move { worker.settle(id, content, (&sent.checksums, sent.writers)).await })
+            .await;
         match bound {
             Ok(Ok(())) => {}
             // It was deleted meanwhile, or is fetched again when it is read: nothing is lost.
@@ -189,9 +191,12 @@ impl Engine {
         is: (&UfsKey, &UfsVersion),
     ) {
         let Some(old_version) = was.1 else { return };
-        let Some(extent) = self.worker.store.find(&ContentKey::of(mount, was.0, old_version)) else { return };
+        let known = ContentKey::of(mount, was.0, old_version);
         let (worker, content) = (Arc::clone(&self.worker), ContentKey::of(mount, is.0, is.1));
-        let bind = move || async move { worker.store.bind(extent.id(), content).await };
+        if known == content {
+            return;
+        }
+        let bind = move || async move { worker.bind_also(known, content).await };
         if let Ok(Err(error)) = self.shard().call(bind).await {
             tracing::debug!(%error, "a renamed content was not bound and is fetched again when it is read");
         }

@@ -2,10 +2,10 @@
 
 use super::Engine;
 use super::carry::Stop;
+use super::source::Sent;
 use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{
-    Clock, ContentLocation, FileKind, Name, NodeId, PageChecksum, PersistTask, PersistWork, SystemClock,
-    UfsAttr, UfsKey,
+    Clock, ContentLocation, FileKind, Name, NodeId, PersistTask, PersistWork, SystemClock, UfsAttr, UfsKey,
 };
 use forebay_ufs::{Expect, Ufs};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Engine {
         ufs: &Arc<dyn Ufs>,
         content: &ContentLocation,
         to: &UfsKey,
-    ) -> Result<Option<(UfsAttr, Vec<PageChecksum>)>, Stop> {
+    ) -> Result<Option<(UfsAttr, Sent)>, Stop> {
         let Some(there) = self.stat(ufs, to).await? else { return Ok(None) };
         let (mut source, _) = self.open_source(content).await?;
         if there.kind != FileKind::Regular || there.size != source.len() {
@@ -44,7 +44,7 @@ impl Engine {
                 return Ok(None);
             }
         }
-        Ok(Some((there, source.into_checksums())))
+        Ok(Some((there, source.into_sent())))
     }
 
     /// Puts the bytes of a file beside what has its name. Other things have no bytes: theirs just stays.

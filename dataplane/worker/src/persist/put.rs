@@ -2,12 +2,12 @@
 
 use super::Engine;
 use super::carry::{Carried, Stop};
-use super::source::{Source, is_same};
+use super::source::{Sent, Source, is_same};
 use crate::body::Room;
 use crate::counters::add;
 use bytes::Bytes;
 use forebay_store::{Extent, FileStat};
-use forebay_types::{ContentLocation, FsErrorKind, PageChecksum, UfsAttr, UfsKey, UfsVersion};
+use forebay_types::{ContentLocation, FsErrorKind, UfsAttr, UfsKey, UfsVersion};
 use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsResult, Upload};
 use futures_util::future::{Fuse, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 /// A put that reached the store.
 pub(super) struct Put {
     pub(super) version: UfsVersion,
-    pub(super) checksums: Vec<PageChecksum>,
+    pub(super) sent: Sent,
 }
 
 impl Engine {
@@ -33,8 +33,8 @@ impl Engine {
         match self.upload(ufs, content, to, Expect::from(expect.clone()), attr).await {
             Ok(put) => self.carried(ufs, content, to, attr, put).await,
             Err(Stop::Theirs) => match self.is_there_already(ufs, content, to).await? {
-                Some((there, checksums)) => {
-                    let extent = content.extent.map(|id| (id, checksums));
+                Some((there, sent)) => {
+                    let extent = content.extent.map(|id| (id, sent));
                     Ok(Carried { attr: Some(there), extent })
                 }
                 None => Err(Stop::Theirs),
@@ -57,7 +57,7 @@ impl Engine {
         let shown = if whole { None } else { self.stat(ufs, to).await? };
         let now = shown.filter(|shown| shown.version == put.version).unwrap_or_else(|| attr.clone());
         let now = UfsAttr { version: put.version, size: content.size, ..now };
-        Ok(Carried { attr: Some(now), extent: content.extent.map(|id| (id, put.checksums)) })
+        Ok(Carried { attr: Some(now), extent: content.extent.map(|id| (id, put.sent)) })
     }
 
     /// Puts the bytes of `content` at `to`.
@@ -91,7 +91,7 @@ impl Engine {
         };
         let finished = timeout(self.config.part_within, self.finish(upload.as_mut())).await;
         match finished {
-            Ok(Ok(version)) => Ok(Put { version, checksums: source.into_checksums() }),
+            Ok(Ok(version)) => Ok(Put { version, sent: source.into_sent() }),
             Ok(Err(error)) => {
                 self.throw_away(upload).await;
                 Err(error.into())
@@ -112,7 +112,7 @@ impl Engine {
             let Some(extent) = extent.filter(|_| content.extent.is_some()) else {
                 let page_size = worker.store.config().page_size;
                 let len = content.size;
-                return Ok((Source::new(worker, content, page_size, len), None));
+                return Ok((Source::new(worker, content, page_size, (len, 0)), None));
             };
             if !extent.is_complete() {
                 match worker.complete(&content, 0..extent.len()).await {
@@ -121,8 +121,9 @@ impl Engine {
                     _ => {}
                 }
             }
+            let writers = extent.writers();
             let before = extent.stat()?;
-            let source = Source::new(worker, content, extent.page_size(), before.len);
+            let source = Source::new(worker, content, extent.page_size(), (before.len, writers));
             Ok((source, Some((extent, before))))
         });
         let (source, before) =

@@ -7,12 +7,23 @@ use forebay_types::{ContentLocation, FsErrorKind, FsResult, PageChecksum, PageSi
 use forebay_wire::ReadPolicy;
 use std::sync::Arc;
 
+/// Bytes of an extent that were read and sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// One a page, in order.
+    pub(super) checksums: Vec<PageChecksum>,
+    /// How many writers had begun on the extent before: they are its bytes as long as there is no further one.
+    pub(super) writers: u64,
+}
+
 /// Reads a file from its first byte to its last. Polled on a shard; may move between shards from call to call.
 pub(super) struct Source {
     worker: Arc<Worker>,
     content: ContentLocation,
     page_size: PageSize,
     len: u64,
+    /// How many writers had begun on the extent.
+    writers: u64,
     next_page: u64,
     /// A page of which a part was already given out.
     rest: Option<(Frame, usize)>,
@@ -20,9 +31,14 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The bytes of `content`, of which there are `len`.
-    pub(super) fn new(worker: Arc<Worker>, content: ContentLocation, page_size: PageSize, len: u64) -> Self {
-        Self { worker, content, page_size, len, next_page: 0, rest: None, checksums: Vec::new() }
+    /// The bytes of `content`, of which there are `len`, in an extent on which `writers` have begun so far.
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        content: ContentLocation,
+        page_size: PageSize,
+        (len, writers): (u64, u64),
+    ) -> Self {
+        Self { worker, content, page_size, len, writers, next_page: 0, rest: None, checksums: Vec::new() }
     }
 
     /// How many bytes there are.
@@ -30,9 +46,9 @@ impl Source {
         self.len
     }
 
-    /// The checksums of the pages given out.
-    pub(super) fn into_checksums(self) -> Vec<PageChecksum> {
-        self.checksums
+    /// What was given out.
+    pub(super) fn into_sent(self) -> Sent {
+        Sent { checksums: self.checksums, writers: self.writers }
     }
 
     /// The next `len` bytes.
