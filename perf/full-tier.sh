@@ -7,7 +7,13 @@ source "$(dirname "$0")/lib.sh"
 tier=${TIER:-256M} quota=${QUOTA:-96MiB} failed=0
 VERIFY=${VERIFY:-none} binaries
 scratch
-trap 'cleanup; umount -l "$WORK/cache" 2>/dev/null; [[ -n ${KEEP:-} || $failed != 0 ]] || rm -rf "$WORK"' EXIT
+trap 'gone_with_tier' EXIT
+gone_with_tier() {
+    [[ -n ${daemon:-} ]] && kill -KILL "$daemon" 2>/dev/null && gone
+    umount -l "$M" 2>/dev/null
+    umount -l "$CACHE" 2>/dev/null
+    cleanup
+}
 [[ $EUID == 0 ]] || die "only root can mount a small file system"
 truncate -s "$tier" "$WORK/image"
 mkfs.ext4 -q -m 0 "$WORK/image" && mount -o loop "$WORK/image" "$CACHE" || die "no loop mount"
