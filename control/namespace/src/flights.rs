@@ -47,6 +47,11 @@ impl Flights {
         answer
     }
 
+    /// The same by a question of one's own, asked after the call began.
+    pub(crate) async fn stat_anew(&self, mount: MountId, key: &UfsKey) -> Answer {
+        in_time(self.deadline, self.ufs.stat(mount, key)).await
+    }
+
     fn board(&self, mount: MountId, key: &UfsKey) -> Flight {
         let mut stats = self.stats.lock();
         let at = (mount, key.clone());

@@ -354,8 +354,8 @@ impl DirStream {
     fn is_among_ufs(&self, record: &InodeRecord, name: &Name, dentry: &Dentry) -> bool {
         let had = dentry.shadow.as_ref().is_some_and(|shadow| shadow.since <= self.began);
         // What is being moved away may not be there any more.
-        let begun = self.names.shared.queue.is_begun(self.dir.ino, name);
-        let in_place = self.ufs.is_some() && dentry.is_carried() && had && !begun;
+        let leaving = self.names.shared.queue.is_leaving(self.dir.ino, name);
+        let in_place = self.ufs.is_some() && dentry.is_carried() && had && !leaving;
         let was_clean = match record.state {
             InodeState::Clean => record.turned_at <= self.began,
             InodeState::Dirty | InodeState::Native => record.turned_at > self.began,

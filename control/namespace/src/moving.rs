@@ -33,6 +33,20 @@ impl Namespace {
         self.find_moved(mount, key).await
     }
 
+    /// The same by questions of one's own: no answer is older than the call.
+    pub(crate) async fn find_anew(
+        &self,
+        mount: MountId,
+        key: &UfsKey,
+    ) -> FsResult<Option<(UfsKey, UfsAttr)>> {
+        if let Some(attr) = self.flights.stat_anew(mount, key).await? {
+            return Ok(Some((key.clone(), attr)));
+        }
+        let Some(moved) = self.shared.queue.moved(mount, key) else { return Ok(None) };
+        let there = self.flights.stat_anew(mount, &moved).await?;
+        Ok(there.map(|attr| (moved, attr)))
+    }
+
     /// What the UFS has where `key` is being moved to.
     pub(crate) async fn find_moved(
         &self,

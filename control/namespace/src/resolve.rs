@@ -41,6 +41,15 @@ enum Again {
     Overtaken,
 }
 
+/// How the UFS is asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Along with whoever asks for the same just now.
+    Along,
+    /// By a question of one's own.
+    Anew,
+}
+
 /// What a name is, and what the cache of names may say of it.
 type Resolved = (Cached, Option<Arc<Inode>>);
 
@@ -136,7 +145,7 @@ impl Namespace {
         if !inode.record().is_settled() || !dentry.is_carried() {
             return Ok(present(None));
         }
-        if self.shared.queue.is_begun(dir.ino, name) {
+        if self.shared.queue.is_begun(dir.ino, name, ino) {
             // What the UFS says now may be what a task is just making of it.
             return Ok(present(Some(self.shared.now_ms())));
         }
@@ -147,7 +156,12 @@ impl Namespace {
         if fresh {
             return Ok(present(Some(now)));
         }
-        match self.ask_again(&inode, dir, name, &dentry).await? {
+        let mut again = self.ask_again(&inode, dir, name, &dentry, Asked::Along).await?;
+        if matches!(again, Again::Gone) {
+            // An answer that others asked for may be from before the UFS got what the name stands for.
+            again = self.ask_again(&inode, dir, name, &dentry, Asked::Anew).await?;
+        }
+        match again {
             Again::Overtaken => Ok(None),
             Again::Same => {
                 inode.set_validated(now);
@@ -162,11 +176,22 @@ impl Namespace {
     }
 
     /// Whether the UFS still has what a clean name of ours stands for.
-    async fn ask_again(&self, inode: &Inode, dir: &Inode, name: &Name, dentry: &Dentry) -> FsResult<Again> {
+    async fn ask_again(
+        &self,
+        inode: &Inode,
+        dir: &Inode,
+        name: &Name,
+        dentry: &Dentry,
+        asked: Asked,
+    ) -> FsResult<Again> {
         let record = dir.record();
         let Some(dir_key) = self.ufs_key(&record).await? else { return Ok(Again::Overtaken) };
         let key = dir_key.child(name);
-        let Some((found_at, ufs)) = self.find(record.mount, &key).await? else {
+        let found = match asked {
+            Asked::Along => self.find(record.mount, &key).await?,
+            Asked::Anew => self.find_anew(record.mount, &key).await?,
+        };
+        let Some((found_at, ufs)) = found else {
             return Ok(match self.absence(dir, &dir_key).await? {
                 Absence::Real => Again::Gone,
                 Absence::Overtaken => Again::Overtaken,

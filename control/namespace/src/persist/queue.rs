@@ -195,6 +195,10 @@ pub(crate) struct Candidates {
     pub(crate) next_due_ms: Option<u64>,
 }
 
+fn names((of, known): &Slot, dir: Ino, name: &Name) -> bool {
+    *of == dir && known == name
+}
+
 fn moved_by(task: &PersistTask, key: &UfsKey) -> Option<UfsKey> {
     match &task.work {
         PersistWork::Move { from, to, .. } => key.rebased(from, to),
@@ -367,14 +371,23 @@ impl Queue {
         ids.iter().filter_map(|id| state.out.get(id)).map(|(_, task)| task.clone()).collect()
     }
 
-    /// Whether a task for the name, or one that takes away what the UFS has there, is out or in doubt.
-    pub(crate) fn is_begun(&self, dir: Ino, name: &Name) -> bool {
+    /// Whether a task for the name or for the inode, or one that takes away what the UFS has at the name, is out or in
+    /// doubt.
+    pub(crate) fn is_begun(&self, dir: Ino, name: &Name, ino: Ino) -> bool {
         let state = self.state.lock();
         let mut begun = state.out.values().chain(state.doubts.values());
         begun.any(|(out, _)| {
-            let names = [Some(&out.slot), out.left.as_ref()];
-            names.into_iter().flatten().any(|(of, known)| *of == dir && known == name)
+            let slots = [Some(&out.slot), out.left.as_ref()];
+            let named = slots.into_iter().flatten().any(|slot| names(slot, dir, name));
+            named || out.footprint.inos.contains(&ino)
         })
+    }
+
+    /// Whether what the UFS has at a name is being moved away from there.
+    pub(crate) fn is_leaving(&self, dir: Ino, name: &Name) -> bool {
+        let state = self.state.lock();
+        let mut begun = state.out.values().chain(state.doubts.values());
+        begun.any(|(out, _)| out.left.as_ref().is_some_and(|left| names(left, dir, name)))
     }
 
     /// A name has to wait.

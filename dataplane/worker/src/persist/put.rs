@@ -123,6 +123,10 @@ impl Engine {
             }
             let writers = extent.writers();
             let before = extent.stat()?;
+            if before.len != content.size && worker.sessions.get(extent.id()).is_some() {
+                // A writer has it open again.
+                return Err(FsErrorKind::Stale.into());
+            }
             let source = Source::new(worker, content, extent.page_size(), (before.len, writers));
             Ok((source, Some((extent, before))))
         });
