@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// The bytes that an extent had when `writers` had begun on it are those of `content`: it is clean by that, unless
-    /// somebody has written since. A writer who has it open, and is the only one since, may still give them back.
+    /// somebody has written since. The one writer who has it open, alone since, may still give them back.
     pub(crate) async fn settle(
         &self,
         id: ExtentId,
@@ -85,7 +85,7 @@ impl Worker {
         let _turn = self.sessions.turn(id, self.config.turn_within).await?;
         let now = self.extent(id)?.writers();
         match self.sessions.get(id) {
-            Some(session) if now == writers + 1 => session.add_key(content),
+            Some(session) if now <= writers + 1 => session.add_key(content),
             None if now == writers => self.store.settle(id, content, checksums).await?,
             _ => tracing::debug!(extent = %id, "it was written again before it was bound: it stays ours"),
         }
