@@ -5,7 +5,7 @@
 //! ([`Device`]: backing files and notifications).
 //!
 //! **Never does** decide anything about a request: a channel turns it into an [`Op`](crate::op::Op), hands it to
-//! the [`Front`] and writes what comes back. Only this folder may hold unsafe code, and only `fuser/` names fuser.
+//! the [`Front`](crate::front::Front) and writes what comes back. Only this folder may hold unsafe code, and only `fuser/` names fuser.
 //!
 //! **In and out:** [`connect`] answers the kernel's INIT on a device that is not yet part of the tree, and says which
 //! channel it is to be ([`pick`]); [`Channel::serve`] then blocks until the session ends.

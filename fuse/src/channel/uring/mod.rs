@@ -2,7 +2,7 @@
 //!
 //! **Owns** a queue for every CPU that the machine could have, registered on the ring of the shard that runs there or
 //! nearest to it ([`places`]), and the entries of these queues, each a task with two buffers ([`entry`]). Depth and
-//! size of the entries are fitted to the memory lent to them ([`fit`]). **Never does** serve a request on another
+//! size of the entries are fitted to the memory lent to them ([`mod@fit`]). **Never does** serve a request on another
 //! shard than the one whose ring it came to.
 //!
 //! **In and out:** a command hands an entry to the kernel; it completes when a request was put into its buffers; the

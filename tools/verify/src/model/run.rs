@@ -4,6 +4,7 @@
 //! act on the whole mount, and at the end, all names, bytes and attributes are.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use super::reference::{Kind, Reference};
 
 /// Operations between two comparisons of everything.
 const COMPARE_ALL_EVERY: usize = 200;
+/// The mode of a file that another client puts.
+const OUTSIDE_MODE: u32 = 0o644;
 
 /// Commands and places a run needs for acts on the whole mount.
 #[derive(Clone, Debug, Default)]
@@ -243,7 +246,7 @@ impl Run<'_> {
                     return Ok(());
                 }
                 let got = put_outside(&ufs, path, &data);
-                (self.reference.replace_outside(path, data, 0o644), got)
+                (self.reference.replace_outside(path, data, OUTSIDE_MODE), got)
             }
             Outside::Remove { path } => {
                 let file =
@@ -274,7 +277,9 @@ impl Run<'_> {
 
 fn put_outside(ufs: &Path, path: &str, data: &[u8]) -> Result<(), Errno> {
     let temporary = ufs.with_extension("outside");
-    let moved = fs::write(&temporary, data).and_then(|()| fs::rename(&temporary, ufs.join(path)));
+    let moved = fs::write(&temporary, data)
+        .and_then(|()| fs::set_permissions(&temporary, fs::Permissions::from_mode(OUTSIDE_MODE)))
+        .and_then(|()| fs::rename(&temporary, ufs.join(path)));
     moved.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
