@@ -325,7 +325,6 @@ impl Real {
     }
 
     async fn tell(&self, task: &PersistTask, outcome: Option<PersistOutcome>, tell: Tell) -> FsResult<()> {
-        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("tell {task:?} {outcome:?}");
         }
         let outcome = match tell {
@@ -414,7 +413,6 @@ impl Real {
                 self.world.expire();
                 self.carried = true;
                 self.taken.extend(take(&self.world).await.map(|task| (task, None)));
-                if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
                     println!("taken {:?}", self.taken.last());
                 }
             }

@@ -221,10 +221,8 @@ pub async fn carry_some(world: &super::World, max: usize) -> FsResult<usize> {
             continue;
         };
         let outcome = carry(&world.ufs, &task);
-        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("{task:?} -> {outcome:?}");
         }
-        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("{task:?} -> {outcome:?}");
         }
         names.finish(&task, outcome).await?;
@@ -249,10 +247,8 @@ pub async fn settle_begun(world: &super::World) {
     let names = world.names();
     for task in names.begun() {
         let outcome = carry(&world.ufs, &task);
-        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("{task:?} -> {outcome:?}");
         }
-        if std::env::var_os("FOREBAY_MODEL_TRACE").is_some() {
             println!("{task:?} -> {outcome:?}");
         }
         assert!(!matches!(outcome, PersistOutcome::Failed(_)), "{task:?} was not settled: {outcome:?}");
