@@ -325,8 +325,6 @@ impl Real {
     }
 
     async fn tell(&self, task: &PersistTask, outcome: Option<PersistOutcome>, tell: Tell) -> FsResult<()> {
-            println!("tell {task:?} {outcome:?}");
-        }
         let outcome = match tell {
             Tell::Truth => outcome.unwrap_or_else(|| carry(&self.world.ufs, task)),
             Tell::Failed => PersistOutcome::Failed("no answer".into()),
@@ -413,8 +411,6 @@ impl Real {
                 self.world.expire();
                 self.carried = true;
                 self.taken.extend(take(&self.world).await.map(|task| (task, None)));
-                    println!("taken {:?}", self.taken.last());
-                }
             }
             Op::Do(n) => {
                 let n = usize::from(*n) % self.taken.len().max(1);

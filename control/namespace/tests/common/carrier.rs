@@ -221,10 +221,6 @@ pub async fn carry_some(world: &super::World, max: usize) -> FsResult<usize> {
             continue;
         };
         let outcome = carry(&world.ufs, &task);
-            println!("{task:?} -> {outcome:?}");
-        }
-            println!("{task:?} -> {outcome:?}");
-        }
         names.finish(&task, outcome).await?;
         (count, idle) = (count + 1, 0);
     }
@@ -247,10 +243,6 @@ pub async fn settle_begun(world: &super::World) {
     let names = world.names();
     for task in names.begun() {
         let outcome = carry(&world.ufs, &task);
-            println!("{task:?} -> {outcome:?}");
-        }
-            println!("{task:?} -> {outcome:?}");
-        }
         assert!(!matches!(outcome, PersistOutcome::Failed(_)), "{task:?} was not settled: {outcome:?}");
         names.finish(&task, outcome).await.unwrap();
     }
