@@ -47,6 +47,12 @@ impl Flights {
         answer
     }
 
+    /// What is at some keys, or below them, was changed by us: who asks from now on asks anew.
+    pub(crate) fn overtaken(&self, mount: MountId, keys: &[UfsKey], below: bool) {
+        let hit = |at: &UfsKey| keys.iter().any(|key| at == key || (below && at.is_within(key)));
+        self.stats.lock().retain(|(of, at), _| *of != mount || !hit(at));
+    }
+
     /// The same by a question of one's own, asked after the call began.
     pub(crate) async fn stat_anew(&self, mount: MountId, key: &UfsKey) -> Answer {
         in_time(self.deadline, self.ufs.stat(mount, key)).await

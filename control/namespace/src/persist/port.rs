@@ -105,6 +105,8 @@ impl Namespace {
     async fn record_outcome(&self, task: &PersistTask, outcome: PersistOutcome) -> FsResult<Settled> {
         let Some(out) = self.shared.queue.outstanding(task.id) else { return Ok(Settled::StillDirty) };
         let ending = self.ending(task, outcome).await?;
+        // Questions that are under way may be from before the task: nobody who sees its outcome is to join them.
+        self.flights.overtaken(task.mount, &out.footprint.keys, out.footprint.tree);
         let task = task.clone();
         let settled = self.mutate_own(move |txn| finish(txn, &out, &task, ending)).await?;
         if settled == Settled::Clean {
