@@ -605,7 +605,7 @@ type Case = (Vec<(Path, bool)>, Vec<Op>);
 /// Cases that failed once.
 #[test]
 fn what_changes_while_a_task_is_out_is_carried_too() {
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         (
             vec![(vec!["a"], false), (vec!["b"], false)],
             vec![
@@ -646,6 +646,20 @@ fn what_changes_while_a_task_is_out_is_carried_too() {
                 Op::Create(vec!["b"], FileKind::Fifo),
                 Op::Take,
                 Op::Rename(vec!["a"], vec!["b"], RenameMode::Replace),
+                Op::Carry(None),
+            ],
+        ),
+        (
+            vec![(vec!["a"], true)],
+            vec![
+                Op::Create(vec!["b"], FileKind::Regular),
+                Op::Carry(None),
+                Op::Sync,
+                Op::Rename(vec!["b"], vec!["a", "b"], RenameMode::Replace),
+                Op::Take,
+                Op::Do(0),
+                Op::Rename(vec!["a", "b"], vec!["b"], RenameMode::Replace),
+                Op::Take,
                 Op::Carry(None),
             ],
         ),

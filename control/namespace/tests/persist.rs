@@ -10,6 +10,8 @@ use forebay_types::{
     ExtentId, FileKind, FileTimes, FsErrorKind, Ino, PersistLog, PersistOutcome, PersistTask, PersistWork,
     Settled,
 };
+use futures_util::FutureExt;
+use std::pin::pin;
 use std::time::Duration;
 
 /// A file that was made, written and closed.
@@ -127,6 +129,22 @@ fn a_file_that_changes_while_it_is_carried_stays_dirty() {
         carry_all(&world).await.unwrap();
         assert_eq!(world.names().state(ino).await.unwrap(), FileState::Clean);
         assert_eq!(std::fs::metadata(world.ufs_path("f")).unwrap().len(), 8);
+    });
+}
+
+#[test]
+fn a_file_that_is_closed_while_it_is_found_open_is_carried() {
+    let world = World::new();
+    block_on(async {
+        let ino = world.make(Ino::ROOT, "f", FileKind::Regular).await.unwrap();
+        world.names().write_opened(ino, Some(ExtentId(ino.0))).await.unwrap();
+        world.expire();
+        let mut taken = pin!(world.names().next());
+        // The home finds the file open before it sees the close, and what it found is heard after the close.
+        assert!(taken.as_mut().now_or_never().is_none());
+        world.names().write_closed(ino, FileTimes { len: 5, ..FileTimes::default() }, true).await.unwrap();
+        let put = tokio::time::timeout(Duration::from_secs(10), taken).await.expect("it is handed out");
+        assert_eq!((put_key(&put), put.ino), ("f".into(), ino));
     });
 }
 

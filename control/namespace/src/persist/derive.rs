@@ -38,18 +38,19 @@ pub(crate) enum Verdict {
 }
 
 /// Looks at candidates in their order until enough tasks are found.
-pub(crate) fn derive(txn: &mut Txn<'_>, from: &Candidates) -> OpResult<Vec<(Slot, Verdict)>> {
+pub(crate) fn derive(txn: &mut Txn<'_>, from: &Candidates) -> OpResult<Vec<(Candidate, Verdict)>> {
     let mut verdicts = Vec::new();
     let mut out = from.out.clone();
     let mut found = 0;
-    for Candidate { slot, seq, since_ms } in &from.slots {
+    for candidate in &from.slots {
+        let Candidate { slot, seq, since_ms } = candidate;
         let waited_ms = millis(txn.now).saturating_sub(*since_ms);
         let verdict = Look { txn, slot, seq: *seq, waited_ms, from, out: &out }.at_name()?;
         if let Verdict::Task(task) = &verdict {
             found += 1;
             out.push(task.1.clone());
         }
-        verdicts.push((slot.clone(), verdict));
+        verdicts.push((candidate.clone(), verdict));
         if found == TASKS_AT_ONCE {
             break;
         }
@@ -299,6 +300,10 @@ impl Look<'_, '_> {
 
     /// It was renamed, and has come back to the very key where the UFS still has it.
     fn came_back(&mut self, at: &Place, ino: Ino, record: &InodeRecord) -> OpResult<Verdict> {
+        if let Some(out) = self.out.iter().find(|out| out.footprint.inos.contains(&ino)) {
+            // It may just be moved away from there.
+            return Ok(Verdict::Wait(Wait::For(out.slot.clone())));
+        }
         let settled = InodeRecord { ufs_at: UfsAt::Inherit, left: None, ..record.clone() };
         self.txn.put(ino, settled.clone());
         self.keep_up(at, ino, &settled)

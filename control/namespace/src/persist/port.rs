@@ -89,10 +89,10 @@ impl Namespace {
         let any_task = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Task(_)));
         // Before the UFS can have anything of a task, the task is durable.
         let synced = if any_task { self.sync().await } else { Ok(()) };
-        for (slot, verdict) in verdicts {
+        for (candidate, verdict) in verdicts {
             match verdict {
                 Verdict::Settled => {}
-                Verdict::Wait(wait) => self.shared.queue.wait(&slot, wait, now),
+                Verdict::Wait(wait) => self.shared.queue.wait(&candidate, wait, now),
                 Verdict::Task(task) => match &synced {
                     Ok(()) => self.shared.queue.make_ready(*task),
                     Err(_) => self.shared.queue.doubt(*task),

@@ -178,6 +178,7 @@ pub(crate) struct Seen {
 }
 
 /// A name that may be carried now.
+#[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) slot: Slot,
     pub(crate) seq: u64,
@@ -390,10 +391,11 @@ impl Queue {
         begun.any(|(out, _)| out.left.as_ref().is_some_and(|left| names(left, dir, name)))
     }
 
-    /// A name has to wait.
-    pub(crate) fn wait(&self, slot: &Slot, wait: Wait, now_ms: u64) {
+    /// A name that was looked at has to wait. One that was queued again since then may have nothing to wait for any
+    /// more (a close that has come meanwhile does not come again), and stays due.
+    pub(crate) fn wait(&self, Candidate { slot, seq, .. }: &Candidate, wait: Wait, now_ms: u64) {
         let mut state = self.state.lock();
-        let Some(entry) = state.entries.get_mut(slot) else { return };
+        let Some(entry) = state.entries.get_mut(slot).filter(|entry| entry.seq == *seq) else { return };
         entry.delayed = false;
         let urgent = entry.urgent;
         let recheck = match wait {
