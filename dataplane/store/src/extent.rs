@@ -107,7 +107,14 @@ impl Extent {
         self.writers.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often a writer has begun since the start. Unchanged, it says that the bytes are what they were.
+    /// A writer ends who has changed nothing: it is as if there had been none.
+    pub fn note_unchanged(&self) {
+        let before = self.writers.fetch_sub(1, Ordering::AcqRel);
+        assert!(before > 0, "a writer ends that never began");
+    }
+
+    /// How many writers have begun since the start, without those who ended and changed nothing. The same number says
+    /// that the bytes are the same.
     pub fn writers(&self) -> u64 {
         self.writers.load(Ordering::Acquire)
     }

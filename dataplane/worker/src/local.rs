@@ -30,6 +30,10 @@ impl Local for Worker {
     }
 
     fn end_write(&self, id: ExtentId, changed: bool) {
+        if !changed && self.sessions.get(id).is_some() {
+            // Before the session is gone: who finds none must not count it.
+            self.store.get(id).iter().for_each(|extent| extent.note_unchanged());
+        }
         let Some(session) = self.sessions.end(id) else { return };
         let keys = session.keys();
         if changed || keys.is_empty() {

@@ -28,6 +28,7 @@ impl Worker {
     pub(crate) async fn create(&self) -> FsResult<ExtentId> {
         self.room_to_write(self.store.config().page_size.bytes()).await?;
         let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
+        extent.note_writer();
         self.sessions.begin(extent.id(), Session::new(extent.hold(Hold::Dirty)?, Vec::new(), None));
         Ok(extent.id())
     }
