@@ -69,11 +69,14 @@ fn small_files_are_packed_found_again_and_unpacked_to_be_written() {
         let store = store.clone();
         move || async move {
             spawn(store.clone().tend());
-            let mut ids = Vec::new();
+            let (mut ids, mut open) = (Vec::new(), None);
             for key in 1..=100u128 {
-                ids.push(filled(&store, key, 1000 * key as u64 + 70_000).await.id());
+                let extent = filled(&store, key, 1000 * key as u64 + 70_000).await;
+                // The first one, before anybody gets a turn to pack it.
+                open.get_or_insert_with(|| extent.hold(Hold::OpenPassthrough).unwrap());
+                ids.push(extent.id());
             }
-            let open = store.get(ids[0]).unwrap().hold(Hold::OpenPassthrough).unwrap();
+            let open = open.unwrap();
             until("all but the open one are packed", || {
                 ids[1..].iter().all(|id| store.get(*id).is_some_and(|e| e.is_packed()))
             })
