@@ -58,6 +58,9 @@ pub enum MountError {
         /// Its type.
         fs_type: String,
     },
+    /// There is nothing to change.
+    #[error("nothing is mounted at {0}; mount it first, or give the mount point as `findmnt` shows it")]
+    NotMounted(PathBuf),
     /// The mount point cannot be looked at.
     #[error("cannot use mount point {dir}: {source}")]
     Unreachable {
@@ -110,6 +113,16 @@ pub enum MountError {
         /// How long it was tried.
         waited: Duration,
         /// Who uses it.
+        holders: Holders,
+    },
+    /// Files are open for writing, so it cannot become read-only.
+    #[error(
+        "{dir} cannot become read-only while files are open for writing by {holders}; close these and try again"
+    )]
+    Written {
+        /// The mount point.
+        dir: PathBuf,
+        /// By whom.
         holders: Holders,
     },
     /// The mount could not be taken away.

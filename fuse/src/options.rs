@@ -19,7 +19,7 @@ pub enum OptionError {
     /// Nobody knows the word.
     #[error(
         "unknown mount option {0:?}; known are ro, rw, atime, noatime, dev, nodev, suid, nosuid, exec, noexec, \
-         allow_other, allow_self, attr_timeout=, entry_timeout=, negative_timeout=, channel="
+         allow_other, allow_self, attr_timeout=, entry_timeout=, negative_timeout=, channel=, and for mount(8) remount"
     )]
     Unknown(String),
     /// The word is known and deliberately not supported.

@@ -5,9 +5,7 @@ mod common;
 
 use common::{Base, Dirs, Node, SOURCE, Setup, eventually, fs_type, node};
 use forebay_fuse::op::OpKind;
-use forebay_fuse::{
-    ChannelKind, MountError, MountOptions, Notice, SessionEnd, clear_dead, mount_of, remount,
-};
+use forebay_fuse::{ChannelKind, MountError, Notice, SessionEnd, clear_dead, mount_of, remount};
 use forebay_types::{Ino, Name};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
@@ -222,12 +220,24 @@ fn a_live_mount_is_not_cleared() {
 
 #[test]
 fn a_remount_changes_the_flags_of_a_mount() {
-    let node = node();
-    remount(&node.mnt(), &MountOptions::parse("ro").unwrap()).unwrap();
+    let node = Node::start(&Setup { options: "suid,nodev", ..Setup::default() }, Dirs::new());
+    let has = |word: &str| line_of(&node.mnt()).unwrap().split([' ', ',']).any(|shown| shown == word);
+    assert!(remount(&node.mnt(), "ro").unwrap().is_empty());
     assert_eq!(File::create(node.at("new")).unwrap_err().raw_os_error(), Some(libc::EROFS));
-    remount(&node.mnt(), &MountOptions::parse("rw,noexec").unwrap()).unwrap();
-    fs::write(node.at("new"), b"").unwrap();
-    assert!(line_of(&node.mnt()).unwrap().contains("noexec"));
+    assert_eq!(remount(&node.mnt(), "rw,noexec,noatime,attr_timeout=9").unwrap(), ["attr_timeout=9"]);
+    for word in ["noexec", "noatime", "nodev"] {
+        assert!(has(word), "no {word} in {:?}", line_of(&node.mnt()));
+    }
+    assert!(!has("nosuid"), "it was not named");
+    let written = File::create(node.at("new")).unwrap();
+    let busy = remount(&node.mnt(), "ro").unwrap_err().to_string();
+    assert!(
+        busy.contains("cannot become read-only") && busy.contains(&std::process::id().to_string()),
+        "{busy}"
+    );
+    drop(written);
+    remount(&node.mnt(), "remount,atime").unwrap();
+    assert!(has("noexec") && !has("noatime"), "what was not named changed, or what was named did not");
 }
 
 /// More requests at once than find a place: they wait for one, and none is lost.

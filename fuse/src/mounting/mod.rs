@@ -16,11 +16,13 @@ mod holders;
 mod kernel;
 mod mountinfo;
 mod point;
+mod remounting;
 
 pub use holders::of as users_of;
 pub(crate) use kernel::detached_session;
 pub use mountinfo::{MountEntry, mount_of, mounts_of_type};
-pub use point::{check_mount_point, clear_dead, remount};
+pub use point::{check_mount_point, clear_dead};
+pub use remounting::remount;
 
 use crate::error::MountError;
 use crate::options::MountOptions;

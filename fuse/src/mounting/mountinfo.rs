@@ -31,6 +31,15 @@ pub struct MountEntry {
     pub fs_type: String,
     /// What is mounted, as whoever mounted it named it.
     pub source: String,
+    /// The flags of the mount and then those of the file system, `nosuid` and `user_id=0` among them.
+    options: Vec<String>,
+}
+
+impl MountEntry {
+    /// Whether the table shows this word among the options.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.options.iter().any(|option| option == word)
+    }
 }
 
 /// The topmost mount at exactly this place, if there is one.
@@ -59,18 +68,21 @@ fn topmost(table: &[u8], dir: &Path) -> Option<MountEntry> {
 }
 
 /// Reads `36 35 98:0 /root /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
-fn parse(line: &[u8]) -> Option<MountEntry> {
+pub(super) fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut words = line.split(|byte| *byte == b' ');
-    let (device, dir) = (words.nth(2)?, words.nth(1)?);
+    let (device, dir, flags) = (words.nth(2)?, words.nth(1)?, words.next()?);
     // Optional fields end at a lone hyphen.
     words.find(|word| *word == b"-")?;
     let (fs_type, source) = (words.next()?, words.next()?);
+    let options = [flags, words.next().unwrap_or_default()];
+    let options = options.iter().flat_map(|text| text.split(|byte| *byte == b','));
     let (major, minor) = str::from_utf8(device).ok()?.split_once(':')?;
     Some(MountEntry {
         device: DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? },
         dir: PathBuf::from(OsString::from_vec(unescape(dir))),
         fs_type: String::from_utf8_lossy(&unescape(fs_type)).into_owned(),
         source: String::from_utf8_lossy(&unescape(source)).into_owned(),
+        options: options.map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
     })
 }
 
@@ -105,6 +117,7 @@ mod tests {
         assert_eq!(entry.device.to_string(), "0:98");
         assert_eq!(entry.dir, Path::new("/mnt/my data"));
         assert_eq!((entry.fs_type.as_str(), entry.source.as_str()), ("fuse.forebay", r"s3://b/p\x"));
+        assert!(entry.has("noatime") && entry.has("fd=3") && !entry.has("ro"));
     }
 
     #[test]

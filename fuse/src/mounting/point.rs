@@ -4,7 +4,7 @@ use super::{Attached, FS_TYPE, fusermount, holders, mountinfo};
 use crate::error::MountError;
 use crate::options::MountOptions;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -99,21 +99,6 @@ pub(super) fn flags_of(options: &MountOptions) -> MountFlags {
     flags.set(MountFlags::NOSUID, !options.suid);
     flags.set(MountFlags::NOEXEC, !options.exec);
     flags
-}
-
-/// Changes `ro`, `noatime`, `dev`, `suid` and `exec` of a mount that is there, as `mount -o remount` does. Timeouts
-/// and `allow_other` are fixed when a session begins.
-///
-/// # Errors
-/// [`MountError::Refused`] with what the kernel says: EBUSY when files are open for write and it is to become
-/// read-only, EINVAL when nothing is mounted there, EPERM without CAP_SYS_ADMIN.
-pub fn remount(dir: &Path, options: &MountOptions) -> Result<(), MountError> {
-    mount_remount(dir, flags_of(options), c"").map_err(|errno| MountError::Refused {
-        dir: dir.to_owned(),
-        step: "remount",
-        source: errno.into(),
-        detail: String::new(),
-    })
 }
 
 impl Attached {

@@ -2,7 +2,8 @@
 //!
 //! The binary acts as the helper when it is called by that name (a link in /sbin). It starts `forebay up` in a
 //! session of its own, waits until the mount can be used, and then ends, as mount(8) expects of a helper.
-//! `remount` changes the flags of the mount that is there.
+//! `remount` changes the flags of the mount that is there. `suid` and `dev` are on unless they are switched off, as
+//! for every file system that is mounted by mount(8); `forebay up` alone has them off.
 //!
 //! Words that are settings of `forebay up` (`cache=`, `cache_size=`, `write_mode=`, `config=`, `log=`, and any word
 //! beginning `ufs.`, as in `ufs.endpoint=http://...`) are taken out here; all others are mount options.
@@ -96,8 +97,19 @@ fn take_options(wanted: &mut Wanted, text: &OsStr) -> Outcome<()> {
 }
 
 fn remount(wanted: &Wanted) -> Outcome<()> {
-    let options = forebay_fuse::MountOptions::parse(&wanted.options.join(",")).map_err(Failure::new)?;
-    forebay_fuse::remount(&wanted.dir, &options).map_err(Failure::new)
+    let fixed = forebay_fuse::remount(&wanted.dir, &wanted.options.join(",")).map_err(Failure::new)?;
+    if !fixed.is_empty() {
+        eprintln!("note: {} counts from the next mount on; unmount and mount for it", fixed.join(","));
+    }
+    Ok(())
+}
+
+/// The words for `forebay up`. mount(8) takes `suid` and `dev` out, since they are defaults of disks; so for root, as
+/// with other FUSE file systems, they are on unless they are switched off.
+fn words_of_up(wanted: &Wanted, is_root: bool) -> String {
+    let on: &[&str] = if is_root { &["suid", "dev"] } else { &[] };
+    let words = on.iter().copied().chain(wanted.options.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(",")
 }
 
 fn start(wanted: &Wanted) -> Outcome<()> {
@@ -106,9 +118,7 @@ fn start(wanted: &Wanted) -> Outcome<()> {
     let mut log = Log::open(&wanted.dir)?;
     let mut command = Command::new(program);
     command.arg("up").arg(&wanted.source).arg(&wanted.dir).args(&wanted.flags).arg("--detached");
-    if !wanted.options.is_empty() {
-        command.arg("-o").arg(wanted.options.join(","));
-    }
+    command.arg("-o").arg(words_of_up(wanted, rustix::process::geteuid().is_root()));
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.for_child()?).spawn();
     let ready = wait_until_ready(child.map_err(|e| Failure::new(format!("cannot start the daemon: {e}")))?);
     if ready.is_err() {
@@ -188,6 +198,19 @@ mod tests {
         assert_eq!(wanted.options, ["rw", "allow_other", "_netdev"]);
         assert!(!wanted.remount && parsed(&["a", "/b", "-o", "remount,ro"]).remount);
         assert!(parse(["only-one".into()].into_iter()).is_err());
+    }
+
+    #[test]
+    fn what_mount_takes_out_as_a_default_is_on() {
+        let words = |options: &str, is_root| words_of_up(&parsed(&["a", "/b", "-o", options]), is_root);
+        let flags = |options: &str| {
+            let options = forebay_fuse::MountOptions::parse(&words(options, true)).unwrap();
+            (options.suid, options.dev, options.exec)
+        };
+        assert_eq!(flags("rw"), (true, true, true));
+        assert_eq!(flags("rw,nosuid,nodev,noexec"), (false, false, false));
+        assert_eq!(flags("rw,nodev"), (true, false, true));
+        assert_eq!(words("rw", false), "rw");
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Plan {
     /// The first thing that stands in the way, with its remedy.
     pub(crate) fn check(config: &Config) -> Outcome<Self> {
         let mut fuse = MountOptions::parse(&config.fuse.options).map_err(Failure::new)?;
+        refuse_remount(&fuse, config)?;
         if let Some(channel) = &config.fuse.channel {
             let channel = channel
                 .parse()
@@ -134,6 +135,22 @@ impl PlannedMount {
             false => Ok(()),
         }
     }
+}
+
+/// A start makes a mount; mount(8) and its helper change one.
+fn refuse_remount(fuse: &MountOptions, config: &Config) -> Outcome<()> {
+    if !fuse.remount {
+        return Ok(());
+    }
+    let words = config.fuse.options.split(',').map(str::trim).filter(|word| *word != "remount");
+    let words: Vec<_> = ["remount"].into_iter().chain(words).collect();
+    let dir = config.fuse.dir.as_deref().unwrap_or(Path::new("DIR"));
+    Err(Failure::new("a daemon cannot be started with the mount option \"remount\": it makes a mount anew")
+        .remedy(format!(
+            "change the mount that is there with `mount -o {} {}`",
+            words.join(","),
+            dir.display()
+        )))
 }
 
 /// Where a mount stands, with a slash before each name.

@@ -89,6 +89,11 @@ const CASES: &[Case] = &[
     ),
     case("an unknown mount option", |ground| with(up(ground), &["-o", "allow_others"]), &["allow_others"]),
     case(
+        "a remount by a start",
+        |ground| with(up(ground), &["-o", "remount,ro"]),
+        &["makes a mount anew", "mount -o remount,ro /"],
+    ),
+    case(
         "a policy that one node cannot keep",
         |ground| node(ground, "[mounts.policy]\nreplicas = 2\n"),
         &["replicas above 1 is not supported"],

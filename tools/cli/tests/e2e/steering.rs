@@ -1,10 +1,9 @@
-//! What an operator asks of a running daemon: the admin socket, the metrics page, the mount helper.
+//! What an operator asks of a running daemon: the admin socket, the metrics page.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, kind_of_mount, pattern};
+use crate::support::{Ground, asked, eventually, finish, forebay, pattern};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(120);
@@ -108,34 +107,6 @@ fn the_metrics_page_tells_what_happened() {
     assert!(page.ends_with("# EOF\n"));
     assert!(scrape("/").starts_with("HTTP/1.1 404"));
     daemon.stop();
-}
-
-#[test]
-fn mount_finds_its_helper_and_remounts() {
-    let ground = Ground::new();
-    fs::write(ground.ufs().join("f"), "by mount").unwrap();
-    let helper = ground.file("mount.fuse.forebay");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_forebay"), &helper).unwrap();
-    let call = |options: String| {
-        let mut command = Command::new(&helper);
-        command.arg(ground.ufs()).arg(ground.mnt()).arg("-o").arg(options);
-        finish(command, Duration::from_secs(60))
-    };
-    let cache = format!("cache={},cache_size=1GiB", ground.cache().display());
-    let output = call(format!("rw,noatime,_netdev,{cache}"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(kind_of_mount(&ground.mnt()), "fuse.forebay");
-    assert_eq!(fs::read_to_string(ground.mnt().join("f")).unwrap(), "by mount");
-    assert!(call("remount,ro".to_owned()).status.success());
-    let refused = fs::write(ground.mnt().join("x"), "x").unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    let wrong = call(format!("nonsense,{cache}"));
-    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("nonsense"));
-    assert!(Command::new("umount").arg(ground.mnt()).status().unwrap().success());
-    eventually("the daemon lets go of its cache", SOON, || {
-        let lock = fs::File::open(ground.cache().join("LOCK")).unwrap();
-        lock.try_lock_shared().is_ok()
-    });
 }
 
 #[test]
