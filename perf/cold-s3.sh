@@ -20,7 +20,7 @@ if [[ -z ${COLD:-} ]]; then
     COLD=$WORK/target/release/cold-s3
 fi
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$COLD" serve "$port" "$size" "$rate" "$delay" >"$WORK/server" 2>&1 &
+${UNDER:-} "$COLD" serve "$port" "$size" "$rate" "$delay" >"$WORK/server" 2>&1 &
 server=$!
 for _ in $(seq 600); do grep -q ^ready "$WORK/server" && break; sleep 0.1; done
 grep -q ^ready "$WORK/server" || die "the store did not start"
@@ -28,11 +28,11 @@ export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none
 UFS=s3://bucket UP_FLAGS="${UP_FLAGS:-} --ufs-option endpoint=http://127.0.0.1:$port --ufs-option region=us-east-1"
 
 for ((run = 0; run < runs; run++)); do
-    "$COLD" fetch "$port" "$size" "$gets" "$get_len" | sed 's/^/bare /' || die "the bare client failed"
+    ${UNDER:-} "$COLD" fetch "$port" "$size" "$gets" "$get_len" | sed 's/^/bare /' || die "the bare client failed"
     rm -rf "$CACHE"
     mkdir -p "$CACHE"
     up
-    "$COLD" read "$M/big" | sed 's/^/mount /' || die "the mount failed"
+    ${UNDER:-} "$COLD" read "$M/big" | sed 's/^/mount /' || die "the mount failed"
     grep VmHWM "/proc/$daemon/status" >"$WORK/memory"
     down
 done >"$WORK/runs"

@@ -1,6 +1,6 @@
 # Sourced by the scripts below perf/: the binaries, and a daemon on a scratch mount.
 # FOREBAY, VERIFY: the binaries (release builds of this tree if not given). WORK: a scratch directory (made if not given).
-# UNDER: a command before the daemon and before fio (chrt -f 10, on a machine that others keep busy).
+# UNDER: a command before the daemon and before what loads it (chrt -f 10, on a machine that others keep busy).
 # UFS: another under file system. UP_FLAGS: more flags for `forebay up`. CONFIG: a file for `forebay node` instead. KEEP=1 leaves the scratch directory.
 set -uo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

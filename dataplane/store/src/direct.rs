@@ -1,4 +1,4 @@
-//! Long writes past the page cache.
+//! Long writes and reads past the page cache.
 //!
 //! **Owns** the choice between the two ways into an extent file that is written by the daemon: runs of
 //! [`RUN_MIN`] and more on the device's grid go to it straight from the frame, which the ring has registered, without a
@@ -8,9 +8,13 @@
 //! **Why this shape:** short writes are not gathered in frames of our own. They are acknowledged one by one, and what is
 //! acknowledged outlives the daemon: in the page cache it does, in its memory it would not. The page cache gathers them
 //! as well as we could.
+//!
+//! What is fetched takes the same way, and is read back the same way while it is handed to a reader through the daemon:
+//! the reader's side keeps pages of its own, so pages of ours would be a second copy of each, made for one reading, at the
+//! cost of what others have in memory.
 
 use crate::error::StoreError;
-use crate::extent::Extent;
+use crate::extent::{Authority, Extent};
 use crate::guard::Hold;
 use crate::sidecar::overloaded;
 use forebay_shard::{File, Frame};
@@ -22,9 +26,11 @@ const RUN_MIN: usize = 64 << 10;
 /// What offset and length of a direct write are multiples of: no device asks for more. Frames begin on such a boundary.
 const GRID: usize = 4096;
 const _: () = assert!(RUN_MIN.is_multiple_of(GRID));
+/// The shortest content for which what is fetched is worth a second open file.
+const FETCHED_LEN_MIN: u64 = 1 << 20;
 
 impl Extent {
-    /// Writes bytes born here. All errors give the frame back.
+    /// Writes a run past the page cache where that is worth it. All errors give the frame back.
     pub(crate) async fn write_ours(&self, frame: Frame, at: u64) -> Result<Frame, (StoreError, Frame)> {
         let run = frame.len() / GRID * GRID;
         if run < RUN_MIN || !at.is_multiple_of(GRID as u64) {
@@ -52,6 +58,23 @@ impl Extent {
             Ok(_) => Ok(frame),
             Err((error, _)) => Err((error, frame)),
         }
+    }
+
+    /// Writes bytes that were fetched. All errors give the frame back.
+    pub(crate) async fn write_fetched(&self, frame: Frame, at: u64) -> Result<Frame, (StoreError, Frame)> {
+        if self.len() < FETCHED_LEN_MIN {
+            return self.write_bytes(frame, at).await;
+        }
+        self.write_ours(frame, at).await
+    }
+
+    /// The file for a long read of what was fetched, where that went past the page cache. It is handed on to whoever
+    /// asked, who keeps it himself: pages of ours would be a second copy, made for one reading.
+    pub(crate) fn direct_for_read(&self, frame: &Frame, at: u64) -> Option<File> {
+        let on_grid = at.is_multiple_of(GRID as u64) && frame.len().is_multiple_of(GRID);
+        let long = frame.len() >= RUN_MIN && self.len() >= FETCHED_LEN_MIN;
+        let fits = on_grid && long && self.authority() == Authority::Origin;
+        if fits { self.direct_file() } else { None }
     }
 
     /// What is left of a frame after `run` bytes, in one of its own: it does not end on the grid.
@@ -83,8 +106,11 @@ impl Extent {
         }
         let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
         let path = self.tier().path_of(self.id());
-        match std::fs::File::options().write(true).custom_flags(flags).open(path) {
-            Ok(file) => Some(slot.insert(File::new(file)).clone()),
+        match std::fs::File::options().read(true).write(true).custom_flags(flags).open(path) {
+            Ok(file) => {
+                self.tier().file_opened();
+                Some(slot.insert(File::new(file)).clone())
+            }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
                 self.tier().refuse_direct();
                 None
@@ -94,9 +120,13 @@ impl Extent {
         }
     }
 
-    /// Closes the file for direct writes.
-    pub(crate) fn forget_direct(&self) {
-        *self.direct.lock() = None;
+    /// Closes the file past the page cache; says whether it was open.
+    pub(crate) fn forget_direct(&self) -> bool {
+        let was_open = self.direct.lock().take().is_some();
+        if was_open {
+            self.tier().file_closed();
+        }
+        was_open
     }
 }
 

@@ -31,7 +31,10 @@ impl Extent {
         self.check_resident(offset, end)?;
         self.touch(offset);
         self.mark_used();
-        let (file, base) = self.place()?;
+        let (file, base) = match self.direct_for_read(&frame, offset) {
+            Some(file) => (file, 0),
+            None => self.place()?,
+        };
         let (read, mut frame) = file.read_at(frame, base + offset).await;
         let n = read.map_err(|e| StoreError::io(format!("reading extent {}", self.id()), e))?;
         if self.punches.load(Ordering::Acquire) != punches {
@@ -168,7 +171,7 @@ impl Extent {
         let full_len = frame.len();
         if none_is_here {
             frame.truncate((origin.len - start).min(full_len as u64) as usize);
-            frame = self.write_bytes(frame, start).await?;
+            frame = self.write_fetched(frame, start).await?;
         }
         for page in pages.iter().filter(|page| !origin.pages.is_resident(**page)) {
             let at = (size.start_of(*page) - start) as usize;

@@ -113,14 +113,16 @@ impl Extent {
     /// Closes the file if it is open and nobody holds the extent; says whether it did.
     pub(crate) fn close_idle(&self) -> bool {
         let mut slot = self.file.write();
-        let idle = slot.is_some() && !self.guards().is_held() && !self.guards().is_retired();
-        if idle {
-            *slot = None;
-            self.forget_direct();
-            self.tier().file_closed();
-            self.sidecar.close();
+        if self.guards().is_held() || self.guards().is_retired() {
+            return false;
         }
-        idle
+        let was_direct = self.forget_direct();
+        if slot.take().is_none() {
+            return was_direct;
+        }
+        self.tier().file_closed();
+        self.sidecar.close();
+        true
     }
 
     /// What the file system says of the file now; counts its space. A packed extent's times are its segment's.

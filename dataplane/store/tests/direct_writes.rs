@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use forebay_shard::File;
 use forebay_store::{Extent, ExtentSpec, Hold, Store, StoreConfig};
+use forebay_types::PageIndex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
@@ -48,6 +49,22 @@ fn a_long_write_leaves_nothing_in_the_page_cache() {
         write(&extent, &bytes[..100], LONG as u64).await;
         assert_ne!(is_in_page_cache(&extent.file().unwrap(), LONG as u64), Some(false), "not a disk's turn");
         assert_eq!(read(&extent, 0, LONG).await, bytes);
+    });
+}
+
+#[test]
+fn what_is_fetched_and_handed_on_leaves_nothing_in_the_page_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    on_shard(move || async move {
+        let len = 17 * PAGE as usize + 100;
+        let extent = fetched(&store, 1, len as u64).await;
+        let bytes = bytes_of(1, 0, len);
+        extent.fill(PageIndex(0), frame_of(&bytes).await).await.unwrap();
+        let whole = 17 * PAGE as usize;
+        assert_eq!(read(&extent, 0, whole).await, bytes[..whole]);
+        assert_ne!(is_in_page_cache(&extent.file().unwrap(), 0), Some(true));
+        assert_eq!(read(&extent, 10, len - 10).await, bytes[10..], "off the grid, through the page cache");
     });
 }
 

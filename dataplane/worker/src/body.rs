@@ -83,6 +83,11 @@ impl Body {
         self.frame.len()
     }
 
+    /// Which bytes of the file these are.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.start..self.start + self.frame.len() as u64
+    }
+
     /// The bytes of a range of the file that lies wholly within; `None` if it does not.
     pub(crate) fn slice(&self, range: Range<u64>) -> Option<&[u8]> {
         let from = range.start.checked_sub(self.start)?;

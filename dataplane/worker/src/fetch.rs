@@ -55,7 +55,10 @@ pub(crate) struct Fetcher {
     pub(crate) config: WorkerConfig,
     pub(crate) flights: Arc<Flights>,
     pub(crate) budget: Budget,
+    /// What is kept nowhere else.
     pub(crate) transit: Transit,
+    /// What was just put into its extent.
+    pub(crate) landed: Transit,
     pub(crate) counters: Arc<Counters>,
     control: Handle,
     gets: Semaphore,
@@ -65,9 +68,9 @@ impl Fetcher {
     pub(crate) fn new(config: WorkerConfig, control: Handle, counters: Arc<Counters>) -> Arc<Self> {
         let budget = Budget::new(config.fetch_memory.max(WorkerConfig::FETCH_MEMORY_MIN));
         // A quarter: the rest is for what is really under way.
-        let transit = Transit::new(budget.total() / 4);
+        let (transit, landed) = (Transit::new(budget.total() / 4), Transit::new(budget.total() / 4));
         let gets = Semaphore::new(config.gets.max(1));
-        Arc::new(Self { config, flights: Flights::new(), budget, transit, counters, control, gets })
+        Arc::new(Self { config, flights: Flights::new(), budget, transit, landed, counters, control, gets })
     }
 
     /// Fetches the pages of the tickets, given in order, in as few requests as `run_max` pages each allow. Returns
@@ -119,6 +122,10 @@ impl Fetcher {
         if let Some(room) = self.budget.try_take(len, 0) {
             return Ok(room);
         }
+        self.landed.clear();
+        if let Some(room) = self.budget.try_take(len, 0) {
+            return Ok(room);
+        }
         self.transit.clear();
         self.budget.take(len, self.config.turn_within).await
     }
@@ -164,9 +171,13 @@ impl Fetcher {
             return Ok(Landed::Body(body));
         };
         match extent.fill(target.page_size.page_of(start), frame).await {
-            // The waiters read it there: a body that each of them held until his other pages came would keep
-            // the memory that those pages wait for.
-            Ok(_) => Ok(Landed::InExtent),
+            // The waiters look for it here and there: a body that each of them held until his other pages came would
+            // keep the memory that those pages wait for.
+            Ok(frame) => {
+                let body = Arc::new(Body::new(frame, start, room));
+                self.landed.keep(target.origin.content, Why::Landed, &body);
+                Ok(Landed::InExtent)
+            }
             Err((error, frame)) => {
                 add(&self.counters.fetched_uncached, 1);
                 tracing::debug!(extent = %extent.id(), %error, "fetched bytes are served without being kept");

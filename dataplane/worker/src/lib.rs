@@ -22,6 +22,7 @@ mod config;
 mod counters;
 mod fetch;
 mod flight;
+mod here;
 mod local;
 mod meta;
 mod persist;

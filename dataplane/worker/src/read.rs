@@ -10,11 +10,12 @@ use crate::body::Body;
 use crate::counters::add;
 use crate::fetch::Target;
 use crate::flight::{Claim, Flight, Landed, Ticket};
+use crate::here::{Here, frame_of};
 use crate::place::{Keep, content_of, hold_soon};
 use crate::plan::{self, Run};
 use crate::transit::Why;
-use forebay_shard::{Frame, arena};
-use forebay_store::{Extent, Hold, StoreError};
+use forebay_shard::Frame;
+use forebay_store::{Extent, Hold};
 use forebay_types::{ContentKey, ContentLocation, FsError, FsErrorKind, FsResult, PageIndex};
 use forebay_wire::{ReadPolicy, Reply};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -52,7 +53,7 @@ impl Worker {
         add(&self.counters.read_bytes, end - offset);
         if let Some(extent) = extent
             && extent.is_resident(range.clone())
-            && let Some(frame) = read_here(&extent, &range).await?
+            && let Some(frame) = self.here(at, &extent).read(&range).await?
         {
             add(&self.counters.reads_hit, 1);
             return Ok(frame);
@@ -77,11 +78,50 @@ impl Worker {
                 target.extent = None;
             }
             let bodies = self.bring(&target, &range).await?;
-            if let Some(frame) = assemble(&target, &range, &bodies).await? {
+            if let Some(frame) = self.assemble(at, &target, &range, &bodies).await? {
                 return Ok(frame);
             }
         }
         Err(FsError::new(FsErrorKind::Overloaded, "pages are evicted as fast as they are fetched"))
+    }
+
+    fn here<'a>(&'a self, at: &ContentLocation, extent: &'a Arc<Extent>) -> Here<'a> {
+        Here::new(at, extent, &self.fetch.landed)
+    }
+
+    /// Puts a frame together from fetched bodies and the extent; `None` if a page is in neither (it was evicted).
+    async fn assemble(
+        &self,
+        at: &ContentLocation,
+        target: &Target,
+        range: &Range<u64>,
+        bodies: &Bodies,
+    ) -> FsResult<Option<Frame>> {
+        if bodies.is_empty() {
+            return match &target.extent {
+                Some(extent) => self.here(at, extent).read(range).await,
+                None => Ok(None),
+            };
+        }
+        let mut frame = frame_of(range).await?;
+        for page in plan::pages_of(range, target.page_size) {
+            let page = PageIndex(page);
+            let start = target.page_size.start_of(page).max(range.start);
+            let piece = start..(target.page_size.start_of(page) + target.page_size.bytes()).min(range.end);
+            let into = (piece.start - range.start) as usize..(piece.end - range.start) as usize;
+            let body = bodies.iter().find(|(of, _)| *of == page);
+            if let Some(bytes) = body.and_then(|(_, body)| body.slice(piece.clone())) {
+                frame[into].copy_from_slice(bytes);
+                continue;
+            }
+            let Some(extent) = &target.extent else { return Ok(None) };
+            let Some(bytes) = self.here(at, extent).read(&piece).await? else { return Ok(None) };
+            if bytes.len() != into.len() {
+                return Ok(None);
+            }
+            frame[into].copy_from_slice(&bytes);
+        }
+        Ok(Some(frame))
     }
 
     /// Whether an extent may be made for what this read wants.
@@ -100,7 +140,7 @@ impl Worker {
         let lost = || {
             FsError::new(FsErrorKind::Io, format!("extent {} lost bytes that are nowhere else", extent.id()))
         };
-        read_here(&extent, &range).await?.ok_or_else(lost)
+        self.here(at, &extent).read(&range).await?.ok_or_else(lost)
     }
 
     /// Has the absent pages of a range fetched and waits for them; returns those whose bytes came along.
@@ -271,53 +311,9 @@ fn is_absent(target: &Target, page: PageIndex) -> bool {
     target.extent.as_ref().is_none_or(|extent| !extent.is_resident(start..start + 1))
 }
 
-async fn frame_of(range: &Range<u64>) -> FsResult<Frame> {
-    let frame = arena().frame((range.end - range.start) as usize).await;
-    frame.map_err(|e| FsError::new(FsErrorKind::Overloaded, e))
-}
-
 /// A frame has at least one byte of memory, whatever its length.
 async fn empty_frame() -> FsResult<Frame> {
     let mut frame = frame_of(&(0..1)).await?;
     frame.truncate(0);
     Ok(frame)
-}
-
-/// Reads from the extent; `None` if a page is no longer there.
-async fn read_here(extent: &Arc<Extent>, range: &Range<u64>) -> FsResult<Option<Frame>> {
-    let frame = frame_of(range).await?;
-    match extent.read(frame, range.start).await {
-        Ok(frame) => Ok(Some(frame)),
-        Err(StoreError::NotResident { .. } | StoreError::Gone(_) | StoreError::Corrupt { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Puts a frame together from fetched bodies and the extent; `None` if a page is in neither (it was evicted).
-async fn assemble(target: &Target, range: &Range<u64>, bodies: &Bodies) -> FsResult<Option<Frame>> {
-    if bodies.is_empty() {
-        return match &target.extent {
-            Some(extent) => read_here(extent, range).await,
-            None => Ok(None),
-        };
-    }
-    let mut frame = frame_of(range).await?;
-    for page in plan::pages_of(range, target.page_size) {
-        let page = PageIndex(page);
-        let start = target.page_size.start_of(page).max(range.start);
-        let piece = start..(target.page_size.start_of(page) + target.page_size.bytes()).min(range.end);
-        let into = (piece.start - range.start) as usize..(piece.end - range.start) as usize;
-        let body = bodies.iter().find(|(of, _)| *of == page);
-        if let Some(bytes) = body.and_then(|(_, body)| body.slice(piece.clone())) {
-            frame[into].copy_from_slice(bytes);
-            continue;
-        }
-        let Some(extent) = &target.extent else { return Ok(None) };
-        let Some(bytes) = read_here(extent, &piece).await? else { return Ok(None) };
-        if bytes.len() != into.len() {
-            return Ok(None);
-        }
-        frame[into].copy_from_slice(&bytes);
-    }
-    Ok(Some(frame))
 }
