@@ -60,6 +60,7 @@ fn run(command: Command) -> Outcome<()> {
         Command::Fs { command } => commands::fs::run(command),
         Command::Mount { command } => commands::mount::run(command),
         Command::Config { command } => commands::settings::run(command),
+        Command::Bench { command } => commands::bench::run(&command),
         Command::Info { json } => commands::info(json),
         Command::Version { json } => commands::version(json),
     }

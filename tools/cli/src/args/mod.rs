@@ -67,6 +67,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Measure any directory: a mount of Forebay, of another system, a local file system.
+    ///
+    /// Works in a folder of its own, which it removes at the end, also after Ctrl-C. Prints a table, or JSON.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: forebay_stress::BenchCommand,
+    },
     /// Show what this host can do for Forebay: kernel, io_uring, FUSE, limits.
     Info {
         /// One JSON object instead of a table.

@@ -1,5 +1,6 @@
 //! The commands: what is asked of a daemon, of a mount or of this host, and printed.
 
+pub(crate) mod bench;
 mod check;
 mod copy;
 pub(crate) mod fs;

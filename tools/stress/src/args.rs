@@ -1,0 +1,59 @@
+//! What every workload can be told, and how quantities are given.
+
+use clap::Args;
+use forebay_types::{ByteSize, HumanDuration};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What becomes of the result.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub(crate) struct Output {
+    /// One JSON object instead of tables; latencies are in nanoseconds.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Where a workload on files works.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct Place {
+    /// The directory to measure: a mount of Forebay, of another system, or a local file system.
+    #[arg(value_name = "DIR")]
+    #[serde(skip)]
+    pub(crate) dir: PathBuf,
+    /// The run works in DIR/forebay-bench-NAME, which must not be there yet. If absent: the name of the workload.
+    #[arg(long, value_name = "NAME", help_heading = "Files")]
+    pub(crate) name: Option<String>,
+    /// Leave the files there at the end.
+    #[arg(long, help_heading = "Files")]
+    pub(crate) keep: bool,
+}
+
+/// Bytes: `64MiB`, or a bare number.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    if let Ok(bytes) = text.parse() {
+        return Ok(bytes);
+    }
+    text.parse::<ByteSize>().map(ByteSize::as_u64).map_err(|error| error.to_string())
+}
+
+/// A time: `250ms`, `30s`.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    text.parse::<HumanDuration>().map(|time| time.0).map_err(|error| error.to_string())
+}
+
+/// A number above 0 of things that are done at once or in turn.
+pub(crate) fn some(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is not a whole number above 0")),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Operations a second.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err(format!("{text:?} is not a number of operations a second above 0")),
+    }
+}

@@ -1,0 +1,112 @@
+//! The workloads by name, and the frame around each: settings checked, folder made, phases run, folder removed, report shown.
+
+use crate::args::{Output, Place as Where};
+use crate::bench::Bench;
+use crate::engine::Stop;
+use crate::error::{Error, Result};
+use crate::report::{Place, Report};
+use crate::scratch::{Scratch, require_room};
+use crate::work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs};
+use clap::Subcommand;
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Write large files with fsync, read them again, list them.
+    FuseIo(Box<FuseIoArgs>),
+    /// Create, stat, open, list, rename and delete: at a fixed rate, as fast as it goes, or the highest rate kept up.
+    Metadata(Box<MetadataArgs>),
+    /// Write a checkpoint as a training job does, read it back and verify it; how long the job stalls.
+    Checkpoint(Box<CheckpointArgs>),
+    /// Create, list, stat, read and delete very many files, with sizes as data sets have them.
+    SmallFiles(Box<SmallFilesArgs>),
+}
+
+/// A workload on the files of a directory.
+pub(crate) trait OnFiles: Serialize {
+    /// Its name on the command line.
+    const NAME: &'static str;
+    /// Where it works.
+    fn place(&self) -> &Where;
+    /// What becomes of the result.
+    fn output(&self) -> &Output;
+    /// Whether the settings go together.
+    ///
+    /// # Errors
+    /// They do not.
+    fn check(&self) -> Result<()>;
+    /// The most bytes that are there at a time, on this node.
+    fn bytes(&self) -> u64;
+    /// Whether it works with what an earlier run kept.
+    fn reuses(&self) -> bool {
+        false
+    }
+    /// Runs the phases.
+    ///
+    /// # Errors
+    /// What is not part of what is measured; [`Error::Interrupted`] where it was left off.
+    fn run(&self, bench: &mut Bench, scratch: &Scratch) -> Result<()>;
+}
+
+/// Runs a workload, clears up, and writes the report to `out`. Progress goes to standard error if somebody `watched` it.
+///
+/// # Errors
+/// What kept it from being measured; or, after the report, that operations failed or that `stop` ended it early.
+pub fn run(command: &BenchCommand, stop: &Stop, watched: bool, out: &mut dyn Write) -> Result<()> {
+    match command {
+        BenchCommand::FuseIo(args) => on_files(&**args, stop, watched, out),
+        BenchCommand::Metadata(args) => on_files(&**args, stop, watched, out),
+        BenchCommand::Checkpoint(args) => on_files(&**args, stop, watched, out),
+        BenchCommand::SmallFiles(args) => on_files(&**args, stop, watched, out),
+    }
+}
+
+fn on_files<W: OnFiles>(work: &W, stop: &Stop, watched: bool, out: &mut dyn Write) -> Result<()> {
+    work.check()?;
+    let (dir, name) = (work.place().dir.as_path(), work.place().name.as_deref().unwrap_or(W::NAME));
+    require_dir(dir)?;
+    let settings = serde_json::to_value(work).expect("settings are a table of scalars");
+    let mut bench = Bench::new(Report::new(W::NAME, settings, Place::of(dir)), stop.clone(), watched);
+    let scratch = if work.reuses() {
+        Scratch::find(dir, name, bench.node)?
+    } else {
+        require_room(dir, work.bytes())?;
+        Scratch::make(dir, name, bench.node, work.place().keep)?
+    };
+    let outcome = work.run(&mut bench, &scratch);
+    bench.stage.say("removing what was made");
+    let removed = scratch.remove();
+    bench.stage.clear();
+    finish(bench, outcome, work.output(), out).and(removed)
+}
+
+fn require_dir(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{} is no directory", dir.display()), "make it, or mount something there"))
+}
+
+/// Shows what was measured, also where it ended early.
+fn finish(mut bench: Bench, outcome: Result<()>, output: &Output, out: &mut dyn Write) -> Result<()> {
+    bench.report.interrupted = matches!(outcome, Err(Error::Interrupted));
+    if outcome.is_ok() || bench.report.interrupted {
+        let text =
+            if output.json { format!("{}\n", bench.report.to_json()) } else { bench.report.to_table() };
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // A reader that went away (`| head`) is no failure of ours.
+            Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+                return Err(Error::Io { what: "write to", path: "standard output".into(), source });
+            }
+            _ => {}
+        }
+    }
+    outcome?;
+    match bench.report.errors() {
+        0 => Ok(()),
+        errors => Err(Error::Failed(errors)),
+    }
+}

@@ -1,0 +1,255 @@
+//! Large files: written, read, read by another node, listed. Each lane has directories and files of its own.
+
+use super::files::{Style, listed, open_to_read, read_at, read_file, write_file};
+use crate::args::{Output, Place, size, some, time};
+use crate::bench::Bench;
+use crate::command::OnFiles;
+use crate::data::{BLOCK, Buffer, Pattern, mix};
+use crate::engine::{Lane, Limit, PhaseSpec};
+use crate::error::{During, Error, Result};
+use crate::scratch::Scratch;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const EXAMPLES: &str = "Examples:
+  forebay bench fuse-io /mnt/data                                  # 4 threads, 4 files of 64 MiB each
+  forebay bench fuse-io /mnt/data --threads 8 --phases write,read --buffer 4KiB --random --duration 10s
+  forebay bench fuse-io /nvme --direct --json | jq '.phases[].operations.write.latency_ns.p99'";
+
+/// `forebay bench fuse-io`.
+#[derive(Debug, Args, Serialize)]
+#[command(after_help = EXAMPLES)]
+pub struct FuseIoArgs {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    output: Output,
+    /// What to do, in this order.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Step::Write, Step::Read, Step::List])]
+    phases: Vec<Step>,
+    /// Threads, each with files of its own.
+    #[arg(long, value_name = "N", default_value = "4", value_parser = some)]
+    threads: usize,
+    /// Directories of each thread.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = some, help_heading = "Files")]
+    dirs: usize,
+    /// Files in each directory.
+    #[arg(long, value_name = "N", default_value = "4", value_parser = some, help_heading = "Files")]
+    files: usize,
+    /// Bytes of each file.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = "Files")]
+    file_size: u64,
+    /// Bytes of each read and write.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    buffer: u64,
+    /// What begins within this time of each phase is not counted.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time, help_heading = "Time")]
+    warm_up: Duration,
+    /// Go on for so long in each phase, round and round. If absent: each file once.
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Time")]
+    duration: Option<Duration>,
+    /// Read at random places instead of from the beginning to the end.
+    #[arg(long)]
+    random: bool,
+    /// Past the page cache (O_DIRECT); sizes must be multiples of 4 KiB.
+    #[arg(long)]
+    direct: bool,
+    /// Ask the kernel to forget a file's pages before it is read (POSIX_FADV_DONTNEED).
+    #[arg(long)]
+    cold: bool,
+    /// Close files without fsync; what is measured then is memory for the greater part.
+    #[arg(long)]
+    no_fsync: bool,
+    /// Compare every byte that is read in order with what was written.
+    #[arg(long, conflicts_with = "random")]
+    verify: bool,
+}
+
+/// A phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Step {
+    /// Write all files, with fsync.
+    Write,
+    /// Read what this node wrote.
+    Read,
+    /// Read what the next node wrote.
+    RemoteRead,
+    /// List the directories.
+    List,
+}
+
+/// The files of a node.
+struct Files {
+    top: PathBuf,
+    node: usize,
+}
+
+impl Files {
+    fn dir(&self, lane: usize, dir: usize) -> PathBuf {
+        self.top.join(format!("t{lane}/d{dir}"))
+    }
+}
+
+impl OnFiles for FuseIoArgs {
+    const NAME: &'static str = "fuse-io";
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn output(&self) -> &Output {
+        &self.output
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.buffer == 0 || self.file_size == 0 {
+            return Err(Error::usage("--buffer and --file-size cannot be 0", "give a size like 1MiB"));
+        }
+        if !self.buffer.is_multiple_of(BLOCK as u64) && (self.direct || self.file_size > self.buffer) {
+            return Err(Error::usage("--buffer is not a multiple of 4KiB", "give one like 4KiB or 1MiB"));
+        }
+        if self.direct && !self.file_size.is_multiple_of(BLOCK as u64) {
+            return Err(Error::usage(
+                "--direct needs a --file-size that is a multiple of 4KiB",
+                "give one like 64MiB",
+            ));
+        }
+        if self.phases.first() != Some(&Step::Write) {
+            return Err(Error::usage("the first of --phases must be write", "write the files that are read"));
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.threads * self.dirs * self.files) as u64 * self.file_size
+    }
+
+    fn run(&self, bench: &mut Bench, scratch: &Scratch) -> Result<()> {
+        let of = |node: usize| Files { top: scratch.of(node), node };
+        for step in &self.phases {
+            match step {
+                Step::Write => self.write(bench, &of(bench.node))?,
+                Step::Read => self.read(bench, "read", &of(bench.node))?,
+                Step::RemoteRead if bench.nodes > 1 => {
+                    self.read(bench, "remote-read", &of((bench.node + 1) % bench.nodes))?;
+                }
+                Step::RemoteRead => {
+                    return Err(Error::usage("remote-read needs two nodes", "see --coordinate"));
+                }
+                Step::List => self.list(bench, &of(bench.node))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FuseIoArgs {
+    fn spec(&self, name: &str) -> PhaseSpec {
+        let limit = Limit { warm_up: self.warm_up, duration: self.duration };
+        PhaseSpec { name: name.to_owned(), lanes: self.threads, limit, rate: None }
+    }
+
+    fn style(&self) -> Style {
+        Style { buffer: self.buffer as usize, direct: self.direct, fsync: !self.no_fsync, cold: self.cold }
+    }
+
+    /// The pattern of the files of a lane of a node.
+    fn pattern(&self, node: usize, lane: usize) -> Pattern {
+        Pattern::new(mix((node as u64) << 32 | lane as u64), self.buffer.min(self.file_size) as usize)
+    }
+
+    /// The paths of a lane, with the tag of each.
+    fn paths(&self, files: &Files, lane: usize) -> Vec<(PathBuf, u64)> {
+        let numbers = (0..self.dirs).flat_map(|dir| (0..self.files).map(move |file| (dir, file)));
+        let path = |(dir, file)| files.dir(lane, dir).join(format!("f{file}"));
+        numbers.map(path).zip(0u64..).collect()
+    }
+
+    fn write(&self, bench: &mut Bench, files: &Files) -> Result<()> {
+        let prepare = |lane: usize| {
+            for dir in 0..self.dirs {
+                let dir = files.dir(lane, dir);
+                fs::create_dir_all(&dir).during("create", &dir)?;
+            }
+            Ok((self.pattern(files.node, lane), self.paths(files, lane)))
+        };
+        bench.phase(&self.spec("write"), prepare, |(pattern, paths), lane| {
+            for round in 0.. {
+                for (path, tag) in paths.iter() {
+                    // The first round is always done, since the files are needed.
+                    if lane.stopped() || round > 0 && !lane.go_on() {
+                        return Ok(());
+                    }
+                    write_file(lane, self.style(), pattern, path, *tag, self.file_size);
+                }
+                if self.duration.is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn read(&self, bench: &mut Bench, name: &str, files: &Files) -> Result<()> {
+        let prepare = |lane: usize| {
+            let pattern = self.verify.then(|| self.pattern(files.node, lane));
+            Ok((Buffer::new(self.buffer as usize), pattern, self.paths(files, lane)))
+        };
+        bench.phase(&self.spec(name), prepare, |(buffer, pattern, paths), lane| {
+            for round in 0.. {
+                for (path, tag) in paths.iter() {
+                    if !lane.go_on() {
+                        return Ok(());
+                    }
+                    if self.random {
+                        self.read_randomly(lane, buffer, path, mix(*tag ^ round << 32));
+                    } else {
+                        let of = (*tag, self.file_size);
+                        read_file(lane, self.style(), buffer, pattern.as_mut(), path, of);
+                    }
+                }
+                if self.duration.is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// As many reads as the file has buffers, each at a random one.
+    fn read_randomly(&self, lane: &mut Lane, buffer: &mut Buffer, path: &Path, seed: u64) {
+        let Some(file) = open_to_read(lane, self.style(), path) else { return };
+        let places = (self.file_size / self.buffer).max(1);
+        let part = self.buffer.min(self.file_size) as usize;
+        for number in 0..places {
+            let offset = mix(seed.wrapping_add(number)) % places * self.buffer;
+            if number > 0 && !lane.go_on() || !read_at(lane, &file, buffer.head_mut(part), offset) {
+                return;
+            }
+        }
+    }
+
+    fn list(&self, bench: &mut Bench, files: &Files) -> Result<()> {
+        let dirs = |lane: usize| Ok((0..self.dirs).map(|dir| files.dir(lane, dir)).collect::<Vec<_>>());
+        bench.phase(&self.spec("list"), dirs, |dirs, lane| {
+            loop {
+                for dir in dirs.iter() {
+                    if !lane.go_on() {
+                        return Ok(());
+                    }
+                    lane.time("list", 0, || listed(dir, self.files));
+                }
+                if self.duration.is_none() {
+                    return Ok(());
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
