@@ -8,36 +8,16 @@
 # SHARE: of the requests (0.1). SECONDS_OF_LOAD: a round (10). KILL=1: the daemon is killed at the end of each load.
 # SEED: first seed (1). See ../lib.sh for FOREBAY, VERIFY, UP_FLAGS, KEEP.
 source "$(dirname "$0")/../lib.sh"
-rounds=${1:-3} seed=${SEED:-1} share=${SHARE:-0.1} seconds=${SECONDS_OF_LOAD:-10} failed=0
+source "$(dirname "$0")/s3.sh"
+rounds=${1:-3} seed=${SEED:-1} seconds=${SECONDS_OF_LOAD:-10} failed=0
 binaries
 scratch
 ends() {
-    kill ${proxy:+"$proxy"} ${server:+"$server"} 2>/dev/null
+    s3_ends
     cleanup
 }
 trap ends EXIT
-eval "$("$top/ci/servers")" || die "ci/servers failed"
-python=$FOREBAY_TEST_VENV/bin/python
-
-read -r server_port port < <(python3 -c 'import socket
-both = [socket.socket() for _ in range(2)]
-[one.bind(("127.0.0.1", 0)) for one in both]
-print(*[one.getsockname()[1] for one in both])')
-"$FOREBAY_TEST_VENV/bin/moto_server" -H 127.0.0.1 -p "$server_port" >"$WORK/server.log" 2>&1 &
-server=$!
-for _ in $(seq 300); do curl -sf -X PUT "http://127.0.0.1:$server_port/bucket" >/dev/null && break; sleep 0.1; done
-echo '{}' >"$WORK/plan"
-"$python" "$top/perf/soak/faulty.py" "$port" "$server_port" "$WORK/plan" >"$WORK/struck" 2>"$WORK/proxy.log" &
-proxy=$!
-for _ in $(seq 100); do grep -q ^ready "$WORK/struck" && break; sleep 0.1; done
-export AWS_ACCESS_KEY_ID=soak AWS_SECRET_ACCESS_KEY=soak AWS_DEFAULT_REGION=us-east-1 FOREBAY
-UFS=s3://bucket/a/prefix
-UP_FLAGS="${UP_FLAGS:-} --ufs-option endpoint=http://127.0.0.1:$port --ufs-option region=us-east-1 --metadata-ttl 2s"
-
-faults() { printf '{"share": %s, "kinds": %s}' "$1" "$2" >"$WORK/plan.new" && mv "$WORK/plan.new" "$WORK/plan"; }
-failing() { faults "$share" '["500", "503", "refuse", "lose", "cut", "hang", "stall", "slow"]'; }
-lying() { faults 0.5 '["tag", "short", "cut"]'; }
-honest() { faults 0 '[]'; }
+s3_begins
 check() { "$VERIFY" crash check --keep "$M" --ledger "$WORK/ledger" || { echo "round $round: $1"; failed=1; }; }
 # What a cold read would get: everything that may go from the cache is gone, and so are the kernel's pages.
 cold() { sync "$M"; "$FOREBAY" fs free "$M" >/dev/null 2>&1; }
@@ -85,12 +65,11 @@ for round in $(seq "$rounds"); do
     cold
     (cd "$M" && sha256sum --quiet -c "$WORK/sums") || { echo "round $round: not all can be read after the lies"; failed=1; }
     "$VERIFY" crash check "$M" --ledger "$WORK/ledger" || failed=1
-    AWS_ENDPOINT_URL=http://127.0.0.1:$server_port "$python" "$top/ci/suites/objects.py" "$M" bucket a/prefix settled || failed=1
+    bucket_equals || failed=1
     [[ $failed == 0 ]] || break
 done
 down
-kill "$proxy" && wait "$proxy" 2>/dev/null
-tail -n +2 "$WORK/struck" | tr '\n' ';' | sed 's/^/faults that struck: /; s/;$/\n/'
+struck
 if [[ $failed != 0 ]]; then
     echo "FAILED in round $round; everything is kept in $WORK"
     exit 1

@@ -8,6 +8,16 @@ use crate::ufs::Ufs;
 use forebay_types::UfsKey;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The most attempts to reach an object store at the start: one error of its own must not keep a node from starting,
+/// and a wrong endpoint must be told soon.
+const REACH_ATTEMPTS_MAX: u32 = 5;
+/// The pause before the second attempt; it doubles from one to the next.
+const REACH_PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// No attempt begins later than this after the first.
+const REACH_TOTAL_MAX: Duration = Duration::from_secs(10);
 
 /// Opens the store that `url` names and checks that it can be reached: a directory's path, `file:///dir`,
 /// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. Must run on a tokio runtime. The store
@@ -16,27 +26,58 @@ use std::sync::Arc;
 /// # Errors
 /// [`OpenError`] names the cause and the remedy, and never a credential.
 pub async fn open(url: &str, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenError> {
-    let store: Arc<dyn Ufs> = match parse(url)? {
-        Location::Directory(path) => Arc::new(PosixUfs::open(path, options).await?),
+    let location = parse(url)?;
+    let began = Instant::now();
+    let mut pause = REACH_PAUSE_FIRST;
+    let mut attempt = 1;
+    loop {
+        match reach(url, &location, options).await {
+            Err(OpenError::Unreachable { reason, .. })
+                if matches!(location, Location::Bucket { .. })
+                    && attempt < REACH_ATTEMPTS_MAX.min(options.retry.attempts_max)
+                    && began.elapsed() + pause < REACH_TOTAL_MAX =>
+            {
+                tracing::debug!(
+                    url = without_userinfo(url),
+                    reason,
+                    attempt,
+                    "trying again to reach the store"
+                );
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                attempt += 1;
+            }
+            reached => return Ok(Arc::new(Governed::new(reached?, options))),
+        }
+    }
+}
+
+/// One attempt.
+#[cfg_attr(
+    not(any(feature = "s3", feature = "gcs", feature = "azure")),
+    expect(unused_variables, reason = "only buckets are told of by their URL")
+)]
+async fn reach(url: &str, location: &Location, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenError> {
+    match location {
+        Location::Directory(path) => Ok(Arc::new(PosixUfs::open(path.clone(), options).await?)),
         #[cfg(feature = "s3")]
         Location::Bucket { scheme: Scheme::S3, name, prefix } => {
-            Arc::new(crate::objects::s3::open(url, &name, &prefix, options).await?)
+            Ok(Arc::new(crate::objects::s3::open(url, name, prefix, options).await?))
         }
         #[cfg(feature = "gcs")]
         Location::Bucket { scheme: Scheme::Gcs, name, prefix } => {
-            Arc::new(crate::objects::gcs::open(url, &name, &prefix, options).await?)
+            Ok(Arc::new(crate::objects::gcs::open(url, name, prefix, options).await?))
         }
         #[cfg(feature = "azure")]
         Location::Bucket { scheme: Scheme::Azure, name, prefix } => {
-            Arc::new(crate::objects::azure::open(url, &name, &prefix, options).await?)
+            Ok(Arc::new(crate::objects::azure::open(url, name, prefix, options).await?))
         }
         #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
         Location::Bucket { scheme, .. } => {
             let (scheme, feature) = (scheme.name().to_owned(), scheme.feature());
-            return Err(OpenError::NotBuilt { scheme, feature });
+            Err(OpenError::NotBuilt { scheme, feature })
         }
-    };
-    Ok(Arc::new(Governed::new(store, options)))
+    }
 }
 
 /// What a URL names.
@@ -155,6 +196,35 @@ mod tests {
             let error = parse(bad).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[cfg(feature = "s3")]
+    #[tokio::test]
+    async fn a_store_that_fails_a_few_times_is_reached() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let ill = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let body = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+        let well =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let served = tokio::spawn(async move {
+            for answer in [ill, ill, &well] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+            }
+        });
+        let mut options = UfsOptions::default();
+        let given =
+            [("endpoint", &*endpoint), ("access_key_id", "a"), ("secret_access_key", "b"), ("region", "r")];
+        options.store = given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        open("s3://bucket", &options).await.unwrap();
+        served.await.unwrap();
+
+        // A store that never answers is told of within bounds, and so is one where nothing may be tried again.
+        options.retry = crate::RetryPolicy::NEVER;
+        assert!(matches!(open("s3://bucket", &options).await, Err(OpenError::Unreachable { .. })));
     }
 
     #[test]

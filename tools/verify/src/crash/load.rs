@@ -65,7 +65,13 @@ struct Tally {
 /// Runs the load; findings are printed and counted.
 pub(crate) fn load(args: &LoadArgs) -> Result<()> {
     let shared = args.dir.join(SHARED);
-    fs::create_dir_all(&shared).during("make", &shared)?;
+    match fs::create_dir_all(&shared) {
+        // The loss came before the load began.
+        Err(error) if is_cut_off(&error) => {
+            return report(vec![Tally { died: true, ..Tally::default() }]);
+        }
+        made => made.during("make", &shared)?,
+    }
     let stop = AtomicBool::new(false);
     let tallies: Vec<Result<Tally>> = std::thread::scope(|scope| {
         let run = |thread| Worker::new(args, thread).and_then(|worker| worker.run(&stop));
@@ -73,6 +79,11 @@ pub(crate) fn load(args: &LoadArgs) -> Result<()> {
         threads.into_iter().map(|thread| thread.join().expect("a worker returns its errors")).collect()
     });
     report(tallies.into_iter().collect::<Result<Vec<_>>>()?)
+}
+
+/// Whether the daemon behind the mount went away.
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }
 
 fn report(tallies: Vec<Tally>) -> Result<()> {
