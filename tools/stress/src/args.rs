@@ -12,6 +12,10 @@ pub(crate) struct Output {
     /// One JSON object instead of tables; latencies are in nanoseconds.
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+    /// Write a page with charts as well; one file, no script, nothing fetched from elsewhere.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[serde(skip)]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Where a workload on files works.

@@ -3,12 +3,13 @@
 use crate::args::{Output, Place as Where};
 use crate::bench::Bench;
 use crate::engine::Stop;
-use crate::error::{Error, Result};
+use crate::error::{During, Error, Result};
 use crate::report::{Place, Report};
 use crate::scratch::{Scratch, require_room};
 use crate::work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs};
 use clap::Subcommand;
 use serde::Serialize;
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -68,6 +69,7 @@ fn on_files<W: OnFiles>(work: &W, stop: &Stop, watched: bool, out: &mut dyn Writ
     work.check()?;
     let (dir, name) = (work.place().dir.as_path(), work.place().name.as_deref().unwrap_or(W::NAME));
     require_dir(dir)?;
+    require_page(work.output())?;
     let settings = serde_json::to_value(work).expect("settings are a table of scalars");
     let mut bench = Bench::new(Report::new(W::NAME, settings, Place::of(dir)), stop.clone(), watched);
     let scratch = if work.reuses() {
@@ -90,6 +92,11 @@ fn require_dir(dir: &Path) -> Result<()> {
     Err(Error::usage(format!("{} is no directory", dir.display()), "make it, or mount something there"))
 }
 
+/// A page that cannot be written is better known before the run than after it.
+fn require_page(output: &Output) -> Result<()> {
+    output.html.as_ref().map_or(Ok(()), |path| fs::write(path, "").during("write", path))
+}
+
 /// Shows what was measured, also where it ended early.
 fn finish(mut bench: Bench, outcome: Result<()>, output: &Output, out: &mut dyn Write) -> Result<()> {
     bench.report.interrupted = matches!(outcome, Err(Error::Interrupted));
@@ -102,6 +109,9 @@ fn finish(mut bench: Bench, outcome: Result<()>, output: &Output, out: &mut dyn 
                 return Err(Error::Io { what: "write to", path: "standard output".into(), source });
             }
             _ => {}
+        }
+        if let Some(path) = &output.html {
+            fs::write(path, bench.report.to_html()).during("write", path)?;
         }
     }
     outcome?;

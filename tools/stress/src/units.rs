@@ -17,6 +17,9 @@ pub(crate) fn count(count: f64) -> String {
 /// `1.23 ms`, of nanoseconds.
 pub(crate) fn time(nanos: f64) -> String {
     let units = ["ns", "us", "ms", "s"];
+    if nanos == 0.0 {
+        return "0 s".to_owned();
+    }
     let step = power(nanos, 1000.0, units.len());
     format!("{} {}", short(nanos / 1000f64.powi(step as i32)), units[step])
 }
@@ -45,6 +48,7 @@ mod tests {
         assert_eq!(bytes(1536.0), "1.50 KiB");
         assert_eq!(bytes(250.0 * 1024.0 * 1024.0), "250 MiB");
         assert_eq!(count(18_234.0), "18.2k");
+        assert_eq!(time(0.0), "0 s");
         assert_eq!(time(999.0), "999 ns");
         assert_eq!(time(1_234_567.0), "1.23 ms");
         assert_eq!(time(3.6e12), "3600 s");

@@ -13,6 +13,11 @@ use std::time::Duration;
 /// The percentiles that every report gives.
 pub(crate) const PERCENTILES: [f64; 8] = [50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.95, 99.99];
 
+/// How many operations there must be for one of them to lie beyond a percentile; with fewer it is only the maximum again.
+pub(crate) fn needed(percent: f64) -> u64 {
+    (100.0 / (100.0 - percent)).round() as u64
+}
+
 /// Latencies above it count as so long.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
 /// Decimal digits that a latency keeps in the histogram.

@@ -10,7 +10,7 @@ mod search;
 mod series;
 mod stage;
 
-pub(crate) use kind::{Kind, PERCENTILES};
+pub(crate) use kind::{Kind, PERCENTILES, needed};
 pub(crate) use lane::Lane;
 pub(crate) use phase::{Limit, Phase, PhaseSpec};
 pub(crate) use search::{Trial, reached, search};

@@ -1,7 +1,8 @@
-//! What a run found, and how it is shown: as tables, as JSON.
+//! What a run found, and how it is shown: as tables, as JSON, as a page.
 //!
 //! A report holds measured numbers only. Where one is worked out from others, like a ratio, its name says from which.
 
+mod html;
 mod json;
 mod place;
 mod table;
@@ -95,6 +96,11 @@ impl Report {
     /// For people.
     pub(crate) fn to_table(&self) -> String {
         table::render(self)
+    }
+
+    /// For people, with charts.
+    pub(crate) fn to_html(&self) -> String {
+        html::render(self)
     }
 
     /// For scripts.

@@ -1,7 +1,7 @@
-//! The report for people: columns of plain text.
+//! The report for people: columns of plain text. The rows of a phase serve the page too.
 
 use super::{Report, Search};
-use crate::engine::{Kind, Phase};
+use crate::engine::{Kind, Phase, needed};
 use crate::units;
 
 /// The percentiles of the table; JSON has more.
@@ -20,25 +20,18 @@ pub(super) fn render(report: &Report) -> String {
         let rows: Vec<_> = report.facts.iter().map(|fact| vec![fact.name.clone(), fact.shown()]).collect();
         text += &format!("\n{}", columns(&rows));
     }
-    for note in failures(report).iter().chain(&report.notes) {
+    for note in all_notes(report) {
         text += &format!("\nnote: {note}");
-    }
-    if report.interrupted {
-        text += "\nnote: stopped before the end";
     }
     text.trim_end().to_owned() + "\n"
 }
 
 fn head(report: &Report) -> String {
     let place = &report.place;
+    let of = if place.source.is_empty() { "" } else { " of " };
     let on = match place.kind.as_str() {
         "" => place.target.clone(),
-        kind => format!(
-            "{} ({kind}{}{})",
-            place.target,
-            if place.source.is_empty() { "" } else { " of " },
-            place.source
-        ),
+        kind => format!("{} ({kind}{of}{})", place.target, place.source),
     };
     let nodes = report.systems.iter().map(|system| {
         format!("  {}: Linux {}, {} cores, load {}", system.host, system.kernel, system.cores, system.load)
@@ -46,54 +39,60 @@ fn head(report: &Report) -> String {
     format!("{} on {on}, {}\n{}\n\n", report.workload, report.begun, nodes.collect::<Vec<_>>().join("\n"))
 }
 
-fn phases(report: &Report) -> Vec<Vec<String>> {
-    let mut head: Vec<String> =
-        ["phase", "operation", "count", "per second", "throughput"].map(str::to_owned).to_vec();
-    head.extend(SHOWN.map(|percent| format!("p{percent}")));
-    head.extend(["max", "failed"].map(str::to_owned));
-    let mut rows = vec![head];
-    for phase in &report.phases {
-        rows.extend(
-            phase.kinds.iter().enumerate().map(|(index, (name, of))| kind(phase, index == 0, name, of)),
-        );
+/// One operation of a phase, in words and numbers.
+#[derive(Clone, Debug)]
+pub(super) struct Row(Vec<String>);
+
+impl Row {
+    /// Operation, count, rate, throughput, the percentiles of [`SHOWN`], the longest, how many failed.
+    pub(super) fn cells(&self) -> &[String] {
+        &self.0
     }
-    rows
 }
 
-fn kind(phase: &Phase, first: bool, name: &str, kind: &Kind) -> Vec<String> {
+/// The operations of a phase.
+pub(super) fn phase_rows(phase: &Phase) -> Vec<Row> {
+    phase.kinds.iter().map(|(name, kind)| row(phase, name, kind)).collect()
+}
+
+fn row(phase: &Phase, name: &str, kind: &Kind) -> Row {
     let throughput = match kind.bytes() {
         0 => String::new(),
         _ => format!("{}/s", units::bytes(phase.throughput(kind))),
     };
-    let named = if first { phase.name.clone() } else { String::new() };
-    let mut row =
-        vec![named, name.to_owned(), kind.ops().to_string(), units::count(phase.rate(kind)), throughput];
     let latency = |known: bool, nanos: u64| if known { units::time(nanos as f64) } else { "-".to_owned() };
-    row.extend(SHOWN.map(|percent| latency(kind.ops() >= needed(percent), kind.percentile(percent))));
-    row.push(latency(kind.ops() > 0, kind.max()));
-    row.push(kind.errors().to_string());
-    row
+    let mut cells = vec![name.to_owned(), kind.ops().to_string(), units::count(phase.rate(kind)), throughput];
+    cells.extend(SHOWN.map(|percent| latency(kind.ops() >= needed(percent), kind.percentile(percent))));
+    cells.extend([latency(kind.ops() > 0, kind.max()), kind.errors().to_string()]);
+    Row(cells)
 }
 
-/// How many operations there must be for one of them to lie beyond a percentile; with fewer it is only the maximum again.
-fn needed(percent: f64) -> u64 {
-    (100.0 / (100.0 - percent)).round() as u64
+fn phases(report: &Report) -> Vec<Vec<String>> {
+    let mut head: Vec<_> =
+        ["phase", "operation", "count", "per second", "throughput"].map(str::to_owned).to_vec();
+    head.extend(SHOWN.map(|percent| format!("p{percent}")));
+    head.extend(["max", "failed"].map(str::to_owned));
+    let mut lines = vec![head];
+    for phase in &report.phases {
+        for (index, row) in phase_rows(phase).into_iter().enumerate() {
+            let named = if index == 0 { phase.name.clone() } else { String::new() };
+            lines.push([vec![named], row.0].concat());
+        }
+    }
+    lines
 }
 
 fn searched(search: &Search) -> String {
     let mut rows = vec![["target/s", "achieved/s", "reached"].map(str::to_owned).to_vec()];
     rows.extend(search.trials.iter().map(|trial| {
-        vec![
-            units::count(trial.target),
-            units::count(trial.achieved),
-            if trial.reached { "yes" } else { "no" }.to_owned(),
-        ]
+        let reached = if trial.reached { "yes" } else { "no" };
+        vec![units::count(trial.target), units::count(trial.achieved), reached.to_owned()]
     }));
     format!("\n{}: highest rate {}/s\n{}", search.operation, units::count(search.found), columns(&rows))
 }
 
-/// What failed, and what could not be begun in time.
-fn failures(report: &Report) -> Vec<String> {
+/// What failed, what could not be begun in time, and what else a reader has to know.
+pub(super) fn all_notes(report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     for phase in &report.phases {
         for (name, kind) in phase.kinds.iter().filter(|(_, kind)| kind.errors() > 0) {
@@ -107,6 +106,8 @@ fn failures(report: &Report) -> Vec<String> {
             ));
         }
     }
+    notes.extend(report.interrupted.then(|| "stopped before the end".to_owned()));
+    notes.extend(report.notes.iter().cloned());
     notes
 }
 

@@ -7,4 +7,5 @@ mod checkpoint;
 mod ends;
 mod files;
 mod metadata;
+mod page;
 mod support;
