@@ -12,6 +12,9 @@ use forebay_types::{
 };
 use std::collections::BTreeMap;
 
+/// What the names begin with under which inodes wait.
+const ASIDE: &str = ".forebay-move-";
+
 /// Entries asked for at a time when both ends of a move are listed.
 const LIST_LEN: usize = 1000;
 
@@ -115,6 +118,11 @@ impl Namespace {
 
 /// The name under which an inode waits in the UFS while others take its place.
 pub(crate) fn name_aside(ino: Ino) -> Name {
-    let name = format!(".forebay-move-{:016x}", ino.0);
+    let name = format!("{ASIDE}{:016x}", ino.0);
     Name::new(name.into_bytes()).expect("a short name of letters, digits, '-' and '.' is a name")
+}
+
+/// Whether a name is such a one.
+pub(crate) fn is_aside(name: &Name) -> bool {
+    name.as_bytes().starts_with(ASIDE.as_bytes())
 }

@@ -184,7 +184,7 @@ impl Namespace {
         ufs: Arc<dyn UfsMeta>,
     ) -> Result<(Arc<Self>, Recovery), NamespaceError> {
         let crate::open::Opened { shared, log, lock, inos, next_seq, recovery } =
-            crate::open::open(&config, engine)?;
+            crate::open::open(&config, engine, Arc::clone(&ufs))?;
         let started =
             |source| NamespaceError::Storage { attempt: "start a thread", dir: config.dir.clone(), source };
         let shared = Arc::new(shared);

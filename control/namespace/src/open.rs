@@ -18,7 +18,7 @@ use crate::table::Table;
 use crate::txn::{Changes, InoRange, Staged, Txn};
 use crate::view::View;
 use forebay_meta::{Batch, MetaStore};
-use forebay_types::{FsResult, Ino, MountId};
+use forebay_types::{FsResult, Ino, MountId, UfsMeta};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,11 @@ pub(crate) struct Opened {
     pub(crate) recovery: Recovery,
 }
 
-pub(crate) fn open(config: &NamespaceConfig, engine: Arc<dyn MetaStore>) -> Result<Opened, NamespaceError> {
+pub(crate) fn open(
+    config: &NamespaceConfig,
+    engine: Arc<dyn MetaStore>,
+    ufs: Arc<dyn UfsMeta>,
+) -> Result<Opened, NamespaceError> {
     let dir = &config.dir;
     let storage = |attempt| move |source| NamespaceError::Storage { attempt, dir: dir.clone(), source };
     std::fs::create_dir_all(dir).map_err(storage("make the directory"))?;
@@ -57,6 +61,7 @@ pub(crate) fn open(config: &NamespaceConfig, engine: Arc<dyn MetaStore>) -> Resu
         names: Names::new(config.names_max),
         mounts: Mounts::default(),
         queue: Queue::default(),
+        ufs,
         clock: Arc::clone(&config.clock),
         owner: config.owner,
         node: config.node.clone(),

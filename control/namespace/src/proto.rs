@@ -62,6 +62,8 @@ pub(crate) struct Inode {
     pub(crate) left_parent: Option<u64>,
     #[prost(bytes = "vec", optional, tag = "28")]
     pub(crate) left_name: Option<Vec<u8>>,
+    #[prost(bool, tag = "29")]
+    pub(crate) mtime_due: bool,
 }
 
 /// An extended attribute.
@@ -108,6 +110,13 @@ pub(crate) struct Shadow {
     pub(crate) generation: u64,
     #[prost(uint64, tag = "7")]
     pub(crate) since: u64,
+    /// The permission bits, owner and group that the UFS showed.
+    #[prost(uint32, optional, tag = "8")]
+    pub(crate) mode: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub(crate) uid: Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    pub(crate) gid: Option<u32>,
 }
 
 /// A task that was begun, at `b` + directory + name.

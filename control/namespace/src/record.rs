@@ -6,7 +6,7 @@
 use crate::proto;
 use forebay_types::{
     Attr, ExtentId, FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, Name,
-    TimeSpec, UfsKey, UfsVersion,
+    TimeSpec, UfsAttr, UfsKey, UfsVersion,
 };
 use prost::Message;
 
@@ -56,6 +56,9 @@ pub(crate) struct InodeRecord {
     pub(crate) write_open: bool,
     /// Mode, owner, times or extended attributes were changed here and the UFS does not have them.
     pub(crate) attrs_ours: bool,
+    /// Of a directory: its time of last change here is not the one the UFS has. Names that are carried move that one,
+    /// so ours is set after the last of them.
+    pub(crate) mtime_due: bool,
     /// Sorted by name.
     pub(crate) xattrs: Vec<Xattr>,
     /// The log's number when the inode last turned clean or dirty; tells a listing that is under way whether
@@ -81,6 +84,10 @@ pub(crate) struct Shadow {
     /// The log's number when the UFS got the owner at this key; 0 if it had it first. Tells a listing that is under
     /// way whether the UFS's part of it has shown the name.
     pub(crate) since: u64,
+    /// The permission bits that the UFS showed when it was last learnt from, or that were set there.
+    pub(crate) mode: Option<u16>,
+    /// Owner and group, likewise.
+    pub(crate) ids: Option<(u32, u32)>,
 }
 
 /// One name in a directory, as the engine keeps it: present, or a whiteout that hides what the UFS has.
@@ -161,6 +168,7 @@ impl InodeRecord {
             generation: self.generation.0,
             write_open: self.write_open,
             attrs_ours: self.attrs_ours,
+            mtime_due: self.mtime_due,
             xattrs: self.xattrs.iter().map(proto::Xattr::from_pair).collect(),
             turned_at: self.turned_at,
             unpersistable: self.unpersistable.clone(),
@@ -204,6 +212,7 @@ impl InodeRecord {
             generation: Generation(stored.generation),
             write_open: stored.write_open,
             attrs_ours: stored.attrs_ours,
+            mtime_due: stored.mtime_due,
             xattrs,
             turned_at: stored.turned_at,
             unpersistable: stored.unpersistable,
@@ -222,7 +231,24 @@ impl Shadow {
     /// What the UFS has where a clean inode is.
     pub(crate) fn of(ino: Ino, record: &InodeRecord) -> Self {
         let (version, generation) = (record.version.clone(), record.generation);
-        Self { kind: record.kind, version, owner: ino, generation, since: 0 }
+        let (mode, ids) = (Some(record.mode), Some((record.uid, record.gid)));
+        let kind = record.kind;
+        Self { kind, version, owner: ino, generation, since: 0, mode, ids }
+    }
+
+    /// Takes over the attributes that the UFS shows.
+    pub(crate) fn showing(self, ufs: &UfsAttr) -> Self {
+        Self { mode: ufs.mode.or(self.mode), ids: ufs.owner.or(self.ids), ..self }
+    }
+
+    /// The permission bits, if others have changed them.
+    pub(crate) fn new_mode(&self, ufs: &UfsAttr) -> Option<u16> {
+        ufs.mode.filter(|mode| self.mode.is_some_and(|known| known != *mode))
+    }
+
+    /// Owner and group, if others have changed them.
+    pub(crate) fn new_ids(&self, ufs: &UfsAttr) -> Option<(u32, u32)> {
+        ufs.owner.filter(|ids| self.ids.is_some_and(|known| known != *ids))
     }
 }
 
@@ -250,6 +276,9 @@ impl Dentry {
                 owner: shadow.owner.0,
                 generation: shadow.generation.0,
                 since: shadow.since,
+                mode: shadow.mode.map(u32::from),
+                uid: shadow.ids.map(|(uid, _)| uid),
+                gid: shadow.ids.map(|(_, gid)| gid),
             }),
             mount_point: self.mount_point,
         };
@@ -267,6 +296,8 @@ impl Dentry {
                 owner: Ino(shadow.owner),
                 generation: Generation(shadow.generation),
                 since: shadow.since,
+                mode: shadow.mode.map(u16::try_from).transpose().map_err(corrupt)?,
+                ids: shadow.uid.zip(shadow.gid),
             })
         });
         Ok(Self { target, shadow: shadow.transpose()?, mount_point: stored.mount_point })

@@ -10,6 +10,7 @@ use crate::moving::Absence;
 use crate::names::{Answer, Cached};
 use crate::namespace::Namespace;
 use crate::ops;
+use crate::ops::upkeep::Seen;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::table::{CleanId, Inode, Offered, OwnNames};
 use forebay_types::{
@@ -140,6 +141,9 @@ impl Namespace {
             return Ok(Some((Cached { answer: Answer::Absent, asked_ms: None }, None)));
         };
         let inode = self.inode(ino).await?;
+        // Before it is asked whether a task is out: what a task has changed since is no news of others.
+        let seen =
+            Seen { dir: dir.ino, name: name.clone(), dentry: dentry.clone(), ino, record: inode.record() };
         let present =
             |asked_ms| Some((Cached { answer: Answer::Present(ino), asked_ms }, Some(Arc::clone(&inode))));
         if !inode.record().is_settled() || !dentry.is_carried() {
@@ -156,10 +160,10 @@ impl Namespace {
         if fresh {
             return Ok(present(Some(now)));
         }
-        let mut again = self.ask_again(&inode, dir, name, &dentry, Asked::Along).await?;
+        let mut again = self.ask_again(dir, &seen, Asked::Along).await?;
         if matches!(again, Again::Gone) {
             // An answer that others asked for may be from before the UFS got what the name stands for.
-            again = self.ask_again(&inode, dir, name, &dentry, Asked::Anew).await?;
+            again = self.ask_again(dir, &seen, Asked::Anew).await?;
         }
         match again {
             Again::Overtaken => Ok(None),
@@ -176,17 +180,10 @@ impl Namespace {
     }
 
     /// Whether the UFS still has what a clean name of ours stands for.
-    async fn ask_again(
-        &self,
-        inode: &Inode,
-        dir: &Inode,
-        name: &Name,
-        dentry: &Dentry,
-        asked: Asked,
-    ) -> FsResult<Again> {
+    async fn ask_again(&self, dir: &Inode, seen: &Seen, asked: Asked) -> FsResult<Again> {
         let record = dir.record();
         let Some(dir_key) = self.ufs_key(&record).await? else { return Ok(Again::Overtaken) };
-        let key = dir_key.child(name);
+        let key = dir_key.child(&seen.name);
         let found = match asked {
             Asked::Along => self.find(record.mount, &key).await?,
             Asked::Anew => self.find_anew(record.mount, &key).await?,
@@ -201,24 +198,17 @@ impl Namespace {
             // A copy on the way to another key may have another version; nothing is concluded from it.
             return Ok(Again::Same);
         }
-        if ufs.kind == FileKind::Directory && inode.kind() == FileKind::Directory {
-            self.take_over_dir(inode, &ufs).await?;
-            return Ok(Again::Same);
-        }
+        let both_dirs = ufs.kind == FileKind::Directory && seen.record.is_dir();
         let same = |shadow: &Shadow| shadow.kind == ufs.kind && shadow.version.as_ref() == Some(&ufs.version);
-        let unchanged = dentry.shadow.as_ref().is_some_and(same);
-        Ok(if unchanged { Again::Same } else { Again::Gone })
-    }
-
-    /// Brings a stored directory up to date with what the UFS says of it.
-    async fn take_over_dir(&self, inode: &Inode, ufs: &UfsAttr) -> FsResult<()> {
-        let record = inode.record();
-        let newer = ufs.mtime > record.mtime || ufs.mode.is_some_and(|mode| mode != record.mode);
-        if newer && !record.attrs_ours {
-            let (ino, ufs) = (inode.ino, ufs.clone());
-            self.mutate_own(move |txn| ops::upkeep::refresh_dir(txn, ino, &ufs)).await?;
+        if !both_dirs && !seen.dentry.shadow.as_ref().is_some_and(same) {
+            return Ok(Again::Gone);
         }
-        Ok(())
+        let kept = self.shared.ufs.keeps_dir_times(record.mount);
+        if seen.differs(&ufs, !kept || self.shared.queue.is_busy_in(seen.ino)) {
+            let seen = seen.clone();
+            self.mutate_own(move |txn| ops::upkeep::take_over(txn, &seen, &ufs)).await?;
+        }
+        Ok(Again::Same)
     }
 
     /// A mount's root has no directory above it by which it would be looked up and refreshed.
@@ -235,8 +225,11 @@ impl Namespace {
         }
         inode.set_validated(now);
         // A root that the UFS cannot tell of just now keeps the attributes it had.
-        if let Ok(Some(ufs)) = self.flights.stat(record.mount, UfsKey::root()).await {
-            self.take_over_dir(inode, &ufs).await?;
+        let Ok(Some(ufs)) = self.flights.stat(record.mount, UfsKey::root()).await else { return Ok(()) };
+        let newer = ufs.mtime > record.mtime || ufs.mode.is_some_and(|mode| mode != record.mode);
+        if newer && !record.attrs_ours {
+            let ino = inode.ino;
+            self.mutate_own(move |txn| ops::upkeep::refresh_root(txn, ino, &ufs)).await?;
         }
         Ok(())
     }

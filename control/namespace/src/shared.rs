@@ -8,7 +8,7 @@ use crate::table::Table;
 use crate::view::View;
 use forebay_types::{
     Clock, FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, NodeId, TimeSpec,
-    UfsAttr,
+    UfsAttr, UfsMeta,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,18 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     pub(crate) mounts: Mounts,
     pub(crate) queue: Queue,
+    /// What the UFS is like; it is asked for nothing that takes time here.
+    pub(crate) ufs: Arc<dyn UfsMeta>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Owner and group of what the UFS gives none.
     pub(crate) owner: (u32, u32),
     /// This node, in the names of conflict copies.
     pub(crate) node: NodeId,
+}
+
+/// How many links a directory has, as far as its UFS counts them: some never say more than 1, and others have none.
+pub(crate) fn dir_links(ufs: &UfsAttr) -> Option<u32> {
+    ufs.links.filter(|links| *links >= 2)
 }
 
 /// A time in milliseconds, for ages. Times before 1970 count as 0.
@@ -105,8 +112,7 @@ impl Shared {
         InodeRecord {
             kind: ufs.kind,
             mode: ufs.mode.unwrap_or(if is_dir { DIR_MODE_DEFAULT } else { FILE_MODE_DEFAULT }),
-            // Counting a directory's subdirectories would need a listing.
-            nlink: if is_dir { 2 } else { 1 },
+            nlink: if is_dir { dir_links(ufs).unwrap_or(2) } else { 1 },
             uid,
             gid,
             rdev: 0,
@@ -126,6 +132,7 @@ impl Shared {
             generation: Generation(0),
             write_open: false,
             attrs_ours: false,
+            mtime_due: false,
             xattrs: Vec::new(),
             turned_at: 0,
             unpersistable: None,

@@ -102,10 +102,6 @@ impl Inode {
         self.live.read().record.attr(self.ino)
     }
 
-    pub(crate) fn kind(&self) -> FileKind {
-        self.live.read().record.kind
-    }
-
     pub(crate) fn is_stored(&self) -> bool {
         self.live.read().stored
     }

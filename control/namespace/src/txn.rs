@@ -402,7 +402,27 @@ impl<'a> Txn<'a> {
         record.ctime = self.now;
         // Where the UFS has directories that were never counted, the count cannot go below an empty one's.
         record.nlink = record.nlink.saturating_add_signed(subdirs).max(2);
+        self.own_mtime(dir, &mut record)?;
         self.put(dir, record);
+        Ok(())
+    }
+
+    /// The time of last change of a directory is ours from now on, until the UFS has it too. Nothing, where there is
+    /// none to set: of a mount's root, of what stays here, and where the UFS has no such times.
+    pub(crate) fn own_mtime(&mut self, dir: Ino, record: &mut InodeRecord) -> FsResult<()> {
+        let is_root = matches!(&record.ufs_at, UfsAt::At(key) if key.is_root());
+        let kept = record.is_dir() && record.nlink > 0 && !is_root && record.state != InodeState::Native;
+        if kept && !record.mtime_due && self.shared.ufs.keeps_dir_times(record.mount) {
+            record.mtime_due = true;
+            self.requeue_names(dir, record)?;
+        }
+        Ok(())
+    }
+
+    fn requeue_names(&mut self, ino: Ino, record: &InodeRecord) -> FsResult<()> {
+        for (dir, name) in self.names_of(ino, record)? {
+            self.requeue(dir, &name);
+        }
         Ok(())
     }
 

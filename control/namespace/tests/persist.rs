@@ -8,7 +8,7 @@ use common::{ROOT_CALLER, World, block_on, name, refused};
 use forebay_namespace::{FileState, NewInode, RenameMode};
 use forebay_types::{
     ExtentId, FileKind, FileTimes, FsErrorKind, Ino, PersistLog, PersistOutcome, PersistTask, PersistWork,
-    Settled,
+    SetAttr, Settled,
 };
 use futures_util::FutureExt;
 use std::pin::pin;
@@ -63,6 +63,9 @@ fn a_file_waits_for_its_delay_and_its_directory() {
         let content = world.names().content(ino).await.unwrap();
         assert_eq!((content.extent, content.ufs.unwrap().0.to_string()), (None, "dir/f".into()));
         assert_eq!(world.walk("dir/f").await.unwrap().attr.ino, ino);
+        let last = due(&world).await;
+        assert!(matches!(&last.work, PersistWork::SetAttr { key, .. } if key.to_string() == "dir"));
+        world.names().finish(&last, carry(&world.ufs, &last)).await.unwrap();
         assert_eq!(world.names().dirty_stats().names, 0);
     });
 }
@@ -320,6 +323,37 @@ fn the_barrier_waits_for_what_was_dirty_and_names_what_failed() {
             () = worker => unreachable!("it works for ever"),
             () = waiter => {}
         }
+    });
+}
+
+#[test]
+fn the_barrier_leaves_nothing_aside() {
+    let world = World::new();
+    world.put_ufs("a", b"1");
+    world.put_ufs("b", b"22");
+    block_on(async {
+        world.rename((Ino::ROOT, "a"), (Ino::ROOT, "b"), RenameMode::Exchange).await.unwrap();
+        let worker = async {
+            loop {
+                let task = world.names().next().await;
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                world.names().finish(&task, carry(&world.ufs, &task)).await.unwrap();
+                // What waits aside gets other content, so that it is put at its name and never moved there.
+                if matches!(&task.work, PersistWork::Move { to, .. } if to.to_string().starts_with(".forebay-move-"))
+                {
+                    let longer = SetAttr { size: Some(9), ..SetAttr::default() };
+                    world.names().set_attr(&ROOT_CALLER, task.ino, longer).await.unwrap();
+                }
+            }
+        };
+        tokio::select! {
+            () = worker => unreachable!("it works for ever"),
+            report = world.names().persist_barrier(None) => assert!(report.unwrap().failed.is_empty()),
+        }
+        let left = std::fs::read_dir(world.ufs_dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["a", "b"]);
     });
 }
 

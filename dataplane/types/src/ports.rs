@@ -34,6 +34,8 @@ pub struct UfsAttr {
     pub owner: Option<(u32, u32)>,
     /// The target of a symbolic link.
     pub link_target: Option<Box<[u8]>>,
+    /// How many links there are to it, where the UFS counts them: of a directory 2 and one for each in it.
+    pub links: Option<u32>,
 }
 
 /// Where a listing goes on; made by the adapter, opaque to everyone else.
@@ -73,6 +75,13 @@ pub trait UfsMeta: Send + Sync + 'static {
         from: Option<PageToken>,
         limit: usize,
     ) -> BoxFuture<'a, FsResult<DirPage>>;
+
+    /// Whether directories have a time of last change there, which every name that comes or goes in them moves and
+    /// which can be set.
+    fn keeps_dir_times(&self, mount: MountId) -> bool {
+        let _ = mount;
+        true
+    }
 }
 
 /// Where the bytes of a file are, as the name space knows it.
@@ -162,7 +171,7 @@ pub enum PersistWork {
         /// What should be at `to` before; `None`: nothing.
         replaces: Option<UfsVersion>,
     },
-    /// Set mode, owner and times of what is there.
+    /// Set mode, owner and times of what is there; those that `attr` does not tell stay.
     SetAttr {
         /// Where.
         key: UfsKey,

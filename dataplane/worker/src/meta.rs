@@ -7,8 +7,9 @@ use crate::Worker;
 use forebay_types::{
     BoxFuture, DirPage, FsError, FsErrorKind, FsResult, MountId, PageToken, UfsAttr, UfsKey, UfsMeta,
 };
-use forebay_ufs::{UfsError, UfsResult};
+use forebay_ufs::{Ufs, UfsError, UfsResult};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl UfsMeta for Worker {
@@ -36,6 +37,11 @@ impl UfsMeta for Worker {
             let page = self.ask(async move { ufs.list(&dir, from.as_ref(), limit).await }).await;
             page.map(DirPage::from).map_err(|error| error.during(format_args!("listing {key}")))
         })
+    }
+
+    fn keeps_dir_times(&self, mount: MountId) -> bool {
+        let holds = |ufs: Arc<dyn Ufs>| ufs.capabilities().times && ufs.capabilities().set_attr;
+        self.ufs.get(mount).is_ok_and(holds)
     }
 }
 

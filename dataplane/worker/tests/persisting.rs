@@ -141,6 +141,7 @@ fn attr(kind: FileKind, size: u64) -> UfsAttr {
         mode: Some(0o640),
         owner: None,
         link_target: None,
+        links: None,
     }
 }
 

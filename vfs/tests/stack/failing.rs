@@ -21,8 +21,8 @@ fn clean_file(node: &Node) -> Ino {
 /// The file is as if nobody had ever tried to write it.
 fn assert_untouched(node: &Node, ino: Ino) {
     node.until_idle();
-    assert_eq!(node.faults_left(), 0, "the fault came about");
-    assert!(!node.is_write_open(ino));
+    node.until("the fault came about", || node.faults_left() == 0);
+    node.until("it is closed in the log", || !node.is_write_open(ino));
     // In a task of its own; an open fetches nothing.
     node.until("it is found under its clean identity again", || {
         node.run(move |vfs| async move { is_passthrough(&vfs.mode_of_open(ino, READ).await) })
@@ -195,8 +195,7 @@ fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
             let create = vfs.create(&ALICE, Ino::ROOT, &file, 0o600, BOTH);
             assert!(forebay_shard::timeout(soon, create).await.is_err());
         });
-        node.until_idle();
-        std::thread::sleep(hang);
+        node.until("the file is made", || node.run(|vfs| async move { vfs.find("a").await.is_ok() }));
         node.until_idle();
         node.run(|vfs| async move {
             let attr = vfs.find("a").await.unwrap();

@@ -3,8 +3,9 @@
 
 use crate::support::*;
 use forebay_namespace::{MountSpec, Policy};
-use forebay_types::{FsErrorKind, FsResult, Ino};
+use forebay_types::{FsErrorKind, FsResult, Ino, SetAttr, SetTime, TimeSpec};
 use forebay_vfs::{Entry, Vfs};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 const TTL: Duration = Duration::from_millis(200);
@@ -110,4 +111,51 @@ fn what_vanishes_outside_from_a_directory_made_here_vanishes() {
             look(&vfs, dir, "gone").await.is_err_and(|error| error.kind() == FsErrorKind::NotFound)
         })
     });
+}
+
+#[test]
+fn what_others_do_to_the_mode_of_a_file_carried_from_here_shows() {
+    let node = node_with_ttl();
+    let dir = carried_dir(&node);
+    let ino = node.run(move |vfs| async move { look(&vfs, dir, "changed").await.unwrap().attr.ino });
+    let theirs = std::fs::Permissions::from_mode(0o604);
+    std::fs::set_permissions(node.under().join("d/changed"), theirs).unwrap();
+    shows(&node, "the new mode is seen", || {
+        node.run(move |vfs| async move {
+            look(&vfs, dir, "changed").await.is_ok_and(|entry| entry.attr.mode == 0o604)
+        })
+    });
+    node.run(move |vfs| async move {
+        assert_eq!(look(&vfs, dir, "changed").await.unwrap().attr.ino, ino);
+        assert_eq!(vfs.content(ino).await.unwrap(), b"ours");
+    });
+}
+
+#[test]
+fn a_directory_made_outside_counts_in_a_directory_made_here() {
+    let node = node_with_ttl();
+    carried_dir(&node);
+    let links =
+        |node: &Node| node.run(|vfs| async move { look(&vfs, Ino::ROOT, "d").await.unwrap().attr.nlink });
+    assert_eq!(links(&node), 2);
+    std::fs::create_dir(node.under().join("d/theirs")).unwrap();
+    shows(&node, "the link is counted", || links(&node) == 3);
+}
+
+#[test]
+fn the_time_of_a_directory_outlasts_the_carrying_of_what_is_in_it() {
+    let node = node_with_ttl();
+    let dir = carried_dir(&node);
+    let long_ago = TimeSpec { secs: 1_076_462_868, nanos: 7 };
+    node.run(move |vfs| async move {
+        make_in(&vfs, dir, "last", b"ours").await;
+        let change = SetAttr { mtime: Some(SetTime::To(long_ago)), ..SetAttr::default() };
+        vfs.setattr(&ALICE, dir, change).await.unwrap();
+    });
+    let at = node.under().join("d");
+    let in_ufs = || std::fs::metadata(&at).unwrap().mtime();
+    node.until("the file and the time are carried", || at.join("last").exists() && in_ufs() == long_ago.secs);
+    std::thread::sleep(2 * TTL);
+    let mtime = node.run(|vfs| async move { look(&vfs, Ino::ROOT, "d").await.unwrap().attr.mtime });
+    assert_eq!(mtime, long_ago);
 }

@@ -41,6 +41,9 @@ pub(crate) fn set_attr(txn: &mut Txn<'_>, ino: Ino, change: SetAttr) -> OpResult
     if change != (SetAttr { size: change.size, ..SetAttr::default() }) {
         own_attrs(&mut record);
     }
+    if mtime.is_some() {
+        txn.own_mtime(ino, &mut record)?;
+    }
     finish(txn, ino, record)
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn create(
         generation: Generation(1),
         write_open: new.write_open,
         attrs_ours: false,
+        mtime_due: false,
         xattrs: Vec::new(),
         turned_at: txn.seq,
         unpersistable: None,

@@ -3,10 +3,15 @@
 use crate::keys;
 use crate::mounts::{Mount, MountSpec};
 use crate::record::{Dentry, InodeRecord, UfsAt};
+use crate::shared::dir_links;
 use crate::txn::{OpResult, Txn};
 use forebay_types::{
     FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
+use std::sync::Arc;
+
+/// The most names of a directory that are looked at to count its links.
+const COUNTED_MAX: u32 = 4096;
 
 /// The record of a mount's root directory.
 pub(crate) fn mount_root(
@@ -39,6 +44,7 @@ pub(crate) fn mount_root(
         generation: Generation(0),
         write_open: false,
         attrs_ours: false,
+        mtime_due: false,
         xattrs: Vec::new(),
         turned_at: 0,
         unpersistable: None,
@@ -182,8 +188,74 @@ pub(crate) fn drop_stale(txn: &mut Txn<'_>, dir: Ino, name: &Name, expected: &De
     Ok(true)
 }
 
-/// Takes over what the UFS says of a stored directory that was not changed here.
-pub(crate) fn refresh_dir(txn: &mut Txn<'_>, ino: Ino, ufs: &UfsAttr) -> OpResult<()> {
+/// A stored clean name and its inode, as they were when the UFS was asked about them.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) dir: Ino,
+    pub(crate) name: Name,
+    pub(crate) dentry: Dentry,
+    pub(crate) ino: Ino,
+    pub(crate) record: Arc<InodeRecord>,
+}
+
+impl Seen {
+    /// Whether others have changed anything that [`take_over`] would follow. `busy`: what the UFS says of a directory
+    /// is not to be believed just now.
+    pub(crate) fn differs(&self, ufs: &UfsAttr, busy: bool) -> bool {
+        let Some(shadow) = &self.dentry.shadow else { return false };
+        let attrs = shadow.new_mode(ufs).is_some() || shadow.new_ids(ufs).is_some();
+        let links = dir_links(ufs).is_some_and(|links| links != self.record.nlink);
+        let dir = self.record.is_dir() && !busy && !self.record.mtime_due;
+        !self.record.attrs_ours && (attrs || (dir && (links || ufs.mtime != self.record.mtime)))
+    }
+}
+
+/// Takes over what others have changed of the attributes of something clean, unless it has moved on here since the
+/// UFS was asked.
+pub(crate) fn take_over(txn: &mut Txn<'_>, seen: &Seen, ufs: &UfsAttr) -> OpResult<()> {
+    let (known, dentry) = (txn.inode(seen.ino)?, txn.dentry(seen.dir, &seen.name)?);
+    if !Arc::ptr_eq(&known, &seen.record) || dentry.as_ref() != Some(&seen.dentry) || !known.is_settled() {
+        return Ok(());
+    }
+    let Some(shadow) = seen.dentry.shadow.clone().filter(|_| !known.attrs_ours) else { return Ok(()) };
+    let mut record = InodeRecord::clone(&known);
+    record.mode = shadow.new_mode(ufs).unwrap_or(record.mode);
+    (record.uid, record.gid) = shadow.new_ids(ufs).unwrap_or((record.uid, record.gid));
+    if record.is_dir() && !record.mtime_due && !txn.shared.queue.is_busy_in(seen.ino) {
+        if txn.shared.ufs.keeps_dir_times(record.mount) {
+            record.mtime = ufs.mtime;
+        }
+        record.nlink = count_links(txn, seen.ino, ufs)?.unwrap_or(record.nlink);
+    }
+    if record != *known {
+        record.ctime = record.ctime.max(txn.now);
+        txn.put(seen.ino, record);
+    }
+    let shadow = shadow.showing(ufs);
+    if seen.dentry.shadow.as_ref() != Some(&shadow) {
+        txn.put_name(seen.dir, &seen.name, Dentry { shadow: Some(shadow), ..seen.dentry.clone() });
+    }
+    Ok(())
+}
+
+/// How many links a directory has by the UFS's count and the directories in it that only one of us has. `None` if the
+/// UFS does not count, or if too many names would have to be looked at.
+fn count_links(txn: &Txn<'_>, dir: Ino, ufs: &UfsAttr) -> FsResult<Option<u32>> {
+    let Some(theirs) = dir_links(ufs) else { return Ok(None) };
+    let (mut ours, mut hidden, mut looked_at) = (0, 0, 0);
+    txn.each_name(dir, |_, dentry| {
+        let is_dir = matches!(dentry.target, Some((_, FileKind::Directory)));
+        let is_dir_there = dentry.shadow.as_ref().is_some_and(|shadow| shadow.kind == FileKind::Directory);
+        ours += u32::from(is_dir && !is_dir_there);
+        hidden += u32::from(is_dir_there && !is_dir);
+        looked_at += 1;
+        Ok(looked_at < COUNTED_MAX)
+    })?;
+    Ok((looked_at < COUNTED_MAX).then(|| (theirs + ours).saturating_sub(hidden).max(2)))
+}
+
+/// Takes over what the UFS says of a mount's root, which has no name there and is never carried.
+pub(crate) fn refresh_root(txn: &mut Txn<'_>, ino: Ino, ufs: &UfsAttr) -> OpResult<()> {
     let mut record = InodeRecord::clone(&*txn.inode(ino)?);
     if !record.is_dir() || record.state != InodeState::Clean || record.attrs_ours {
         return Ok(());

@@ -1,11 +1,13 @@
 //! Waiting for what is dirty to be carried, and how much that is.
 
 use super::queue::Seen;
+use crate::moving::is_aside;
 use crate::namespace::Namespace;
 use crate::record::Slot;
 use forebay_types::{FsError, FsErrorKind, FsResult, Ino, InodeState};
 use futures_timer::Delay;
 use futures_util::future::select;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -96,7 +98,19 @@ impl Namespace {
             }
             names = below;
         }
-        self.wait_for(names).await
+        let dirs: BTreeSet<Ino> = names.iter().map(|(slot, _)| slot.0).collect();
+        let mut report = self.wait_for(names).await?;
+        // Names that have changed places left some aside for a while, and what was carried into a directory has moved
+        // its time, which is set right only after that.
+        let aside = dirs.iter().flat_map(|dir| self.shared.queue.seen_in(*dir, is_aside));
+        report.failed.extend(self.wait_for(aside.collect()).await?.failed);
+        let mut times = Vec::new();
+        for dir in dirs {
+            let slot = self.inode(dir).await.ok().and_then(|dir| dir.record().at.clone());
+            times.extend(slot.and_then(|slot| Some((slot.clone(), self.shared.queue.see(&slot)?))));
+        }
+        report.failed.extend(self.wait_for(times).await?.failed);
+        Ok(report)
     }
 
     async fn is_below(&self, dir: Ino, top: Ino) -> FsResult<bool> {
@@ -139,6 +153,6 @@ impl Namespace {
             report.open_for_write += 1;
             return false;
         }
-        true
+        !is.goes_last
     }
 }

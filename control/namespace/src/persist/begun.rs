@@ -188,6 +188,7 @@ impl TryFrom<proto::UfsAttr> for UfsAttr {
             mode: stored.mode.map(u16::try_from).transpose().map_err(corrupt)?,
             owner: stored.uid.zip(stored.gid),
             link_target: stored.link_target.map(Into::into),
+            links: None,
         })
     }
 }
@@ -227,6 +228,7 @@ mod tests {
             mode: Some(0o4755),
             owner: Some((1, 2)),
             link_target: Some((*b"target").into()),
+            links: None,
         }
     }
 

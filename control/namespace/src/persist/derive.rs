@@ -290,12 +290,33 @@ impl Look<'_, '_> {
             };
             return self.task(at, ino, record.generation, work);
         }
-        if !record.attrs_ours {
-            return self.settled();
+        match (record.attrs_ours, record.mtime_due) {
+            (false, false) => self.settled(),
+            (true, false) => self.set_attr(at, ino, record, ufs_attr(record)),
+            (attrs_ours, true) => self.set_dir_time(at, ino, record, attrs_ours),
         }
-        let attr = ufs_attr(record);
+    }
+
+    fn set_attr(&mut self, at: &Place, ino: Ino, record: &InodeRecord, attr: UfsAttr) -> OpResult<Verdict> {
         let work = PersistWork::SetAttr { key: at.key.clone(), kind: record.kind, attr };
         self.task(at, ino, record.generation, work)
+    }
+
+    /// A directory's own time of last change is set after all that is carried into it, which moves it there. What
+    /// else was changed of it does not wait.
+    fn set_dir_time(&mut self, at: &Place, ino: Ino, record: &InodeRecord, attrs: bool) -> OpResult<Verdict> {
+        let last = !self.txn.shared.queue.any_first(ino, self.slot);
+        let attr = match (attrs, last) {
+            (false, false) => return Ok(Verdict::Wait(Wait::ForNamesIn(ino))),
+            (false, true) => UfsAttr { mode: None, owner: None, ..ufs_attr(record) },
+            (true, _) => ufs_attr(record),
+        };
+        let verdict = self.set_attr(at, ino, record, attr)?;
+        if last && matches!(verdict, Verdict::Task(_)) {
+            // What is carried into it while the task is out makes it due once more.
+            self.txn.put(ino, InodeRecord { mtime_due: false, ..record.clone() });
+        }
+        Ok(verdict)
     }
 
     /// It was renamed, and has come back to the very key where the UFS still has it.
@@ -384,5 +405,6 @@ pub(crate) fn ufs_attr(record: &InodeRecord) -> UfsAttr {
         mode: Some(record.mode),
         owner: Some((record.uid, record.gid)),
         link_target: record.link_target.clone(),
+        links: None,
     }
 }

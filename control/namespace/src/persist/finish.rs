@@ -43,6 +43,7 @@ pub(crate) fn finish(
 ) -> OpResult<Settled> {
     txn.end(slot);
     let mut end = End { txn, slot, left: left.as_ref(), task };
+    end.dirs_moved()?;
     match ending {
         Ending::Done(now) => end.done(now),
         Ending::Undone => end.undone(),
@@ -97,7 +98,26 @@ impl End<'_, '_> {
         let (owner, generation) = (self.task.ino, self.task.generation);
         let had = self.dentry()?.shadow.filter(|shadow| shadow.owner == owner);
         let since = had.map_or(self.txn.seq, |shadow| shadow.since);
-        Ok(Shadow { kind: now.kind, version, owner, generation, since })
+        let shadow = Shadow { kind: now.kind, version, owner, generation, since, mode: None, ids: None };
+        Ok(shadow.showing(now))
+    }
+
+    /// Whatever was done at a name has moved the time of the directory it is in, and that of the one it left.
+    fn dirs_moved(&mut self) -> OpResult<()> {
+        if matches!(self.task.work, PersistWork::SetAttr { .. }) {
+            return Ok(());
+        }
+        let from = self.left.map(|(dir, _)| *dir).filter(|dir| *dir != self.slot.0);
+        for dir in from.into_iter().chain([self.slot.0]) {
+            if self.txn.is_stored(dir)? {
+                let mut record = InodeRecord::clone(&*self.txn.inode(dir)?);
+                if !record.mtime_due {
+                    self.txn.own_mtime(dir, &mut record)?;
+                    self.txn.put(dir, record);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn done(&mut self, now: Option<UfsAttr>) -> OpResult<Settled> {
@@ -130,6 +150,9 @@ impl End<'_, '_> {
             record.turned_at = self.txn.seq;
             record.extent = None;
             record.attrs_ours = attrs_differ(&ufs_attr(&record), sent);
+            if record.mtime != now.mtime {
+                self.txn.own_mtime(self.task.ino, &mut record)?;
+            }
         }
         if left.is_some() && record.left != left {
             self.requeue(left.as_ref())?;
@@ -229,10 +252,13 @@ impl End<'_, '_> {
         if now.kind != FileKind::Directory {
             self.new_version(Some(&sent.version), now)?;
         }
-        let dentry = self.dentry()?;
+        let mut dentry = self.dentry()?;
+        dentry.shadow = dentry.shadow.map(|shadow| shadow.showing(now));
         self.txn.reset_name(self.slot.0, &self.slot.1, dentry);
         let Some(mut record) = self.record()? else { return Ok(Settled::StillDirty) };
-        record.attrs_ours = record.state == InodeState::Clean && attrs_differ(&ufs_attr(&record), sent);
+        if sent.mode.is_some() {
+            record.attrs_ours = record.state == InodeState::Clean && attrs_differ(&ufs_attr(&record), sent);
+        }
         self.conclude(record)
     }
 
@@ -244,7 +270,7 @@ impl End<'_, '_> {
             let Some(dentry) = self.txn.dentry(dir, &name)? else { continue };
             let Some(shadow) = dentry.shadow.clone() else { continue };
             if shadow.owner == self.task.ino && shadow.version.as_ref() == old {
-                let shadow = Shadow { version: Some(now.version.clone()), ..shadow };
+                let shadow = Shadow { version: Some(now.version.clone()), ..shadow }.showing(now);
                 self.txn.put_name(dir, &name, Dentry { shadow: Some(shadow), ..dentry });
             }
         }
@@ -296,6 +322,10 @@ impl End<'_, '_> {
     fn undone(&mut self) -> OpResult<Settled> {
         let dentry = self.dentry()?;
         self.txn.reset_name(self.slot.0, &self.slot.1, dentry);
+        if let (PersistWork::SetAttr { .. }, Some(mut record)) = (&self.task.work, self.record()?) {
+            self.txn.own_mtime(self.task.ino, &mut record)?;
+            self.txn.put(self.task.ino, record);
+        }
         Ok(Settled::StillDirty)
     }
 
@@ -429,7 +459,7 @@ impl End<'_, '_> {
         let ino = self.task.ino;
         let dentry = self.dentry()?;
         let mine = dentry.target.is_some_and(|(target, _)| target == ino);
-        let carried = dentry.is_carried() && record.is_settled() && !record.attrs_ours;
+        let carried = dentry.is_carried() && record.is_settled() && !record.attrs_ours && !record.mtime_due;
         let clean = record.state == InodeState::Clean && !record.write_open;
         if mine
             && record.at.as_ref() == Some(self.slot)
@@ -451,5 +481,7 @@ impl End<'_, '_> {
 
 /// Whether what was sent is not what the record says now, as far as a UFS could hold it.
 fn attrs_differ(now: &UfsAttr, sent: &UfsAttr) -> bool {
-    (now.mode, now.owner, now.mtime) != (sent.mode, sent.owner, sent.mtime)
+    // A directory's time is set on its own, last of all.
+    let mtime = now.kind != FileKind::Directory && now.mtime != sent.mtime;
+    mtime || (now.mode, now.owner) != (sent.mode, sent.owner)
 }

@@ -61,6 +61,8 @@ pub(crate) enum Wait {
     ForClose,
     /// Somebody has an inode open whose content still is where this name's is to go.
     ForOrphan,
+    /// Only the directory's time is to be set, after all that is queued in it.
+    ForNamesIn(Ino),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ struct Entry {
     status: Status,
     /// Waits for nothing but its mount's `persist_delay`.
     delayed: bool,
+    /// A directory of which nothing but its time is to be carried.
+    only_time: bool,
     /// Somebody waits for it: no delay and no back-off.
     urgent: bool,
     tries: u32,
@@ -96,6 +100,7 @@ impl Entry {
             since_ms: now_ms,
             status: Status::Due(due_ms),
             delayed: true,
+            only_time: false,
             urgent: false,
             tries: 0,
             failure: None,
@@ -129,6 +134,12 @@ impl Entry {
     fn is_set_aside(&self) -> bool {
         self.tries >= TRIES_MAX
     }
+
+    /// Whether the time of the directory it is in is set after it: what is open for write, or keeps failing, would
+    /// hold that up for long.
+    fn goes_first(&self) -> bool {
+        self.status != Status::OpenForWrite && self.tries == 0
+    }
 }
 
 /// A task that is out.
@@ -142,11 +153,13 @@ pub(crate) struct Out {
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<Slot, Entry>,
+    entries: BTreeMap<Slot, Entry>,
     due: BTreeSet<(u64, u64, Slot)>,
     /// Who waits for a name.
     waiters: HashMap<Slot, HashSet<Slot>>,
     large_waiters: HashMap<MountId, HashSet<Slot>>,
+    /// The directories that wait for all that is in them.
+    dir_waiters: HashMap<Ino, Slot>,
     out: HashMap<u64, (Out, PersistTask)>,
     /// Tasks that are out and that nobody has taken yet.
     ready: VecDeque<u64>,
@@ -175,6 +188,8 @@ pub(crate) struct Seen {
     pub(crate) failure: Option<String>,
     pub(crate) open_for_write: bool,
     pub(crate) set_aside: bool,
+    /// It is a directory that waits, in its own time, for what was queued in it since somebody was in a hurry.
+    pub(crate) goes_last: bool,
 }
 
 /// A name that may be carried now.
@@ -246,6 +261,28 @@ impl State {
         self.bytes -= entry.bytes;
         self.forget_large(entry.mount, entry.seq);
         self.wake_waiters(slot);
+        self.wake_dir(slot.0);
+    }
+
+    /// Whether anything in a directory goes before the directory's own time, whose name is `slot`. Who waits for the
+    /// directory waits for what was queued before he came, and for no more.
+    fn any_first(&self, dir: Ino, slot: &Slot) -> bool {
+        let urgent_only = self.entries.get(slot).is_some_and(|entry| entry.urgent);
+        self.queued_in(dir).any(|(_, entry)| entry.goes_first() && (entry.urgent || !urgent_only))
+    }
+
+    fn queued_in(&self, dir: Ino) -> impl Iterator<Item = (&Slot, &Entry)> {
+        let first = Name::new([1]).expect("a byte that is neither 0 nor a slash is a name");
+        self.entries.range((dir, first)..).take_while(move |((of, _), _)| *of == dir)
+    }
+
+    /// A name in a directory has left the queue, or waits for long: perhaps it was the last before the directory.
+    fn wake_dir(&mut self, dir: Ino) {
+        let Some(slot) = self.dir_waiters.get(&dir).filter(|slot| !self.any_first(dir, slot)).cloned() else {
+            return;
+        };
+        self.dir_waiters.remove(&dir);
+        self.wake(&slot);
     }
 
     fn forget_large(&mut self, mount: MountId, seq: u64) {
@@ -397,6 +434,7 @@ impl Queue {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(slot).filter(|entry| entry.seq == *seq) else { return };
         entry.delayed = false;
+        entry.only_time = matches!(wait, Wait::ForNamesIn(_));
         let urgent = entry.urgent;
         let recheck = match wait {
             Wait::ForOrphan => ORPHAN_RECHECK_MS,
@@ -425,7 +463,13 @@ impl Queue {
                 }
                 state.large_waiters.entry(mount).or_default().insert(slot.clone());
             }
-            Wait::ForClose | Wait::ForOrphan => {}
+            Wait::ForClose => state.wake_dir(slot.0),
+            Wait::ForNamesIn(dir) => {
+                state.dir_waiters.insert(dir, slot.clone());
+                // The last of them may have been carried since the look.
+                state.wake_dir(dir);
+            }
+            Wait::ForOrphan => {}
         }
         self.changed.notify_waiters();
     }
@@ -444,6 +488,7 @@ impl Queue {
             state.set_status(&slot, Status::Due(due));
         }
         state.wake_waiters(&slot);
+        state.wake_dir(slot.0);
         self.changed.notify_waiters();
     }
 
@@ -476,6 +521,13 @@ impl Queue {
         old.map(|(slot, entry)| (slot.clone(), entry.seen())).collect()
     }
 
+    /// All names in a directory that are queued and of which `wanted` holds.
+    pub(crate) fn seen_in(&self, dir: Ino, wanted: impl Fn(&Name) -> bool) -> Vec<(Slot, Seen)> {
+        let state = self.state.lock();
+        let found = state.queued_in(dir).filter(|(slot, _)| wanted(&slot.1));
+        found.map(|(slot, entry)| (slot.clone(), entry.seen())).collect()
+    }
+
     /// What is out.
     pub(crate) fn outstanding(&self, id: u64) -> Option<Out> {
         self.state.lock().out.get(&id).map(|(out, _)| out.clone())
@@ -495,8 +547,24 @@ impl Queue {
             bytes: state.bytes,
             out: state.out.len(),
             set_aside: state.entries.values().filter(|entry| entry.is_set_aside()).count(),
-            oldest_since_ms: state.entries.values().map(|entry| entry.since_ms).min(),
+            oldest_since_ms: state
+                .entries
+                .values()
+                .filter(|entry| !entry.only_time)
+                .map(|entry| entry.since_ms)
+                .min(),
         }
+    }
+
+    /// Whether anything in a directory goes before the directory's own time, whose name is `slot`.
+    pub(crate) fn any_first(&self, dir: Ino, slot: &Slot) -> bool {
+        self.state.lock().any_first(dir, slot)
+    }
+
+    /// Whether anything in a directory is being carried or waits for that: what the UFS says of the directory itself
+    /// may be our own doing.
+    pub(crate) fn is_busy_in(&self, dir: Ino) -> bool {
+        self.state.lock().queued_in(dir).any(|(_, entry)| entry.status != Status::OpenForWrite)
     }
 
     /// Whether anything of a directory is queued or out: a mount that is to be removed must have nothing.
@@ -513,6 +581,7 @@ impl Entry {
             failure: self.failure.clone(),
             open_for_write: self.status == Status::OpenForWrite,
             set_aside: self.is_set_aside(),
+            goes_last: self.only_time && !self.urgent,
         }
     }
 }

@@ -9,9 +9,10 @@ use forebay_types::{
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// How long the queue may take to say what is next, on a busy machine: a sync of the log is in it.
-const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 type Carried = Result<Option<UfsAttr>, PersistOutcome>;
 
@@ -140,6 +141,11 @@ fn try_carry(ufs: &DirUfs, task: &PersistTask) -> Carried {
                 let mode = std::fs::Permissions::from_mode(u32::from(mode));
                 std::fs::set_permissions(&at, mode).map_err(failed)?;
             }
+            if *kind == FileKind::Directory {
+                let since = Duration::new(attr.mtime.secs as u64, attr.mtime.nanos);
+                let dir = std::fs::File::open(&at).map_err(failed)?;
+                dir.set_modified(SystemTime::UNIX_EPOCH + since).map_err(failed)?;
+            }
             there(&at)
         }
         PersistWork::Remove { key, kind, expect: version } => remove(&path(key), *kind, version),
@@ -216,7 +222,7 @@ pub async fn carry_some(world: &super::World, max: usize) -> FsResult<usize> {
         let task = tokio::time::timeout(PATIENCE, names.next()).await;
         let Ok(task) = task else {
             // Back-off and delays are of the clock, which stands still unless it is turned.
-            world.clock.advance(std::time::Duration::from_secs(10));
+            world.clock.advance(Duration::from_secs(10));
             idle += 1;
             continue;
         };

@@ -123,6 +123,7 @@ pub fn attr_of(path: &Path) -> FsResult<Option<UfsAttr>> {
         mode: Some((meta.mode() & 0o7777) as u16),
         owner: Some((meta.uid(), meta.gid())),
         link_target: link_target.transpose()?,
+        links: Some(meta.nlink() as u32),
     }))
 }
 

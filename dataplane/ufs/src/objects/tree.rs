@@ -138,6 +138,7 @@ impl Shared {
             mode: marker.and_then(|meta| meta.mode),
             owner: marker.and_then(|meta| meta.owner),
             link_target: None,
+            links: None,
         }
     }
 
@@ -202,6 +203,7 @@ pub(super) fn file_attr(object: &super::client::Object) -> UfsAttr {
         mode: object.meta.mode,
         owner: object.meta.owner,
         link_target: link,
+        links: None,
     }
 }
 

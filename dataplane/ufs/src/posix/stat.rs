@@ -145,5 +145,6 @@ pub(super) fn attr_of(stat: &Stat, link_target: Option<Box<[u8]>>) -> UfsAttr {
         mode: Some((stat.st_mode & MODE_BITS) as u16),
         owner: Some((stat.st_uid, stat.st_gid)),
         link_target,
+        links: u32::try_from(stat.st_nlink).ok(),
     }
 }

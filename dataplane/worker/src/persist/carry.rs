@@ -287,7 +287,19 @@ impl Engine {
             mtime: Some(attr.mtime),
         };
         let (at, store) = (key.clone(), Arc::clone(ufs));
-        let version = self.ask(async move { store.set_attr(&at, &change, &expect).await }).await?;
+        let set = in_time(&self.control, self.config.call_within, async move {
+            store.set_attr(&at, &change, &expect).await
+        });
+        let version = match set.await? {
+            Ok(version) => version,
+            // Others took it away: what is there now is theirs.
+            Err(UfsError::NotFound(_)) => return Err(Stop::Theirs),
+            // Who may put files into a directory need not be the one who may set its time.
+            Err(UfsError::Denied { .. }) if kind == FileKind::Directory && attr.mode.is_none() => {
+                return Ok(Carried::as_is(self.stat_made(ufs, key).await?));
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.bind_also(mount, (key, &known), (key, &version)).await;
         let now = self.stat_made(ufs, key).await?;
         Ok(Carried::as_is(UfsAttr { version, ..now }))

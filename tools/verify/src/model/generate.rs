@@ -62,9 +62,12 @@ impl Generator {
     fn whole(&mut self, menu: &Menu) -> Op {
         if menu.acts.is_empty() || (menu.outside && self.rng.one_in(3)) {
             let path = self.path();
-            return Op::Outside(match self.rng.below(5) {
+            return Op::Outside(match self.rng.below(9) {
                 0 => Outside::Remove { path },
-                1 => Outside::Mkdir { path },
+                1 | 2 => Outside::Mkdir { path },
+                3 | 4 => Outside::Chmod { path, mode: self.mode() },
+                5 => Outside::Chown { path, uid: self.rng.below(4) as u32, gid: self.rng.below(4) as u32 },
+                6 => Outside::DirTime { path, mtime: self.time() },
                 _ => Outside::Put { path, len: self.rng.length(LEN_MAX) },
             });
         }
@@ -158,10 +161,7 @@ impl Generator {
             0 => Op::Chmod { path, mode: self.mode() },
             1 => Op::Chown { path, uid: self.rng.below(4) as u32, gid: self.rng.below(4) as u32 },
             2 if is_dir && !dir_times => Op::Stat { path },
-            2 => {
-                let time = |rng: &mut Rng| 1_000_000_000 + rng.below(500_000_000) as i64;
-                Op::SetTimes { path, atime: time(&mut self.rng), mtime: time(&mut self.rng) }
-            }
+            2 => Op::SetTimes { path, atime: self.time(), mtime: self.time() },
             3 => {
                 let (exclusive, replace) = (self.rng.one_in(6), self.rng.one_in(6));
                 Op::SetXattr {
@@ -177,6 +177,10 @@ impl Generator {
             6 => Op::RemoveXattr { path, name },
             _ => Op::Stat { path },
         }
+    }
+
+    fn time(&mut self) -> i64 {
+        1_000_000_000 + self.rng.below(500_000_000) as i64
     }
 
     fn mode(&mut self) -> u32 {

@@ -62,6 +62,12 @@ pub(crate) enum Outside {
     Remove { path: String },
     /// A new directory.
     Mkdir { path: String },
+    /// Other permission bits for a file or directory.
+    Chmod { path: String, mode: u32 },
+    /// Another owner of a file or directory.
+    Chown { path: String, uid: u32, gid: u32 },
+    /// Another time of last change of a directory.
+    DirTime { path: String, mtime: i64 },
 }
 
 /// One operation. `slot` numbers an open file, `path` is below the root; bytes written follow from the operation's place.

@@ -199,12 +199,17 @@ impl Run<'_> {
         if act == Act::Persist { self.compare_ufs() } else { Ok(()) }
     }
 
-    /// What was persisted is there in its native layout: names, bytes and link targets.
+    /// What was persisted is there in its native layout: names, bytes, link targets, modes, owners and times.
     fn compare_ufs(&self) -> Result<(), String> {
         let Some(ufs) = &self.ufs else { return Ok(()) };
         let there = Real::new(ufs);
         for (path, inode) in self.reference.tree() {
             let says = |what: String| format!("under file system: {path}: {what}");
+            if let Kind::File(_) | Kind::Dir(_) = &inode.kind {
+                let got = there.stat(&path, false).map_err(|errno| says(errno.to_string()))?;
+                let want = Looks { links: got.links, ..looks(inode, Some(&got)) };
+                same_looks(&path, &want, &got).map_err(|what| format!("under file system: {what}"))?;
+            }
             match &inode.kind {
                 Kind::File(data) => {
                     let got = there.content(&path).map_err(|errno| says(errno.to_string()))?;
@@ -262,12 +267,40 @@ impl Run<'_> {
                 }
                 (self.reference.mkdir(path, 0o755), Real::new(&ufs).mkdir(path, 0o755))
             }
+            Outside::Chmod { path, mode } if self.has_attributes(path) => {
+                (self.reference.chmod(path, *mode), Real::new(&ufs).chmod(path, *mode))
+            }
+            Outside::Chown { path, uid, gid } if self.has_attributes(path) => {
+                (self.reference.chown(path, *uid, *gid), Real::new(&ufs).chown(path, *uid, *gid))
+            }
+            Outside::DirTime { path, mtime } if self.is_dir(path) => {
+                let got = Real::new(&ufs).set_times(path, *mtime, *mtime);
+                (self.reference.set_times(path, *mtime, *mtime), got)
+            }
+            Outside::Chmod { .. } | Outside::Chown { .. } | Outside::DirTime { .. } => return Ok(()),
         };
         if want != got {
             return Err(format!("{change:?}: {got:?} in the under file system, not {want:?}"));
         }
         std::thread::sleep(self.means.ttl);
-        Ok(())
+        // What others did to one name of a file with several shows in its count of links once that name was looked at.
+        let (Outside::Put { path, .. }
+        | Outside::Remove { path }
+        | Outside::Mkdir { path }
+        | Outside::Chmod { path, .. }
+        | Outside::Chown { path, .. }
+        | Outside::DirTime { path, .. }) = change;
+        self.look(path)
+    }
+
+    /// Whether the under file system has the path as the mount does, and attributes of it that others may change.
+    fn has_attributes(&self, path: &str) -> bool {
+        let kind = self.reference.stat(path, false).map(|inode| &inode.kind);
+        matches!(kind, Ok(Kind::File(_) | Kind::Dir(_)))
+    }
+
+    fn is_dir(&self, path: &str) -> bool {
+        matches!(self.reference.stat(path, false).map(|inode| &inode.kind), Ok(Kind::Dir(_)))
     }
 
     fn behind_pipe(&self, path: &str) -> bool {
