@@ -3,7 +3,7 @@
 //! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling.
 //! `load KIND DIR THREADS SECONDS` puts one load on a mount and prints its rate and latency. `compare FOREBAY WORK`
 //! runs every load on the bare server and on a Forebay mount over each channel, turn by turn for five rounds, and prints
-//! medians and their ratios to the bare server. `takeover DIR` tries how a second server goes on where a killed one
+//! medians and their ratios to the bare server. `passthrough FILE DIR` hands one file to the kernel and does nothing else. `takeover DIR` tries how a second server goes on where a killed one
 //! stopped.
 
 /// The kernel's interface is the file that Forebay itself has.
@@ -12,6 +12,7 @@ mod abi;
 mod bare;
 mod compare;
 mod load;
+mod passthrough;
 mod takeover;
 
 use std::path::Path;
@@ -23,10 +24,13 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["serve", dir] => bare::serve(Path::new(dir)).map_err(|error| error.to_string()),
+        ["passthrough", file, dir] => {
+            passthrough::serve(Path::new(file), Path::new(dir)).map_err(|error| error.to_string())
+        }
         ["load", kind, dir, threads, seconds] => one_load(kind, dir, threads, seconds),
         ["takeover", dir] => takeover::run(Path::new(dir)).map_err(|error| error.to_string()),
         ["compare", forebay, work] => compare::compare(Path::new(forebay), Path::new(work)),
-        _ => Err("usage: serve DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK | takeover DIR"
+        _ => Err("usage: serve DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK | takeover DIR"
             .to_owned()),
     };
     match done {
