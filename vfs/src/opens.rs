@@ -65,6 +65,7 @@ impl Vfs {
             }
         }
         let held = HeldInode::take(self, inode.ino).await?;
+        self.sync_begun(&inode, flags).await?;
         let opened = self.hand_out(&inode, &mut state, flags, held)?;
         if let Some(unsettled) = unsettled {
             unsettled.settled();
@@ -90,9 +91,20 @@ impl Vfs {
         // Somebody else may have opened and closed it since it got its name.
         self.begin_writing(&inode, &mut state).await?;
         let held = HeldInode::take(self, inode.ino).await?;
+        self.sync_begun(&inode, flags).await?;
         let opened = self.hand_out(&inode, &mut state, OpenFlags { write: true, ..flags }, held)?;
         unsettled.settled();
         Ok(opened)
+    }
+
+    /// Through a handle of `O_SYNC` or `O_DSYNC` the kernel may write and sync the extent file without asking: its entry,
+    /// the name, and that the file is open for write are on disk before anybody has the handle.
+    async fn sync_begun(&self, inode: &OpenInode, flags: OpenFlags) -> FsResult<()> {
+        if !(flags.sync && flags.write) {
+            return Ok(());
+        }
+        self.client.sync(&*inode.location()?).await?;
+        self.names.sync().await
     }
 
     /// Whether the log surely has an inode as open for write: nothing else makes its attributes expire at once on a

@@ -64,7 +64,7 @@ impl Chooser {
 
     fn try_next(&mut self, expect: &Expect, world: &World) -> Option<Op> {
         let sync = if self.loss == Loss::Power { 12 } else { 2 };
-        match self.rng.weighted(&[12, 18, 10, 5, 8, 10, 3, 2, 6, 2, 2, 2, sync, sync / 2]) {
+        match self.rng.weighted(&[12, 18, 10, 5, 8, 10, 3, 2, 6, 2, 2, 2, sync, sync / 2, sync / 3]) {
             0 if world.files.len() < FILES => {
                 Some(Op::Create { path: self.new_name(world), mode: self.mode() })
             }
@@ -93,6 +93,11 @@ impl Chooser {
             11 => Some(Op::Chmod { path: self.a_file(world)?, mode: self.mode() }),
             12 => Some(Op::Fsync { path: self.a_file(world)? }),
             13 => Some(Op::FsyncDir { path: self.a_dir(world) }),
+            14 => {
+                let path = self.a_file(world)?;
+                let now = world.file_at(&path)?.data.len() as u64;
+                Some(Op::SyncWrite { path, len: now.max(self.rng.length(LEN_MAX)) })
+            }
             _ => None,
         }
     }

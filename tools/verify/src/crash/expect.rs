@@ -55,7 +55,7 @@ impl Expect {
         self.promised.retain(|id| after.files.contains_key(id));
         self.world = after;
         match op {
-            Op::Fsync { path } => self.file_synced(path),
+            Op::Fsync { path } | Op::SyncWrite { path, .. } => self.file_synced(path),
             Op::FsyncDir { path } => self.names_synced(path),
             _ => {}
         }

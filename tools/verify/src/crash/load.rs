@@ -231,7 +231,10 @@ fn differs(want: &FileState, data: &[u8], mode: u32) -> String {
 /// The file an operation changes.
 fn subject(op: &Op) -> Option<&str> {
     match op {
-        Op::Write { path, .. } | Op::Truncate { path, .. } | Op::Fsync { path } => Some(path),
+        Op::Write { path, .. }
+        | Op::SyncWrite { path, .. }
+        | Op::Truncate { path, .. }
+        | Op::Fsync { path } => Some(path),
         _ => None,
     }
 }

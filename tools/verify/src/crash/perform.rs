@@ -51,6 +51,11 @@ impl Hands {
                 let data = pattern::bytes(tag, *offset, *len as usize);
                 self.file(path, id)?.write_all_at(&data, *offset)
             }
+            Op::SyncWrite { path, len } => {
+                let flags = if self.pretend_sync { 0 } else { rustix::fs::OFlags::SYNC.bits() as i32 };
+                let file = OpenOptions::new().write(true).custom_flags(flags).open(at(path))?;
+                file.write_all_at(&pattern::bytes(tag, 0, *len as usize), 0)
+            }
             Op::Append { path, len } => {
                 let mut file = OpenOptions::new().append(true).open(at(path))?;
                 let end = file.metadata()?.len();

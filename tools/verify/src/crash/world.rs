@@ -17,6 +17,9 @@ pub(crate) enum Op {
     Create { path: String, mode: u32 },
     /// `pwrite` of an existing file, also beyond its end.
     Write { path: String, offset: u64, len: u64 },
+    /// A new content for the whole file or more, by one write through a handle of its own with `O_SYNC`: promises what an
+    /// [`Op::Fsync`] does.
+    SyncWrite { path: String, len: u64 },
     /// A write by `O_APPEND`.
     Append { path: String, len: u64 },
     /// A store through a shared mapping by another process, which then waits for `msync`.
@@ -101,6 +104,9 @@ impl World {
             }
             Op::Write { path, offset, len } | Op::MapWrite { path, offset, len } => {
                 self.change(path, |file| pattern::put(&mut file.data, tag, *offset, *len));
+            }
+            Op::SyncWrite { path, len } => {
+                self.change(path, |file| pattern::put(&mut file.data, tag, 0, *len));
             }
             Op::Append { path, len } => {
                 self.change(path, |file| {
