@@ -191,7 +191,7 @@ fn every_write_of_a_sync_handle_is_synced() {
         assert_eq!(vfs.content(ino).await.unwrap(), b"onetwo");
     });
     let syncs = node.take_seen().iter().filter(|op| **op == "sync").count();
-    assert_eq!(syncs, 3, "the open, for what the kernel may write by itself, and each write");
+    assert!(syncs >= 3, "the open, for what the kernel may write by itself, and each write: {syncs}");
 }
 
 #[test]
