@@ -6,8 +6,8 @@ use forebay_types::{ByteSize, NodeId, PageSize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What medium a tier lies on, which decides what may be put there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// What medium a tier lies on, which decides what may be put there; the fastest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TierKind {
     /// tmpfs: gone after a reboot, so clean bytes only.

@@ -2,7 +2,8 @@
 //!
 //! **Owns** the copy of an extent in another tier and the moment at which the copy takes over. The id stays; the
 //! [`Extent`] is a new one, and whoever still reads the old one reads the same bytes from a file that stays open.
-//! **Never does** so while a guard is out, and never moves what is not clean.
+//! **Never** moves what is not clean, and never does so while a guard is out, with one exception: what is about to be
+//! written to leaves memory whoever keeps it there, and who still holds the old one reads on from it.
 //!
 //! The copy gets its sidecar before its name, and its pages are not durable until they are synced there: a move that is
 //! cut short leaves the old extent, or both, or a copy of which some pages are absent.
@@ -10,7 +11,7 @@
 use crate::config::TierKind;
 use crate::error::StoreError;
 use crate::extent::{Extent, ExtentParts, Origin};
-use crate::guard::Evictable;
+use crate::guard::{Evictable, Hold};
 use crate::residency::Pages;
 use crate::sidecar::{Sidecar, overloaded};
 use crate::store::Store;
@@ -37,9 +38,10 @@ impl Store {
         let worth_it = !extent.is_packed() && extent.is_complete();
         let Some(to) = slower.filter(|_| worth_it) else { return self.evict_whole(token) };
         let freed = extent.charged();
-        match self.relocate(&token, to).await {
+        match self.relocate(&extent, to).await {
             Ok(_) => {
                 self.retire_moved(token);
+                self.counters().demoted(freed);
                 freed
             }
             Err(error) => {
@@ -66,9 +68,11 @@ impl Store {
                 continue;
             }
             if let Some(token) = Evictable::take(&extent) {
-                moved += extent.charged();
-                self.relocate(&token, to).await?;
+                let bytes = extent.charged();
+                self.relocate(&extent, to).await?;
                 self.retire_moved(token);
+                self.counters().promoted(bytes);
+                moved += bytes;
             }
         }
         Ok(())
@@ -83,10 +87,13 @@ impl Store {
         if extent.tier().kind != TierKind::Mem || to.kind == TierKind::Mem {
             return Ok(extent);
         }
-        let busy = StoreError::Busy { extent: extent.id(), what: "moving it out of memory to write to it" };
-        let token = Evictable::take(&extent).ok_or(busy)?;
-        let moved = self.relocate(&token, to).await?;
-        self.retire_moved(token);
+        // Keeps every other move away. Pages that are filled meanwhile are absent in the copy.
+        let filling = extent.hold(Hold::Filling)?;
+        let moved = self.relocate(&extent, to).await?;
+        drop(filling);
+        if extent.guards().retire() {
+            self.bury(&extent);
+        }
         Ok(moved)
     }
 
@@ -99,10 +106,9 @@ impl Store {
     /// Makes a copy of an extent in another tier and has it found from now on. The old one is to be retired.
     async fn relocate(
         self: &Arc<Self>,
-        token: &Evictable,
+        old: &Arc<Extent>,
         to: &Arc<Tier>,
     ) -> Result<Arc<Extent>, StoreError> {
-        let old = token.extent();
         Box::pin(to.ensure_room(old.charged())).await?;
         let source = old.file()?;
         let (ranges, len, id, tier) = (resident_ranges(old), old.len(), old.id(), Arc::clone(to));

@@ -316,6 +316,11 @@ impl Store {
         self.tiers.iter().map(|tier| tier.usage()).collect()
     }
 
+    /// The space of the tier that new files and what is written go to.
+    pub fn written_to(&self) -> TierUsage {
+        self.tiers[self.entry_tier].usage()
+    }
+
     /// Changes the most bytes that the extents of a tier may take. What is over a smaller quota is evicted by the
     /// housekeeping, as far as it can be had again; until then nothing new is taken in.
     ///

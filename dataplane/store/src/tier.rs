@@ -125,7 +125,8 @@ impl Tier {
             authored: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             extents: AtomicU64::new(0),
-            permits_passthrough: dir::permits_passthrough(&tier.dir),
+            // The kernel would hold on to the file, and a writer could not move it to where writes last.
+            permits_passthrough: tier.kind != TierKind::Mem && dir::permits_passthrough(&tier.dir),
             direct_writes: AtomicBool::new(cfg.direct_writes && tier.kind == TierKind::Nvme),
             epoch: header.epoch,
             skip_data_sync: cfg.skip_data_sync,

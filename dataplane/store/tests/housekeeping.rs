@@ -266,7 +266,14 @@ fn what_is_used_again_and_again_moves_up_and_back_to_be_written() {
         assert_bytes(&store.get(id).unwrap(), 1).await;
         assert_bytes(&old, 1).await;
         assert!(matches!(old.hold(Hold::Pinned), Err(StoreError::Gone(_))));
+        assert_eq!((store.counters().promotions(), store.counters().demotions()), (1, 0));
+        // Somebody keeps it there, and reads on from what is there.
+        let (pinned, in_memory) =
+            (store.get(id).unwrap().hold(Hold::Pinned).unwrap(), store.get(id).unwrap());
+        assert!(!in_memory.permits_passthrough());
         store.unbind_all(id).await.unwrap();
+        assert_bytes(&in_memory, 1).await;
+        drop(pinned);
         assert_eq!(tier(), 1, "what is written here is never in memory alone");
         store.get(id).unwrap().write(frame_of(b"ours").await, 0).await.unwrap();
         assert_eq!(read(&store.get(id).unwrap(), 0, 4).await, b"ours");

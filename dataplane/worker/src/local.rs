@@ -3,7 +3,7 @@
 use crate::Worker;
 use crate::sessions::{Returning, Sessions};
 use forebay_net::{Backing, Local, Space};
-use forebay_store::{Extent, Hold, Store, StoreError, TierKind};
+use forebay_store::{Extent, Hold, Store, StoreError};
 use forebay_types::{ContentLocation, ExtentId, FsResult};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,12 +50,9 @@ impl Local for Worker {
     }
 
     fn space(&self) -> Space {
-        let tiers = self.store.usage();
-        let written_to = tiers.iter().filter(|tier| tier.kind != TierKind::Mem);
-        written_to.fold(Space::default(), |sum, tier| Space {
-            total: sum.total + tier.quota,
-            available: sum.available + tier.quota.saturating_sub(tier.authored + tier.reserved),
-        })
+        let tier = self.store.written_to();
+        let taken = tier.authored + tier.reserved;
+        Space { total: tier.quota, available: tier.quota.saturating_sub(taken) }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::Worker;
 use forebay_shard::Frame;
-use forebay_store::{Extent, StoreError, TierKind, TierUsage};
+use forebay_store::{Extent, StoreError, TierUsage};
 use forebay_types::FsResult;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -29,7 +29,7 @@ pub(crate) trait Drain: Send + Sync {
     fn hurry(&self) -> bool;
 }
 
-/// How full the tiers are that hold what is written.
+/// How full the tier is that holds what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Level {
@@ -130,9 +130,7 @@ impl Worker {
         if now.wrapping_sub(looked_at) < LOOK_EVERY.as_millis() as u64 {
             return Level::of(pressure.level.load(Relaxed));
         }
-        let tiers = self.store.usage();
-        let written_to = tiers.iter().filter(|tier| tier.kind != TierKind::Mem);
-        let level = written_to.map(Level::of_tier).max().unwrap_or(Level::Free);
+        let level = Level::of_tier(&self.store.written_to());
         pressure.level.store(level as u8, Relaxed);
         pressure.looked_at_ms.store(now, Relaxed);
         level

@@ -34,6 +34,9 @@ struct Claim {
     layout: u32,
     node: NodeId,
     ufs: String,
+    /// The directory of the tier that is written to, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written_to: Option<PathBuf>,
 }
 
 /// A cache directory that this process has for itself until it is dropped.
@@ -77,7 +80,7 @@ impl CacheDir {
         let claimed = Self::claim_existing(
             dir,
             made_here,
-            &Claim { layout: LAYOUT_VERSION, node: node.clone(), ufs: ufs.to_owned() },
+            &Claim { layout: LAYOUT_VERSION, node: node.clone(), ufs: ufs.to_owned(), written_to: None },
         );
         if claimed.is_err() && made_here {
             remove_quietly(dir);
@@ -98,6 +101,40 @@ impl CacheDir {
     /// Its folder for one part of the node.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Notes that what is written goes to the tier in `dir` from now on, whose content lies in its `folder`.
+    ///
+    /// # Errors
+    /// Another one had it until now, and may hold the only copy of what is not persisted.
+    pub(crate) fn settle_written_to(&self, dir: &Path, folder: &str) -> Outcome<()> {
+        let claim = read_claim(&self.dir)?.ok_or_else(|| {
+            Failure::new(format!("the claim of {} has gone", self.dir.display())).remedy("start again")
+        })?;
+        let before = claim.written_to.clone().unwrap_or_else(|| self.dir.clone());
+        if before == dir {
+            return Ok(());
+        }
+        let here = before == self.dir;
+        if !here || self.folder(folder).exists() {
+            let done = match here {
+                true => format!("delete {}", self.folder(folder).display()),
+                false => format!("take the line written_to out of {}", self.dir.join(CLAIM_FILE).display()),
+            };
+            let cause = format!(
+                "what is written goes to {} now, and {} may hold the only copy of what was written before",
+                dir.display(),
+                before.display()
+            );
+            return Err(Failure::new(cause).remedy(format!(
+                "make that the first tier on a disk again; or start as before, run `forebay fs persist --wait`, \
+                 stop, and {done}"
+            )));
+        }
+        write_claim(
+            &self.dir,
+            &Claim { written_to: Some(dir.to_owned()).filter(|dir| *dir != self.dir), ..claim },
+        )
     }
 
     /// Takes the directory away again if this process made it: for a start that failed before the mount was
@@ -250,6 +287,32 @@ mod tests {
         assert!(refusal(&dir, "n2", "/data").contains("belongs to node n1, and this is node n2"));
         assert!(refusal(&dir, "n1", "/other").contains("belongs to /data, not to /other"));
         CacheDir::claim(&dir, &node("n1"), "/data").unwrap();
+    }
+
+    #[test]
+    fn the_tier_that_may_hold_an_only_copy_is_not_forgotten() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("cache");
+        let held = CacheDir::claim(&dir, &node("n1"), "/data").unwrap();
+        let (one, other) = (base.path().join("one"), base.path().join("other"));
+        held.settle_written_to(&dir, "store").unwrap();
+        held.settle_written_to(&one, "store").unwrap();
+        held.settle_written_to(&one, "store").unwrap();
+        let refused = held.settle_written_to(&other, "store").unwrap_err().to_string();
+        assert!(
+            refused.contains("may hold the only copy") && refused.contains("the line written_to"),
+            "{refused}"
+        );
+        assert!(held.settle_written_to(&dir, "store").is_err());
+        let claim = std::fs::read_to_string(dir.join(CLAIM_FILE)).unwrap();
+        let lines: String =
+            claim.lines().filter(|l| !l.starts_with("written_to")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(dir.join(CLAIM_FILE), lines).unwrap();
+        std::fs::create_dir(dir.join("store")).unwrap();
+        let refused = held.settle_written_to(&other, "store").unwrap_err().to_string();
+        assert!(refused.contains(&format!("delete {}", dir.join("store").display())), "{refused}");
+        std::fs::remove_dir(dir.join("store")).unwrap();
+        held.settle_written_to(&other, "store").unwrap();
     }
 
     #[test]

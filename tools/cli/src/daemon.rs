@@ -22,6 +22,7 @@ use crate::mounts::Reached;
 use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::settings::{self, Settings};
+use crate::tiers::TierDirs;
 use forebay_fuse::SessionEnd;
 use std::io::Write;
 use std::sync::Arc;
@@ -65,16 +66,29 @@ async fn start_and_serve(config: &Config, plan: &Plan, log: LogSwitch) -> Outcom
     }
     settings::try_out(config).await?;
     let cache = CacheDir::claim(&plan.cache_dir, &plan.node, plan.claim())?;
-    match start(config, plan, &cache, reached).await {
+    let tiers = match TierDirs::claim(plan, &cache) {
+        Ok(tiers) => tiers,
+        Err(failure) => {
+            cache.abandon();
+            return Err(failure);
+        }
+    };
+    match start(config, plan, (&cache, &tiers), reached).await {
         Ok(parts) => serve(config, plan, parts, log, signals).await,
         Err(failure) => {
+            tiers.abandon();
             cache.abandon();
             Err(failure)
         }
     }
 }
 
-async fn start(config: &Config, plan: &Plan, cache: &CacheDir, mut reached: Vec<Reached>) -> Outcome<Parts> {
+async fn start(
+    config: &Config,
+    plan: &Plan,
+    dirs: (&CacheDir, &TierDirs),
+    mut reached: Vec<Reached>,
+) -> Outcome<Parts> {
     let asked = Arc::new(AskedFile::open(&plan.cache_dir)?);
     for mount in asked.now().mounts {
         if plan.mounts.iter().any(|planned| planned.settings.at == mount.at) {
@@ -88,7 +102,7 @@ async fn start(config: &Config, plan: &Plan, cache: &CacheDir, mut reached: Vec<
     }
     // The one at the root first, and each before those below it.
     reached.sort_by(|a, b| a.planned.settings.at.cmp(&b.planned.settings.at));
-    Parts::start(plan, cache, asked, reached, config.keeper.every.0).await
+    Parts::start(plan, dirs, asked, reached, config.keeper.every.0).await
 }
 
 /// Reaches what was added while a daemon before this one ran.

@@ -28,6 +28,7 @@ mod parts;
 mod plan;
 mod progress;
 mod settings;
+mod tiers;
 mod walk;
 
 use args::{Arguments, Command};
@@ -61,7 +62,8 @@ fn run(command: Command) -> Outcome<()> {
         Command::Mount { command } => commands::mount::run(command),
         Command::Config { command } => commands::settings::run(command),
         Command::Bench { command } => commands::bench::run(&command),
-        Command::Info { json } => commands::info(json),
+        Command::Info { on: Some(dir), json } => commands::info::of_daemon(&dir, json),
+        Command::Info { on: None, json } => commands::info::of_host(json),
         Command::Version { json } => commands::version(json),
     }
 }

@@ -8,7 +8,6 @@ use crate::admin;
 use crate::asked::AskedFile;
 use crate::audit::AuditLog;
 use crate::cachedir::CacheDir;
-use crate::cachesize::CacheSize;
 use crate::failure::{Failure, Outcome};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::left_behind;
@@ -17,13 +16,14 @@ use crate::metrics;
 use crate::mounts::{self, Mounts, Reached};
 use crate::plan::Plan;
 use crate::settings::{Hearers, Settings};
+use crate::tiers::TierDirs;
 use forebay_client::{Client, ClientConfig};
 use forebay_fuse::{FuseMount, MountSpec as FuseSpec, probe_passthrough};
 use forebay_meta::{LmdbOptions, LmdbStore};
 use forebay_namespace::{Namespace, NamespaceConfig, Recovery};
 use forebay_net::InProcess;
 use forebay_shard::{ShardHandle, Shards, ShardsConfig};
-use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
+use forebay_store::{Store, StoreConfig};
 use forebay_types::{ByteSize, MountId, PersistLog, UfsMeta};
 use forebay_vfs::{Vfs, VfsConfig};
 use forebay_worker::{PersistConfig, Persister, ReadyPersister, UfsTable, Worker, WorkerConfig};
@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The tier that the settings of the cache speak of, and the only one.
+/// The tier that `cache.size` speaks of: where it may be set, the only one.
 pub(crate) const CACHE_TIER: usize = 0;
 /// The share of the I/O memory that fetched bytes may take; the rest is for requests.
 const FETCH_SHARE: u64 = 2;
@@ -61,8 +61,6 @@ pub(crate) struct Parts {
     shards: Shards,
 }
 
-/// The folder of the cache that holds the tier.
-const TIER: &str = "store";
 /// The folder of the cache that holds the engine of the metadata, and the one of its log.
 const META: &str = "meta";
 const LOG: &str = "log";
@@ -74,20 +72,20 @@ impl Parts {
     /// The first part that did not start; nothing is left running or mounted.
     pub(crate) async fn start(
         plan: &Plan,
-        cache: &CacheDir,
+        (cache, tiers): (&CacheDir, &TierDirs),
         asked: Arc<AskedFile>,
         mut reached: Vec<Reached>,
         keeper_every: Duration,
     ) -> Outcome<Self> {
         let shards = Shards::start(&shards_config(plan)).map_err(Failure::new)?;
-        let (store, went_down) = open_store(plan, cache)?;
+        let (store, went_down) = open_store(plan, tiers)?;
         let (worker, client, ufs) = data_path(plan, &store);
         let root = reached.remove(0);
         ufs.insert(MountId::ROOT, root.store);
         let (names, recovery) = open_names(plan, cache, &worker)?;
         mounts::settle(&names, &ufs, reached).await?;
         mounts::set_read_policies(&names, &client);
-        let passthrough = may_pass_through(&cache.folder(TIER));
+        let passthrough = may_pass_through(&tiers.written_to());
         let config = VfsConfig { passthrough, ..VfsConfig::default() };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
         let persister = ready_persister(plan, &shards, &worker, &names);
@@ -149,10 +147,13 @@ impl Parts {
             ufs: self.ufs.clone(),
             asked: Arc::clone(&self.asked),
             shard: self.first_shard(),
-            apart: vec![
+            apart: [
                 ("cache directory", plan.cache_dir.clone()),
                 ("mount point", self.mount.dir().to_owned()),
-            ],
+            ]
+            .into_iter()
+            .chain(plan.tiers.iter().map(|tier| ("tier", tier.dir.clone())))
+            .collect(),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -246,14 +247,15 @@ fn shards_config(plan: &Plan) -> ShardsConfig {
 }
 
 /// The store, and whether the machine went down under it.
-fn open_store(plan: &Plan, cache: &CacheDir) -> Outcome<(Arc<Store>, bool)> {
-    let size = CacheSize::look(&plan.cache_dir, plan.cache_size, cache.folder(TIER).exists())?;
-    let quota = size.at_most();
-    let tier = TierConfig { name: "cache".to_owned(), dir: cache.folder(TIER), quota, kind: TierKind::Nvme };
-    let config = StoreConfig { page_size: plan.page_size, ..StoreConfig::new(plan.node.clone(), vec![tier]) };
+fn open_store(plan: &Plan, tiers: &TierDirs) -> Outcome<(Arc<Store>, bool)> {
+    let config = StoreConfig {
+        page_size: plan.page_size,
+        eviction: plan.eviction,
+        ..StoreConfig::new(plan.node.clone(), tiers.tiers())
+    };
     let (store, report) = Store::open(config).map_err(Failure::new)?;
-    let quota = size.settle(&store)?;
-    tracing::info!(%quota, clean = report.clean, authored = report.authored, "the store is open");
+    tiers.settle(&store)?;
+    tracing::info!(clean = report.clean, authored = report.authored, "the store is open");
     Ok((store, left_behind::machine_went_down(&report)))
 }
 

@@ -5,10 +5,12 @@
 
 use crate::args::UpArguments;
 use crate::cachedir;
-use crate::config::{self, Config, Mount};
+use crate::config::{self, Config, Mount, Tier};
 use crate::failure::{Failure, Outcome};
+use crate::tiers;
 use forebay_fuse::{BadChannel, MountOptions};
 use forebay_namespace::PolicyChange;
+use forebay_store::EvictionKind;
 use forebay_types::{ByteSize, NodeId, PageSize};
 use forebay_ufs::UfsOptions;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,10 @@ pub(crate) struct Plan {
     pub(crate) cache_dir: PathBuf,
     /// The most content to keep; none: four fifths of what is free.
     pub(crate) cache_size: Option<ByteSize>,
+    /// Where content is kept, fastest first; in the cache directory alone if empty.
+    pub(crate) tiers: Vec<Tier>,
+    /// How to choose what goes.
+    pub(crate) eviction: EvictionKind,
     /// The page size of new extents.
     pub(crate) page_size: PageSize,
     /// The under file systems, the one at the root first.
@@ -79,12 +85,17 @@ impl Plan {
         })?;
         let apart = mounts.iter().filter(|mount| mount.source.starts_with('/'));
         let mut apart: Vec<_> = apart.map(|m| ("under file system", Path::new(&m.source))).collect();
-        apart.push(("cache directory", &cache_dir));
+        let tiers = tiers::check(&config.cache, &cache_dir)?;
+        let kept = [("cache directory", cache_dir.as_path())].into_iter();
+        let kept: Vec<_> = kept.chain(tiers.iter().map(|tier| ("tier", tier.dir.as_path()))).collect();
+        kept.iter().try_for_each(|kept| refuse_overlap(*kept, &apart))?;
+        apart.extend(kept);
         let dir = mount_point(dir, &root.named, &apart)?;
-        refuse_overlap(("cache directory", &cache_dir), &apart[..apart.len() - 1])?;
         Ok(Self {
             node: node_name(config)?,
             cache_size: config.cache.size,
+            tiers,
+            eviction: config.cache.eviction,
             page_size: config.cache.page_size,
             dir,
             fuse,
@@ -174,7 +185,7 @@ fn normal_prefix((prefix, change): (&String, &PolicyChange)) -> Outcome<(String,
 }
 
 /// Absolute and free of links as far as it exists, so that overlaps are seen.
-fn absolute(path: &Path) -> Outcome<PathBuf> {
+pub(crate) fn absolute(path: &Path) -> Outcome<PathBuf> {
     let plain = std::path::absolute(path)
         .map_err(|error| Failure::new(format!("cannot resolve {}: {error}", path.display())))?;
     let there = plain.ancestors().find_map(|dir| std::fs::canonicalize(dir).ok().map(|real| (dir, real)));
@@ -260,7 +271,7 @@ fn mount_point(dir: &Path, source: &str, others: &[(&str, &Path)]) -> Outcome<Pa
     Ok(real)
 }
 
-fn refuse_overlap((what, dir): (&str, &Path), others: &[(&str, &Path)]) -> Outcome<()> {
+pub(crate) fn refuse_overlap((what, dir): (&str, &Path), others: &[(&str, &Path)]) -> Outcome<()> {
     let overlap = others.iter().find(|(_, other)| dir.starts_with(other) || other.starts_with(dir));
     let Some((other_what, other)) = overlap else { return Ok(()) };
     let cause = format!("the {what} {} and the {other_what} {} overlap", dir.display(), other.display());

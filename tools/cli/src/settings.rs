@@ -12,7 +12,6 @@ use crate::logging::LogSwitch;
 use crate::metrics::{MetricsServer, Sources};
 use crate::parts::CACHE_TIER;
 use forebay_store::Store;
-use forebay_types::ByteSize;
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -97,7 +96,7 @@ impl Settings {
             "log.filter" => self.hearers.log.set(&next.log.filter)?,
             "keeper.every" => self.hearers.keeper.set_every(next.keeper.every.0),
             "audit.file" => self.switch_audit(&next).await?,
-            "cache.size" => self.resize_cache(next.cache.size)?,
+            "cache.size" => self.resize_cache(&next)?,
             "metrics.listen" if next.metrics.listen != before.metrics.listen => {
                 // The old port is given up only once the new one is had.
                 *metrics = serve_metrics(next.metrics.listen, &self.hearers.sources).await?;
@@ -119,8 +118,12 @@ impl Settings {
             .unwrap_or_else(|error| Err(Failure::new(format!("switching the audit log panicked: {error}"))))
     }
 
-    fn resize_cache(&self, size: Option<ByteSize>) -> Outcome<()> {
-        let size = size.ok_or_else(|| {
+    fn resize_cache(&self, next: &Config) -> Outcome<()> {
+        if !next.cache.tiers.is_empty() {
+            return Err(Failure::new("the cache has several tiers, each with its own quota")
+                .remedy("change the quota in [[cache.tiers]] and start again"));
+        }
+        let size = next.cache.size.ok_or_else(|| {
             Failure::new("cache.size can be left to Forebay only at a start")
                 .remedy("give a size, like 64GiB")
         })?;

@@ -75,8 +75,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: forebay_stress::BenchCommand,
     },
-    /// Show what this host can do for Forebay: kernel, io_uring, FUSE, limits.
+    /// Show what this host can do for Forebay (kernel, io_uring, FUSE, limits), or what a daemon does.
+    #[command(after_help = INFO_EXAMPLE)]
     Info {
+        /// A path on the mount of a daemon: show its tiers, mounts and opens instead.
+        #[arg(long, value_name = "DIR")]
+        on: Option<PathBuf>,
         /// One JSON object instead of a table.
         #[arg(long)]
         json: bool,
@@ -88,6 +92,9 @@ pub(crate) enum Command {
         json: bool,
     },
 }
+
+const INFO_EXAMPLE: &str =
+    "Example:\n  forebay info\n  forebay info --on /mnt/data --json | jq '.tiers[] | {name, used, quota}'";
 
 const UP_EXAMPLES: &str = "Examples:\n  forebay up /data /mnt/data\n  \
      forebay up s3://bucket/prefix /mnt/data --cache /nvme/forebay --cache-size 500GiB\n  \

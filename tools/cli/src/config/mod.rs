@@ -19,6 +19,7 @@ pub(crate) use load::{ConfigError, changed, load};
 pub(crate) use policy::{refuse_unsupported, with_policy};
 
 use forebay_namespace::{Policy, PolicyChange};
+use forebay_store::{EvictionKind, TierKind};
 use forebay_types::{ByteSize, HumanDuration, NodeId, PageSize};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,6 +98,25 @@ pub(crate) struct Cache {
     pub(crate) size: Option<ByteSize>,
     /// The unit of fetching and of checksums.
     pub(crate) page_size: PageSize,
+    /// How to choose what goes when room is wanted.
+    pub(crate) eviction: EvictionKind,
+    /// Where content is kept, fastest first; in `dir` alone if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tiers: Vec<Tier>,
+}
+
+/// A place for content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tier {
+    /// How people and metrics call it.
+    pub(crate) name: String,
+    /// Its directory.
+    pub(crate) dir: PathBuf,
+    /// What it lies on: `mem` (a tmpfs, for what can be fetched again), `nvme` or `hdd`.
+    pub(crate) kind: TierKind,
+    /// The most bytes kept there.
+    pub(crate) quota: ByteSize,
 }
 
 /// Where the kernel shows the tree.
@@ -235,7 +255,7 @@ const fn at_start(path: &'static str, meaning: &'static str) -> Field {
     Field { path, live: false, meaning }
 }
 
-/// Every scalar setting. Mounts are a list and have no place here.
+/// Every scalar setting. Mounts and tiers are lists of tables and have no place here.
 pub(crate) const FIELDS: &[Field] = &[
     at_start("node.name", "name of this node; the host's name if absent"),
     at_start("node.cores", "cores the shards may use, as a list; all if empty"),
@@ -246,6 +266,7 @@ pub(crate) const FIELDS: &[Field] = &[
     at_start("cache.dir", "directory of everything this node keeps"),
     live("cache.size", "most bytes of content kept; 4/5 of the free space if absent"),
     at_start("cache.page_size", "unit of fetching and of checksums, 64KiB to 16MiB"),
+    at_start("cache.eviction", "what goes first when room is wanted: s3-fifo, lru, lfu, lrfu or sieve"),
     live("metrics.listen", "address and port of GET /metrics, like 127.0.0.1:9464; none if absent"),
     live("audit.file", "file to which every open and change is written as a line of JSON; none if absent"),
     live("keeper.every", "how often pins, times to live and quotas are looked at"),
@@ -293,6 +314,7 @@ mod tests {
             mounts: vec![Mount::at_root("/x".into())],
             ..Config::default()
         };
+        assert!(full.cache.tiers.is_empty());
         let mut in_schema = BTreeSet::new();
         scalars("", &toml::Table::try_from(&full).unwrap(), &mut in_schema);
         let in_table = FIELDS.iter().map(|f| f.path.to_owned()).collect();

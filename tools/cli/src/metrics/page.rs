@@ -242,6 +242,14 @@ impl Page<'_> {
         let did = from.store.counters();
         self.counter("evictions", "Extents or regions evicted", did.evictions())?;
         self.counter("evicted_bytes", "Bytes evicted", did.evicted_bytes())?;
+        self.counter("promotions", "Extents moved to a faster tier", did.promotions())?;
+        self.counter("promoted_bytes", "Their bytes", did.promoted_bytes())?;
+        self.counter(
+            "demotions",
+            "Extents moved to a slower tier instead of being evicted",
+            did.demotions(),
+        )?;
+        self.counter("demoted_bytes", "Their bytes", did.demoted_bytes())?;
         self.counter("corrupt_pages", "Pages whose checksum was wrong", did.corrupt_pages())?;
         self.counter("scrubbed_bytes", "Bytes read by the scrubber", did.scrubbed_bytes())
     }

@@ -45,6 +45,10 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(Progra
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
+fn tier(name: &str, dir: &Path, kind: &str, quota: &str) -> String {
+    format!("[[cache.tiers]]\nname = {name:?}\ndir = {dir:?}\nkind = {kind:?}\nquota = {quota:?}\n")
+}
+
 const CASES: &[Case] = &[
     case(
         "an unknown key",
@@ -92,6 +96,40 @@ const CASES: &[Case] = &[
         "a remount by a start",
         |ground| with(up(ground), &["-o", "remount,ro"]),
         &["makes a mount anew", "mount -o remount,ro /"],
+    ),
+    case(
+        "a tier of memory on a disk",
+        |ground| {
+            let dir = Path::new("/var/tmp").join(ground.file("ram").file_name().unwrap());
+            with_config(ground, &tier("ram", &dir, "mem", "64MiB"))
+        },
+        &["tier ram is of kind mem, and /var/tmp/ram is not on a tmpfs", "/dev/shm/forebay"],
+    ),
+    case(
+        "a tier larger than its disk",
+        |ground| with_config(ground, &tier("disk", &ground.file("tier"), "nvme", "1048576TiB")),
+        &["disk may take 1024PiB, and the disk of", "give the tiers smaller quotas"],
+    ),
+    case(
+        "two tiers in one directory",
+        |ground| {
+            let one = |name| tier(name, &ground.file("tier"), "nvme", "64MiB");
+            with_config(ground, &(one("a") + &one("b")))
+        },
+        &["tiers a and b have the same directory"],
+    ),
+    case(
+        "tiers and the size of one",
+        |ground| {
+            let config = with_config(ground, &tier("disk", &ground.file("tier"), "nvme", "64MiB"));
+            with(config, &["--cache-size", "1GiB"])
+        },
+        &["cache.size speaks of one tier", "leave cache.size (--cache-size) out"],
+    ),
+    case(
+        "an unknown order of eviction",
+        |ground| with_config(ground, "[cache]\neviction = \"random\"\n"),
+        &["cache.eviction: unknown variant `random`, expected one of `s3-fifo`, `lru`"],
     ),
     case(
         "a policy that one node cannot keep",

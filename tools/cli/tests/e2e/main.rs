@@ -14,4 +14,5 @@ mod restart;
 mod settings;
 mod steering;
 mod support;
+mod tiers;
 mod up;

@@ -94,6 +94,8 @@ impl Service {
             "opens_cached": opens.cached,
             "mounts": mounts,
             "tiers": tiers,
+            "promotions": self.store.counters().promotions(),
+            "demotions": self.store.counters().demotions(),
             "pins": self.asked.now().pins,
         })
     }
@@ -119,7 +121,15 @@ impl From<FsError> for Failure {
 }
 
 fn tier_info(tier: &forebay_store::TierUsage) -> Value {
-    json!({ "name": tier.name, "used": tier.used, "quota": tier.quota, "extents": tier.extents })
+    json!({
+        "name": tier.name,
+        "kind": tier.kind,
+        "used": tier.used,
+        "quota": tier.quota,
+        "reserved": tier.reserved,
+        "only_here": tier.authored,
+        "extents": tier.extents,
+    })
 }
 
 /// Waits for the work and says meanwhile how far it is. A client that does not listen misses some figures.
