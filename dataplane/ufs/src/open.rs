@@ -2,7 +2,7 @@
 
 use crate::error::OpenError;
 use crate::layers::Governed;
-use crate::options::UfsOptions;
+use crate::options::{COMMON, UfsOptions};
 use crate::posix::PosixUfs;
 use crate::ufs::Ufs;
 use forebay_types::UfsKey;
@@ -59,7 +59,10 @@ pub async fn open(url: &str, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenE
 )]
 async fn reach(url: &str, location: &Location, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenError> {
     match location {
-        Location::Directory(path) => Ok(Arc::new(PosixUfs::open(path.clone(), options).await?)),
+        Location::Directory(path) => {
+            refuse_leftover(url, options)?;
+            Ok(Arc::new(PosixUfs::open(path.clone(), options).await?))
+        }
         #[cfg(feature = "s3")]
         Location::Bucket { scheme: Scheme::S3, name, prefix } => {
             Ok(Arc::new(crate::objects::s3::open(url, name, prefix, options).await?))
@@ -78,6 +81,13 @@ async fn reach(url: &str, location: &Location, options: &UfsOptions) -> Result<A
             Err(OpenError::NotBuilt { scheme, feature })
         }
     }
+}
+
+/// A directory has no options of its own.
+fn refuse_leftover(url: &str, options: &UfsOptions) -> Result<(), OpenError> {
+    let Some(option) = options.store.keys().next() else { return Ok(()) };
+    let reason = format!("a directory has no such option; there are {}", COMMON.join(", "));
+    Err(OpenError::Option { url: url.to_owned(), option: option.clone(), reason })
 }
 
 /// What a URL names.

@@ -1,7 +1,8 @@
-//! How to open an under file system.
+//! How to open an under file system: what every store has, as a mount sets it by name, and what only one has.
 
+use crate::error::OpenError;
 use crate::layers::RetryPolicy;
-use forebay_types::ByteSize;
+use forebay_types::{ByteSize, HumanDuration};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -49,6 +50,100 @@ impl Default for UfsOptions {
     }
 }
 
+/// Options that every store has, by the names under which users give them.
+pub(crate) const COMMON: [&str; 7] = [
+    "read_bandwidth",
+    "write_bandwidth",
+    "concurrency",
+    "call_timeout",
+    "connect_timeout",
+    "attempts",
+    "part_size",
+];
+
+/// The lowest cap on bytes a second: below it the reads that are under way together (32 of 4 MiB) would not end in the
+/// minute that each has.
+const BANDWIDTH_MIN: ByteSize = ByteSize::mib(4);
+/// The most calls at once: each may hold a connection and a part.
+const CONCURRENCY_MAX: usize = 4096;
+/// The shortest and the longest time that a call may be given.
+const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+/// The most attempts.
+const ATTEMPTS_MAX: u32 = 100;
+/// S3 takes no shorter part but the last, and no longer one.
+const PART_LENS: (ByteSize, ByteSize) = (ByteSize::mib(5), ByteSize::gib(5));
+
+impl UfsOptions {
+    /// The options that a user gave for the store at `url` by name. Those that every store has are
+    /// understood here, the others are left to the store.
+    ///
+    /// # Errors
+    /// [`OpenError::Option`] for a value that one of these options cannot have.
+    pub fn named(url: &str, given: &BTreeMap<String, String>) -> Result<Self, OpenError> {
+        let mut options = Self { store: given.clone(), ..Self::default() };
+        for name in COMMON {
+            let Some(value) = options.store.remove(name) else { continue };
+            options.set(name, &value).map_err(|reason| OpenError::Option {
+                url: url.to_owned(),
+                option: name.to_owned(),
+                reason,
+            })?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "read_bandwidth" => self.read_bandwidth = bandwidth(value)?,
+            "write_bandwidth" => self.write_bandwidth = bandwidth(value)?,
+            "concurrency" => self.concurrency = number(value, CONCURRENCY_MAX)?,
+            "attempts" => self.retry.attempts_max = number(value, ATTEMPTS_MAX)?,
+            "call_timeout" => self.call_timeout = time(value)?,
+            "connect_timeout" => self.connect_timeout = time(value)?,
+            "part_size" => self.part_len_min = part_len(value)?,
+            _ => unreachable!("only names of the list come here"),
+        }
+        Ok(())
+    }
+}
+
+fn bandwidth(value: &str) -> Result<Option<ByteSize>, String> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let rate: ByteSize = value.parse().map_err(|error| format!("bytes a second: {error}"))?;
+    match rate >= BANDWIDTH_MIN {
+        true => Ok(Some(rate)),
+        false => Err(format!("it is a number of bytes a second, at least {BANDWIDTH_MIN}, or none")),
+    }
+}
+
+fn number<N: std::str::FromStr + PartialOrd + From<u8> + fmt::Display>(
+    value: &str,
+    most: N,
+) -> Result<N, String> {
+    let number = value.parse().ok().filter(|number| *number >= N::from(1) && *number <= most);
+    number.ok_or_else(|| format!("it is a number from 1 to {most}"))
+}
+
+fn time(value: &str) -> Result<Duration, String> {
+    let HumanDuration(time) = value.parse().map_err(|error| format!("{error}"))?;
+    let (least, most) = TIMEOUTS;
+    match (least..=most).contains(&time) {
+        true => Ok(time),
+        false => Err(format!("it is a time from {} to {}", HumanDuration(least), HumanDuration(most))),
+    }
+}
+
+fn part_len(value: &str) -> Result<ByteSize, String> {
+    let len: ByteSize = value.parse().map_err(|error| format!("{error}"))?;
+    let (least, most) = PART_LENS;
+    match (least..=most).contains(&len) {
+        true => Ok(len),
+        false => Err(format!("it is a size from {least} to {most}")),
+    }
+}
+
 impl fmt::Debug for UfsOptions {
     /// Shows the names of the store's options only: their values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +159,48 @@ impl fmt::Debug for UfsOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn named(pairs: &[(&str, &str)]) -> Result<UfsOptions, String> {
+        let given = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        UfsOptions::named("/data", &given).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_every_store_has_is_taken_and_the_rest_is_left() {
+        let options = named(&[
+            ("read_bandwidth", "200MiB"),
+            ("write_bandwidth", "none"),
+            ("concurrency", "8"),
+            ("call_timeout", "30s"),
+            ("attempts", "3"),
+            ("part_size", "16MiB"),
+            ("region", "x"),
+        ])
+        .unwrap();
+        assert_eq!((options.read_bandwidth, options.write_bandwidth), (Some(ByteSize::mib(200)), None));
+        assert_eq!((options.concurrency, options.retry.attempts_max), (8, 3));
+        assert_eq!(
+            (options.call_timeout, options.part_len_min),
+            (Duration::from_secs(30), ByteSize::mib(16))
+        );
+        assert_eq!(options.store.keys().collect::<Vec<_>>(), ["region"]);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_with_what_would_do() {
+        for (name, value, said) in [
+            ("read_bandwidth", "10KiB", "at least 4MiB"),
+            ("write_bandwidth", "fast", "write it like"),
+            ("concurrency", "0", "from 1 to 4096"),
+            ("attempts", "many", "from 1 to 100"),
+            ("call_timeout", "1ms", "a time from 100ms to 1h"),
+            ("connect_timeout", "10", "write it like"),
+            ("part_size", "1MiB", "a size from 5MiB to 5GiB"),
+        ] {
+            let error = named(&[(name, value)]).unwrap_err();
+            assert!(error.contains(said) && error.contains(name), "{name}={value}: {error}");
+        }
+    }
 
     #[test]
     fn secrets_are_not_shown() {

@@ -115,12 +115,9 @@ impl Plan {
         settings.at = normal_place(&mount.at)?;
         settings.prefixes = mount.prefixes.iter().map(normal_prefix).collect::<Outcome<_>>()?;
         config::refuse_unsupported(&settings.policy, settings.prefixes.values())?;
-        let options = UfsOptions {
-            read_only: mount.policy.read_only,
-            store: mount.options.clone(),
-            ..UfsOptions::default()
-        };
         let source = plain_or_url(&mount.ufs)?;
+        let options = UfsOptions::named(&source, &mount.options).map_err(Failure::new)?;
+        let options = UfsOptions { read_only: mount.policy.read_only, ..options };
         Ok(PlannedMount { named: mount.ufs.clone(), source, options, settings })
     }
 

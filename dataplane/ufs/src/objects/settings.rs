@@ -1,6 +1,7 @@
 //! The options of a store by name, each used once and none left over.
 
 use crate::error::OpenError;
+use crate::options::COMMON;
 use std::collections::BTreeMap;
 
 /// The options a user gave for one store.
@@ -52,7 +53,8 @@ impl<'a> Settings<'a> {
     /// Checks that every option given was asked for.
     pub(crate) fn finish(self) -> Result<(), OpenError> {
         let Some(option) = self.left.keys().next() else { return Ok(()) };
-        Err(self.invalid(option, format!("there is no such option; there are {}", self.known.join(", "))))
+        let known = [&self.known[..], &COMMON].concat().join(", ");
+        Err(self.invalid(option, format!("there is no such option; there are {known}")))
     }
 
     pub(crate) fn invalid(&self, option: &str, reason: String) -> OpenError {

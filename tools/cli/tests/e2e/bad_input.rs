@@ -177,6 +177,16 @@ const CASES: &[Case] = &[
         &["no credentials could be obtained", "AWS_ACCESS_KEY_ID"],
     ),
     case(
+        "an unknown option of a directory",
+        |ground| with(up(ground), &["--ufs-option", "endpoint=x"]),
+        &["a directory has no such option", "read_bandwidth"],
+    ),
+    case(
+        "a cap that cannot be",
+        |ground| with(up(ground), &["--ufs-option", "write_bandwidth=1KiB"]),
+        &["\"write_bandwidth\"", "at least 4MiB"],
+    ),
+    case(
         "an unknown option of the store",
         |ground| on_s3(ground, &["endpont=x"]),
         &["there is no such option", "endpoint"],

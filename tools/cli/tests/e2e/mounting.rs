@@ -143,6 +143,46 @@ fn a_prefix_believes_the_under_file_system_for_as_long_as_it_says() {
 }
 
 #[test]
+fn the_line_to_the_under_file_system_carries_no_more_than_it_may() {
+    const LEN: usize = 16 << 20;
+    const RATE: usize = 4 << 20;
+    let at_least = Duration::from_secs_f64(LEN as f64 / RATE as f64 * 0.9);
+    let ground = Ground::new();
+    fs::write(ground.ufs().join("cold"), vec![1; LEN]).unwrap();
+    let capped = format!("read_bandwidth={}KiB", RATE >> 10);
+    let daemon = ground.up(&["--ufs-option", &capped, "--ufs-option", "write_bandwidth=4MiB"]);
+    let timed = |work: &dyn Fn()| {
+        let began = Instant::now();
+        work();
+        began.elapsed()
+    };
+    let read = timed(&|| assert!(fs::read(ground.mnt().join("cold")).unwrap() == vec![1; LEN]));
+    let persist = || run(&["fs", "persist", "--wait"], &[&ground.mnt()], &[]);
+    let written = timed(&|| {
+        fs::write(ground.mnt().join("new"), vec![2; LEN]).unwrap();
+        persist();
+    });
+    assert!(read >= at_least && written >= at_least, "{LEN} bytes: {read:?} to read, {written:?} to write");
+    daemon.stop();
+
+    // Nothing else made it slow.
+    fs::write(ground.ufs().join("again"), vec![3; LEN]).unwrap();
+    let daemon = ground.up(&["--ufs-option", "concurrency=2", "--ufs-option", "call_timeout=30s"]);
+    let free = timed(&|| assert!(fs::read(ground.mnt().join("again")).unwrap() == vec![3; LEN]));
+    assert!(free < at_least, "{free:?} without a cap");
+    let wrong = refusal(&[
+        "mount",
+        "add",
+        ground.ufs().to_str().unwrap(),
+        ground.mnt().join("x").to_str().unwrap(),
+        "--ufs-option",
+        "read_bandwidth=fast",
+    ]);
+    assert!(wrong.contains("read_bandwidth") && wrong.contains("write it like"), "{wrong}");
+    daemon.stop();
+}
+
+#[test]
 fn a_transient_part_of_a_mount_stays_here_for_good() {
     let ground = Ground::new();
     let daemon = ground.up(&[]);
