@@ -1,20 +1,18 @@
 //! What every workload can be told, and how quantities are given.
 
 use clap::Args;
-use forebay_types::{ByteSize, HumanDuration};
+use forebay_types::ByteSize;
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What becomes of the result.
-#[derive(Clone, Debug, Default, Args, Serialize)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Output {
     /// One JSON object instead of tables; latencies are in nanoseconds.
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
     /// Write a page with charts as well; one file, no script, nothing fetched from elsewhere.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
-    #[serde(skip)]
     pub(crate) html: Option<PathBuf>,
 }
 
@@ -39,11 +37,6 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         return Ok(bytes);
     }
     text.parse::<ByteSize>().map(ByteSize::as_u64).map_err(|error| error.to_string())
-}
-
-/// A time: `250ms`, `30s`.
-pub(crate) fn time(text: &str) -> Result<Duration, String> {
-    text.parse::<HumanDuration>().map(|time| time.0).map_err(|error| error.to_string())
 }
 
 /// A number above 0 of things that are done at once or in turn.

@@ -2,6 +2,7 @@
 
 use crate::engine::{Lane, Phase, PhaseSpec, Stage, Stop};
 use crate::error::{Error, Result};
+use crate::peers::Peers;
 use crate::report::{Fact, Report, Unit};
 
 /// A run under way.
@@ -9,19 +10,16 @@ use crate::report::{Fact, Report, Unit};
 pub(crate) struct Bench {
     pub(crate) stage: Stage,
     pub(crate) report: Report,
-    /// The number of this node, from 0 on.
-    pub(crate) node: usize,
-    /// How many nodes there are.
-    pub(crate) nodes: usize,
+    pub(crate) peers: Peers,
 }
 
 impl Bench {
     /// A run that has measured nothing yet.
     pub(crate) fn new(report: Report, stop: Stop, watched: bool) -> Self {
-        Self { stage: Stage { stop, watched }, report, node: 0, nodes: 1 }
+        Self { stage: Stage { stop, watched }, report, peers: Peers::none() }
     }
 
-    /// Runs a phase and reports it.
+    /// Runs a phase on all nodes and reports it.
     ///
     /// # Errors
     /// What a lane could not do beside its operations; [`Error::Interrupted`] after the phase was reported.
@@ -44,7 +42,7 @@ impl Bench {
         if self.stage.stop.is_set() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Runs a phase that is not reported as such.
+    /// Runs a phase on all nodes; it is not reported as such.
     ///
     /// # Errors
     /// What a lane could not do beside its operations.
@@ -54,7 +52,20 @@ impl Bench {
         prepare: impl Fn(usize) -> Result<S> + Sync,
         body: impl Fn(&mut S, &mut Lane) -> Result<()> + Sync,
     ) -> Result<Phase> {
-        self.stage.run(spec, prepare, body)
+        self.stage.say(&format!("{}: waiting for the other nodes", spec.name));
+        self.peers.meet(&spec.name)?;
+        let mine = self.stage.run(spec, prepare, body)?;
+        self.peers.merge(mine)
+    }
+
+    /// The number of this node, from 0 on.
+    pub(crate) fn node(&self) -> usize {
+        self.peers.node()
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.peers.nodes()
     }
 
     /// Reports a number.

@@ -4,6 +4,7 @@ use crate::args::{Output, Place as Where};
 use crate::bench::Bench;
 use crate::engine::Stop;
 use crate::error::{During, Error, Result};
+use crate::peers::{Together, gather};
 use crate::report::{Place, Report};
 use crate::scratch::{Scratch, require_room};
 use crate::work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs};
@@ -32,6 +33,8 @@ pub(crate) trait OnFiles: Serialize {
     const NAME: &'static str;
     /// Where it works.
     fn place(&self) -> &Where;
+    /// With whom.
+    fn together(&self) -> &Together;
     /// What becomes of the result.
     fn output(&self) -> &Output;
     /// Whether the settings go together.
@@ -72,13 +75,15 @@ fn on_files<W: OnFiles>(work: &W, stop: &Stop, watched: bool, out: &mut dyn Writ
     require_page(work.output())?;
     let settings = serde_json::to_value(work).expect("settings are a table of scalars");
     let mut bench = Bench::new(Report::new(W::NAME, settings, Place::of(dir)), stop.clone(), watched);
+    gather(work.together(), &mut bench)?;
     let scratch = if work.reuses() {
-        Scratch::find(dir, name, bench.node)?
+        Scratch::find(dir, name, bench.node())?
     } else {
         require_room(dir, work.bytes())?;
-        Scratch::make(dir, name, bench.node, work.place().keep)?
+        Scratch::make(dir, name, bench.node(), work.place().keep)?
     };
     let outcome = work.run(&mut bench, &scratch);
+    let outcome = bench.peers.part(outcome);
     bench.stage.say("removing what was made");
     let removed = scratch.remove();
     bench.stage.clear();
@@ -101,17 +106,9 @@ fn require_page(output: &Output) -> Result<()> {
 fn finish(mut bench: Bench, outcome: Result<()>, output: &Output, out: &mut dyn Write) -> Result<()> {
     bench.report.interrupted = matches!(outcome, Err(Error::Interrupted));
     if outcome.is_ok() || bench.report.interrupted {
-        let text =
-            if output.json { format!("{}\n", bench.report.to_json()) } else { bench.report.to_table() };
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // A reader that went away (`| head`) is no failure of ours.
-            Err(source) if source.kind() != ErrorKind::BrokenPipe => {
-                return Err(Error::Io { what: "write to", path: "standard output".into(), source });
-            }
-            _ => {}
-        }
-        if let Some(path) = &output.html {
-            fs::write(path, bench.report.to_html()).during("write", path)?;
+        match bench.node() {
+            0 => show(&bench.report, output, out)?,
+            node => eprintln!("node {node} has ended; the coordinator has the report of all"),
         }
     }
     outcome?;
@@ -119,4 +116,16 @@ fn finish(mut bench: Bench, outcome: Result<()>, output: &Output, out: &mut dyn 
         0 => Ok(()),
         errors => Err(Error::Failed(errors)),
     }
+}
+
+fn show(report: &Report, output: &Output, out: &mut dyn Write) -> Result<()> {
+    let text = if output.json { format!("{}\n", report.to_json()) } else { report.to_table() };
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // A reader that went away (`| head`) is no failure of ours.
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+            return Err(Error::Io { what: "write to", path: "standard output".into(), source });
+        }
+        _ => {}
+    }
+    output.html.as_ref().map_or(Ok(()), |path| fs::write(path, report.to_html()).during("write", path))
 }

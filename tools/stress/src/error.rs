@@ -29,6 +29,14 @@ pub enum Error {
     /// Somebody asked to stop.
     #[error("stopped before the end; the report holds what was measured until then")]
     Interrupted,
+    /// Another node of the run cannot go on with this one.
+    #[error("{name} {why}")]
+    Peer {
+        /// Which node.
+        name: String,
+        /// What is with it.
+        why: String,
+    },
     /// A lane of a phase panicked.
     #[error("a lane of the phase `{0}` panicked")]
     Panicked(String),

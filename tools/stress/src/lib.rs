@@ -16,6 +16,7 @@ mod command;
 mod data;
 mod engine;
 mod error;
+mod peers;
 mod report;
 mod scratch;
 mod signal;

@@ -43,3 +43,55 @@ fn ctrl_c_ends_it_with_a_report_and_nothing_left() {
     assert_eq!(report["interrupted"], true);
     assert_eq!(std::fs::read_dir(ground.ufs()).unwrap().count(), 0);
 }
+
+/// A node of a run that `forebay bench` does on several.
+fn node(ground: &Ground, how: &[&str]) -> Command {
+    let mut command = forebay(["bench", "small-files", "--count", "60", "--sizes", "1KiB-9KiB", "--json"]);
+    command.arg(ground.ufs()).args(how);
+    command
+}
+
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn two_processes_measure_together() {
+    let (ground, at) = (Ground::new(), free_address());
+    let joined = node(&ground, &["--join", &at]);
+    let joined = std::thread::spawn(move || finish(joined, Duration::from_secs(60)));
+    let output = finish(node(&ground, &["--coordinate", &at, "--nodes", "2"]), Duration::from_secs(60));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let joined = joined.join().unwrap();
+    assert!(
+        joined.status.success() && joined.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&joined.stderr)
+    );
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["nodes"].as_array().unwrap().len(), 2);
+    for phase in ["create", "stat", "read", "delete"] {
+        let phases = report["phases"].as_array().unwrap();
+        let found = phases.iter().find(|found| found["name"] == phase).unwrap();
+        assert_eq!(found["operations"][phase]["count"], 120, "{found}");
+    }
+    assert_eq!(std::fs::read_dir(ground.ufs()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_process_that_is_killed_ends_the_run_of_the_other() {
+    let (ground, at) = (Ground::new(), free_address());
+    let line = ["bench", "metadata", "--ops", "stat", "--files", "10", "--duration", "10m"];
+    let mut joined = Command::new("timeout");
+    joined.args(["-s", "KILL", "3"]).arg(forebay([""; 0]).get_program()).args(line).arg(ground.ufs());
+    joined.args(["--join", &at]);
+    let joined = std::thread::spawn(move || finish(joined, Duration::from_secs(60)));
+    let mut command = forebay(line);
+    command.arg(ground.ufs()).args(["--coordinate", &at, "--nodes", "2"]);
+    let output = finish(command, Duration::from_secs(60));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("is gone"), "{said}");
+    assert!(!joined.join().unwrap().status.success());
+    // What the killed one made stays; the other removed its own.
+    assert!(!ground.ufs().join("forebay-bench-metadata/node-0").exists());
+}

@@ -90,6 +90,17 @@ impl Phase {
         self.kinds.iter().map(|(_, kind)| kind.errors()).sum()
     }
 
+    /// Adds what another node measured of the same phase.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.lanes += other.lanes;
+        self.target = self.target.zip(other.target).map(|(a, b)| a + b);
+        self.wall_ns = self.wall_ns.max(other.wall_ns);
+        self.not_begun += other.not_begun;
+        for (name, kind) in other.kinds {
+            self.add(&name, kind);
+        }
+    }
+
     fn add(&mut self, name: &str, kind: Kind) {
         match self.kinds.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => known.merge(kind),

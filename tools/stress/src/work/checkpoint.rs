@@ -12,6 +12,7 @@ use crate::command::OnFiles;
 use crate::data::{BLOCK, Buffer, Pattern, mix};
 use crate::engine::{Lane, Phase, PhaseSpec};
 use crate::error::{During, Error, Result};
+use crate::peers::Together;
 use crate::report::{Place as Ground, Unit};
 use crate::scratch::{Scratch, require_room};
 use clap::Args;
@@ -30,9 +31,14 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub struct CheckpointArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     place: Place,
     #[command(flatten)]
+    #[serde(skip)]
     output: Output,
+    #[command(flatten)]
+    #[serde(skip)]
+    together: Together,
     /// Ranks on each node; each is a thread with one file.
     #[arg(long, value_name = "N", default_value = "8", value_parser = some)]
     ranks: usize,
@@ -53,6 +59,7 @@ pub struct CheckpointArgs {
     rounds: usize,
     /// A directory on the device that the bytes end on, to measure the floor. If absent: DIR.
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     device: Option<PathBuf>,
     /// Read back past the page cache (O_DIRECT).
     #[arg(long)]
@@ -78,6 +85,10 @@ impl OnFiles for CheckpointArgs {
 
     fn output(&self) -> &Output {
         &self.output
+    }
+
+    fn together(&self) -> &Together {
+        &self.together
     }
 
     fn check(&self) -> Result<()> {
@@ -168,7 +179,7 @@ impl CheckpointArgs {
 
     /// As many bytes by as many writers, past the page cache, made durable.
     fn floor(&self, bench: &mut Bench, name: &str) -> Result<Phase> {
-        let node = bench.node;
+        let node = bench.node();
         let folder = self.device().join(format!("forebay-bench-floor-{}-{node}", std::process::id()));
         fs::create_dir(&folder).during("create", &folder)?;
         let direct = takes_direct(&folder.join("probe"))?;
@@ -193,7 +204,7 @@ impl CheckpointArgs {
     }
 
     fn write(&self, bench: &mut Bench, scratch: &Scratch, name: &str) -> Result<Phase> {
-        let (node, top) = (bench.node, scratch.mine());
+        let (node, top) = (bench.node(), scratch.mine());
         let prepare = |rank: usize| Ok((self.pattern(node, rank), rank));
         bench.phase(&PhaseSpec::once(name, self.ranks), prepare, |(pattern, rank), lane| {
             let path = rank_file(&top, *rank);
@@ -220,7 +231,7 @@ impl CheckpointArgs {
     }
 
     fn read(&self, bench: &mut Bench, scratch: &Scratch, name: Option<String>) -> Result<Phase> {
-        let (node, top) = (bench.node, scratch.mine());
+        let (node, top) = (bench.node(), scratch.mine());
         let style = Style { direct: self.direct_read, ..self.style() };
         let prepare = |rank: usize| Ok((self.pattern(node, rank), Buffer::new(self.buffer as usize), rank));
         let spec = PhaseSpec::once(name.unwrap_or_else(|| "read".to_owned()), self.ranks);
@@ -232,7 +243,7 @@ impl CheckpointArgs {
     }
 
     fn report(&self, bench: &mut Bench, rounds: &[Round]) {
-        let total = self.total() as f64;
+        let total = (self.total() * bench.nodes() as u64) as f64;
         let of = |get: fn(&Round) -> f64| median(rounds.iter().map(get).collect());
         bench.fact("bytes of the checkpoint", total, Unit::Bytes);
         bench.fact("stall: first write to the commit", of(|round| round.stall), Unit::Time);

@@ -1,18 +1,19 @@
 //! Large files: written, read, read by another node, listed. Each lane has directories and files of its own.
 
 use super::files::{Style, listed, open_to_read, read_at, read_file, write_file};
-use crate::args::{Output, Place, size, some, time};
+use crate::args::{Output, Place, size, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::data::{BLOCK, Buffer, Pattern, mix};
 use crate::engine::{Lane, Limit, PhaseSpec};
 use crate::error::{During, Error, Result};
+use crate::peers::Together;
 use crate::scratch::Scratch;
 use clap::{Args, ValueEnum};
+use forebay_types::HumanDuration;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const EXAMPLES: &str = "Examples:
   forebay bench fuse-io /mnt/data                                  # 4 threads, 4 files of 64 MiB each
@@ -24,9 +25,14 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub struct FuseIoArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     place: Place,
     #[command(flatten)]
+    #[serde(skip)]
     output: Output,
+    #[command(flatten)]
+    #[serde(skip)]
+    together: Together,
     /// What to do, in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Step::Write, Step::Read, Step::List])]
     phases: Vec<Step>,
@@ -46,11 +52,11 @@ pub struct FuseIoArgs {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     buffer: u64,
     /// What begins within this time of each phase is not counted.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time, help_heading = "Time")]
-    warm_up: Duration,
+    #[arg(long, value_name = "TIME", default_value = "0s", help_heading = "Time")]
+    warm_up: HumanDuration,
     /// Go on for so long in each phase, round and round. If absent: each file once.
-    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Time")]
-    duration: Option<Duration>,
+    #[arg(long, value_name = "TIME", help_heading = "Time")]
+    duration: Option<HumanDuration>,
     /// Read at random places instead of from the beginning to the end.
     #[arg(long)]
     random: bool,
@@ -105,6 +111,10 @@ impl OnFiles for FuseIoArgs {
         &self.output
     }
 
+    fn together(&self) -> &Together {
+        &self.together
+    }
+
     fn check(&self) -> Result<()> {
         if self.buffer == 0 || self.file_size == 0 {
             return Err(Error::usage("--buffer and --file-size cannot be 0", "give a size like 1MiB"));
@@ -132,15 +142,15 @@ impl OnFiles for FuseIoArgs {
         let of = |node: usize| Files { top: scratch.of(node), node };
         for step in &self.phases {
             match step {
-                Step::Write => self.write(bench, &of(bench.node))?,
-                Step::Read => self.read(bench, "read", &of(bench.node))?,
-                Step::RemoteRead if bench.nodes > 1 => {
-                    self.read(bench, "remote-read", &of((bench.node + 1) % bench.nodes))?;
+                Step::Write => self.write(bench, &of(bench.node()))?,
+                Step::Read => self.read(bench, "read", &of(bench.node()))?,
+                Step::RemoteRead if bench.nodes() > 1 => {
+                    self.read(bench, "remote-read", &of((bench.node() + 1) % bench.nodes()))?;
                 }
                 Step::RemoteRead => {
                     return Err(Error::usage("remote-read needs two nodes", "see --coordinate"));
                 }
-                Step::List => self.list(bench, &of(bench.node))?,
+                Step::List => self.list(bench, &of(bench.node()))?,
             }
         }
         Ok(())
@@ -149,7 +159,7 @@ impl OnFiles for FuseIoArgs {
 
 impl FuseIoArgs {
     fn spec(&self, name: &str) -> PhaseSpec {
-        let limit = Limit { warm_up: self.warm_up, duration: self.duration };
+        let limit = Limit { warm_up: self.warm_up.0, duration: self.duration.map(|time| time.0) };
         PhaseSpec { name: name.to_owned(), lanes: self.threads, limit, rate: None }
     }
 

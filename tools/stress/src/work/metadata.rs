@@ -3,14 +3,16 @@
 //! Each lane has directories of its own, full of empty files, and goes round them. What an operation uses up is made
 //! before it is measured (files to delete), and what it leaves is removed after (files it created, names it changed).
 
-use crate::args::{Output, Place, rate, some, time};
+use crate::args::{Output, Place, rate, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::engine::{Lane, Limit, Phase, PhaseSpec, search};
 use crate::error::{During, Error, Result};
+use crate::peers::Together;
 use crate::report::Search;
 use crate::scratch::Scratch;
 use clap::{Args, ValueEnum};
+use forebay_types::HumanDuration;
 use rustix::io::Errno;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
@@ -31,9 +33,14 @@ const LOCATION: &str = "user.forebay.state";
 #[command(after_help = EXAMPLES)]
 pub struct MetadataArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     place: Place,
     #[command(flatten)]
+    #[serde(skip)]
     output: Output,
+    #[command(flatten)]
+    #[serde(skip)]
+    together: Together,
     /// Which operations, each on its own.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Operation::value_variants().to_vec())]
     ops: Vec<Operation>,
@@ -56,11 +63,11 @@ pub struct MetadataArgs {
     #[arg(long, value_name = "RATE", default_value = "100", value_parser = rate, requires = "max")]
     from: f64,
     /// What begins within this time is not counted; delete has none.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time, help_heading = "Time")]
-    warm_up: Duration,
+    #[arg(long, value_name = "TIME", default_value = "0s", help_heading = "Time")]
+    warm_up: HumanDuration,
     /// How long each operation, and each rate of --max, is measured.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time, help_heading = "Time")]
-    duration: Duration,
+    #[arg(long, value_name = "TIME", default_value = "5s", help_heading = "Time")]
+    duration: HumanDuration,
 }
 
 /// An operation on names.
@@ -121,8 +128,12 @@ impl OnFiles for MetadataArgs {
         &self.output
     }
 
+    fn together(&self) -> &Together {
+        &self.together
+    }
+
     fn check(&self) -> Result<()> {
-        if self.duration.is_zero() {
+        if self.duration.0.is_zero() {
             return Err(Error::usage("--duration cannot be 0", "give a time like 5s"));
         }
         Ok(())
@@ -185,12 +196,12 @@ impl MetadataArgs {
         rate: Option<f64>,
     ) -> Result<Phase> {
         let uses_up = operation == Operation::Delete;
-        let warm_up = if uses_up { Duration::ZERO } else { self.warm_up };
+        let warm_up = if uses_up { Duration::ZERO } else { self.warm_up.0 };
         let spec = PhaseSpec {
             name: operation.name().to_owned(),
             lanes: self.threads,
-            limit: Limit { warm_up, duration: Some(self.duration) },
-            rate: rate.map(|rate| rate / bench.nodes as f64),
+            limit: Limit { warm_up, duration: Some(self.duration.0) },
+            rate: rate.map(|rate| rate / bench.nodes() as f64),
         };
         let most = if uses_up { self.dirs * self.files } else { usize::MAX };
         let phase = bench.attempt(

@@ -11,6 +11,7 @@ use crate::command::OnFiles;
 use crate::data::{BLOCK, Buffer, Pattern};
 use crate::engine::{Lane, PhaseSpec};
 use crate::error::{During, Error, Result};
+use crate::peers::Together;
 use crate::report::Unit;
 use crate::scratch::Scratch;
 use clap::{Args, ValueEnum};
@@ -36,9 +37,14 @@ const NUMBERS_BITS: u32 = 40;
 #[command(after_help = EXAMPLES)]
 pub struct SmallFilesArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     place: Place,
     #[command(flatten)]
+    #[serde(skip)]
     output: Output,
+    #[command(flatten)]
+    #[serde(skip)]
+    together: Together,
     /// Files in all, on each node.
     #[arg(long, value_name = "N", default_value = "10000", value_parser = some, help_heading = "Files")]
     count: usize,
@@ -123,6 +129,10 @@ impl OnFiles for SmallFilesArgs {
         &self.output
     }
 
+    fn together(&self) -> &Together {
+        &self.together
+    }
+
     fn check(&self) -> Result<()> {
         if self.phases.first() != Some(&Step::Create) {
             return Err(Error::usage("the first of --phases must be create", "create the files first"));
@@ -189,7 +199,7 @@ impl SmallFilesArgs {
         act: impl Fn(&mut Share, &mut Lane, &Path, u64) + Sync,
     ) -> Result<()> {
         let shuffled = name == "read" && self.shuffle;
-        let node = bench.node;
+        let node = bench.node();
         bench.phase(
             &PhaseSpec::once(name, self.threads),
             |lane| Ok(self.share(node, top, lane)),
@@ -220,7 +230,7 @@ impl SmallFilesArgs {
     }
 
     fn list(&self, bench: &mut Bench, top: &Path) -> Result<()> {
-        let node = bench.node;
+        let node = bench.node();
         bench.phase(
             &PhaseSpec::once("list", self.threads),
             |lane| Ok(self.share(node, top, lane)),

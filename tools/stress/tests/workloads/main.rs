@@ -9,3 +9,4 @@ mod files;
 mod metadata;
 mod page;
 mod support;
+mod together;
