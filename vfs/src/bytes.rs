@@ -60,7 +60,7 @@ impl Vfs {
     }
 
     /// Asks the name space again where the bytes are: they may have been persisted and evicted since the
-    /// handle was opened. `None` if they are where they were.
+    /// handle was opened, or a directory above them was renamed. `None` if they are where they were.
     async fn relocate(
         &self,
         inode: &InodeRef,
@@ -68,18 +68,20 @@ impl Vfs {
     ) -> FsResult<Option<Arc<ContentLocation>>> {
         let state = self.turn(inode).await?;
         let told = inode.location()?;
-        if state.writing.is_some() || *told != **known {
-            // A writer has come, or another reader has asked before.
-            return Ok((*told != **known).then_some(told));
+        if *told != **known {
+            // A writer has come, or somebody else has asked before.
+            return Ok(Some(told));
         }
         let now = self.names.content(inode.ino).await?;
+        // A writer's extent stays what it is; what he has not got yet may be elsewhere.
+        let now = if state.writing.is_some() { ContentLocation { ufs: now.ufs, ..(*told).clone() } } else { now };
         Ok((now != **known).then(|| inode.set_location(now)))
     }
 
     /// Writes all of `frame`.
     ///
     /// # Errors
-    /// `FileTooLarge`, `NoSpace`, `Io`.
+    /// `FileTooLarge`, `NoSpace`, `Io`; those of [`Vfs::read`] if the rest of a page is not here.
     pub async fn write(&self, handle: HandleId, offset: u64, frame: Frame) -> FsResult<usize> {
         let file = self.writable(handle)?;
         let end = offset.checked_add(frame.len() as u64).filter(|end| *end <= FILE_LEN_MAX);
@@ -88,7 +90,13 @@ impl Vfs {
         }
         self.room_from_discards().await;
         let location = self.writable_bytes_of(file.inode()).await?;
-        let written = self.client.write(&location, offset, frame).await?;
+        let written = match self.client.try_write(&location, offset, frame).await {
+            Err((error, Some(frame))) if error.kind() == FsErrorKind::Stale => {
+                let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
+                self.client.write(&moved, offset, frame).await?
+            }
+            written => written.map_err(|(error, _)| error)?,
+        };
         if file.sync {
             self.sync_file(&file).await?;
         }
@@ -120,7 +128,13 @@ impl Vfs {
         }
         self.room_from_discards().await;
         let location = self.writable_bytes_of(file.inode()).await?;
-        self.client.allocate(&location, mode.into(), offset, len).await
+        match self.client.allocate(&location, mode.into(), offset, len).await {
+            Err(error) if error.kind() == FsErrorKind::Stale => {
+                let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
+                self.client.allocate(&moved, mode.into(), offset, len).await
+            }
+            other => other,
+        }
     }
 
     /// The next data or hole at or after `offset`.

@@ -4,7 +4,7 @@ use crate::{Backing, Client, Progress, unexpected};
 use forebay_net::Local;
 use forebay_shard::Frame;
 use forebay_types::limits::IO_LEN_MAX;
-use forebay_types::{ContentLocation, ExtentId, FileTimes, FsResult};
+use forebay_types::{ContentLocation, ExtentId, FileTimes, FsError, FsResult};
 use forebay_wire::{AllocateMode, Op, ReadPolicy, Reply, SeekTo};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::ops::Range;
@@ -63,8 +63,25 @@ impl Client {
     /// # Errors
     /// `NoSpace`; those of [`Client::read`] if a page that is written in part had to be fetched first.
     pub async fn write(&self, at: &ContentLocation, offset: u64, frame: Frame) -> FsResult<usize> {
-        let reply = self.call(Op::Write { at, offset, frame }, self.config.io_within).await?;
-        expect_reply!(reply, Reply::Len(len) => len as usize)
+        self.try_write(at, offset, frame).await.map_err(|(error, _)| error)
+    }
+
+    /// [`Client::write`] that hands the frame back if the write did not begin, so that it can be tried again.
+    ///
+    /// # Errors
+    /// Those of [`Client::write`]; without a frame it is not known how far it came.
+    pub async fn try_write(
+        &self,
+        at: &ContentLocation,
+        offset: u64,
+        frame: Frame,
+    ) -> Result<usize, (FsError, Option<Frame>)> {
+        match self.call(Op::Write { at, offset, frame }, self.config.io_within).await {
+            Ok(Reply::Len(len)) => Ok(len as usize),
+            Ok(Reply::Unwritten { error, frame }) => Err((error, Some(frame))),
+            Ok(other) => Err((unexpected(&other), None)),
+            Err(error) => Err((error, None)),
+        }
     }
 
     /// Takes an empty extent for a new file, which is open for write from here on.

@@ -27,7 +27,7 @@ impl Worker {
             Op::Complete { at, range } => self.complete(at, range).await.map(Reply::Fetched),
             Op::BeginWrite { at } => self.begin_write(at).await.map(Reply::Extent),
             Op::Create { expected_len: _ } => self.create().await.map(Reply::Extent),
-            Op::Write { at, offset, frame } => self.write(at, offset, frame).await.map(Reply::Len),
+            Op::Write { at, offset, frame } => self.write(at, offset, frame).await,
             Op::Sync { at } => done(self.sync(at).await),
             Op::Truncate { at, len } => done(self.truncate(at, len).await),
             Op::Allocate { at, mode, range } => done(self.allocate(at, mode, range).await),

@@ -15,7 +15,7 @@ use forebay_store::{Authority, Extent, ExtentSpec, Hold, StoreError};
 use forebay_types::{
     ContentKey, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, PageChecksum, PageIndex,
 };
-use forebay_wire::AllocateMode;
+use forebay_wire::{AllocateMode, Reply};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,19 +130,21 @@ impl Worker {
         }
     }
 
-    /// Writes the whole frame.
-    pub(crate) async fn write(&self, at: &ContentLocation, offset: u64, frame: Frame) -> FsResult<u64> {
+    /// Writes the whole frame; hands it back if the rest of a page could not be had.
+    pub(crate) async fn write(&self, at: &ContentLocation, offset: u64, frame: Frame) -> FsResult<Reply> {
         let (extent, len) = (self.written(at)?, frame.len() as u64);
         let end = offset.checked_add(len).ok_or(FsErrorKind::FileTooLarge)?;
         if len == 0 {
-            return Ok(0);
+            return Ok(Reply::Len(0));
         }
-        self.bring_edges(at, &extent, offset..end).await?;
+        if let Err(error) = self.bring_edges(at, &extent, offset..end).await {
+            return Ok(Reply::Unwritten { error, frame });
+        }
         self.room_to_write(len).await?;
         self.write_frame(&extent, frame, offset).await?;
         self.note_change(extent.id());
         add(&self.counters.written_bytes, len);
-        Ok(len)
+        Ok(Reply::Len(len))
     }
 
     /// Has the absent pages that `range` covers in part put into the extent.

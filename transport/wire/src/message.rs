@@ -206,6 +206,14 @@ pub enum Reply {
     Extent(ExtentId),
     /// A number of bytes; each operation says of what.
     Len(u64),
+    /// A write that did not begin, since the rest of a page could not be had: the bytes come back, so that it can be
+    /// tried again with another location.
+    Unwritten {
+        /// Why not.
+        error: FsError,
+        /// The bytes.
+        frame: Frame,
+    },
     /// Where it was found.
     Offset(u64),
     /// What the local file system says about an extent file.

@@ -3,7 +3,7 @@
 use crate::support::*;
 use forebay_types::limits::FILE_LEN_MAX;
 use forebay_types::{FsErrorKind, Ino, SetAttr, SetTime, TimeSpec};
-use forebay_vfs::{AllocateMode, OpenFlags, Whence};
+use forebay_vfs::{AllocateMode, OpenFlags, RenameFlags, Whence};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -258,5 +258,33 @@ fn a_write_past_the_largest_file_is_refused() {
         assert_eq!(kind(vfs.put(opened.handle, FILE_LEN_MAX, b"x").await), FsErrorKind::FileTooLarge);
         assert_eq!(kind(vfs.put(opened.handle, u64::MAX, b"x").await), FsErrorKind::FileTooLarge);
         vfs.release(opened.handle).await.unwrap();
+    });
+}
+
+#[test]
+fn a_writer_finds_what_he_has_not_got_yet_where_a_rename_of_the_directory_has_brought_it() {
+    let mut setup = Setup { persist: true, ..Setup::default() };
+    setup.root.policy.persist_delay = "0s".parse().unwrap();
+    let node = Node::start(setup);
+    std::fs::create_dir(node.under().join("d")).unwrap();
+    node.put("d/f", &pattern(4 * PAGE, 1));
+    let (ino, opened) = node.run(|vfs| async move {
+        let dir = vfs.ino("d").await;
+        let ino = vfs.lookup(dir, &name("f")).await.unwrap().attr.ino;
+        let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        let (root, flags) = (Ino::ROOT, RenameFlags::Replace);
+        vfs.rename(&ALICE, (root, &name("d")), (root, &name("e")), flags).await.unwrap();
+        (ino, opened)
+    });
+    node.until("the directory is moved", || node.under().join("e/f").exists());
+    let mut expected = pattern(4 * PAGE, 1);
+    expected[PAGE as usize + 7..][..7].copy_from_slice(b"changed");
+    expected[3 * PAGE as usize + 5..][..9].fill(0);
+    node.run(move |vfs| async move {
+        vfs.put(opened.handle, PAGE + 7, b"changed").await.unwrap();
+        vfs.fallocate(opened.handle, AllocateMode::ZeroRange, 3 * PAGE + 5, 9).await.unwrap();
+        assert_eq!(vfs.get(opened.handle).await.unwrap(), expected);
+        vfs.release(opened.handle).await.unwrap();
+        assert_eq!(vfs.content(ino).await.unwrap(), expected);
     });
 }
