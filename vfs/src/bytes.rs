@@ -74,7 +74,8 @@ impl Vfs {
         }
         let now = self.names.content(inode.ino).await?;
         // A writer's extent stays what it is; what he has not got yet may be elsewhere.
-        let now = if state.writing.is_some() { ContentLocation { ufs: now.ufs, ..(*told).clone() } } else { now };
+        let now =
+            if state.writing.is_some() { ContentLocation { ufs: now.ufs, ..(*told).clone() } } else { now };
         Ok((now != **known).then(|| inode.set_location(now)))
     }
 

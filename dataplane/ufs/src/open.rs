@@ -53,10 +53,6 @@ pub async fn open(url: &str, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenE
 }
 
 /// One attempt.
-#[cfg_attr(
-    not(any(feature = "s3", feature = "gcs", feature = "azure")),
-    expect(unused_variables, reason = "only buckets are told of by their URL")
-)]
 async fn reach(url: &str, location: &Location, options: &UfsOptions) -> Result<Arc<dyn Ufs>, OpenError> {
     match location {
         Location::Directory(path) => {
