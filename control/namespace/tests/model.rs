@@ -553,7 +553,8 @@ fn seed(world: &World, model: &mut Model, paths: &[(Path, bool)]) {
 fn run(seeds: &[(Path, bool)], ops: &[Op], small_tables: bool) {
     let world = World::with(|config| {
         if small_tables {
-            (config.inodes_max, config.names_max) = (1, 1);
+            // Room for the two inodes that a rename needs at a time, though they stand in the same of 256 slices.
+            (config.inodes_max, config.names_max) = (2 * 256, 1);
             config.log_segment_max = 500;
             config.commit_gather = Duration::ZERO;
         }
