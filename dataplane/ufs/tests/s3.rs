@@ -227,6 +227,30 @@ async fn an_abandoned_upload_leaves_no_parts() {
 }
 
 #[tokio::test]
+async fn what_a_process_that_died_left_of_a_key_is_swept() {
+    let server = with_bucket();
+    let (dead, ufs) = (open(&server, "p").await, open(&server, "p").await);
+    let spec = PutSpec { len: 12 << 20, ..Default::default() };
+    for name in ["big", "big2"] {
+        let upload = dead.begin_put(&key(name), &spec).await.unwrap();
+        upload.part(0, Bytes::from(vec![1; 5 << 20])).await.unwrap();
+        std::mem::forget(upload);
+    }
+    let mut ours = ufs.begin_put(&key("big"), &spec).await.unwrap();
+    let uploads =
+        || http(server.port, "GET", &format!("/{BUCKET}?uploads"), &[], "").matches("<UploadId>").count();
+    assert_eq!(uploads(), 3);
+    ufs.sweep(&key("big")).await.unwrap();
+    assert_eq!(uploads(), 2, "ours and that of the other key stay");
+    for (index, len) in [(0, 5 << 20), (1, 5 << 20), (2, 2 << 20)] {
+        ours.part(index, Bytes::from(vec![2; len])).await.unwrap();
+    }
+    ours.finish().await.unwrap();
+    ufs.sweep(&key("big2")).await.unwrap();
+    assert_eq!(uploads(), 0);
+}
+
+#[tokio::test]
 async fn opening_names_cause_and_remedy() {
     let server = with_bucket();
     let missing = forebay_ufs::open("s3://no-such-bucket", &options(&server, &[])).await.unwrap_err();

@@ -118,6 +118,13 @@ pub(crate) trait ObjectClient: Send + Sync + fmt::Debug + 'static {
     /// Takes a multipart upload and its parts away. Fine if it is no more.
     async fn abort_parts(&self, key: &str, upload: &str) -> ClientResult<()>;
 
+    /// The names of the multipart uploads of a key that are neither completed nor taken away; none where the store drops
+    /// what was not completed by itself.
+    async fn uploads_of(&self, key: &str) -> ClientResult<Vec<String>> {
+        let _ = key;
+        Ok(Vec::new())
+    }
+
     /// Copies an object of at most [`Limits::copy_len_max`] bytes, metadata included, if it is of this version.
     async fn copy(&self, from: (&str, &UfsVersion), to: &str, expect: &Expect) -> ClientResult<UfsVersion>;
 }

@@ -30,6 +30,7 @@ mod meta;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;
 mod settings;
+mod sweep;
 mod transport;
 mod tree;
 mod upload;

@@ -10,6 +10,7 @@ use super::client::{ListQuery, ObjectClient};
 use super::fault::Fault;
 use super::keys::{KeySpace, SHADOWED_SUFFIX};
 use super::meta::Meta;
+use super::sweep::{Underway, sweep};
 use super::upload;
 use crate::error::{UfsError, UfsResult};
 use crate::options::UfsOptions;
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) client: Arc<dyn ObjectClient>,
     pub(super) keys: KeySpace,
     locks: Vec<Mutex<()>>,
+    pub(super) underway: Underway,
     opened_at: TimeSpec,
 }
 
@@ -86,7 +88,8 @@ impl ObjectTree {
             file_len_max: limits.object_len_max,
         };
         let locks = (0..KEY_LOCKS).map(|_| Mutex::new(())).collect();
-        let shared = Shared { client, keys, locks, opened_at: SystemClock.now() };
+        let shared =
+            Shared { client, keys, locks, underway: Underway::default(), opened_at: SystemClock.now() };
         let part_len_min = options.part_len_min.as_u64().max(limits.part_len_min);
         Self { shared: Arc::new(shared), name, capabilities, part_len_min }
     }
@@ -230,6 +233,14 @@ impl Ufs for ObjectTree {
                 Ok(Some(self.shared.dir_attr(found.map(|found| found.meta).as_ref())))
             }
         }
+    }
+
+    async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
+        if key.is_root() {
+            return Ok(());
+        }
+        let object = self.shared.keys.object(key)?;
+        sweep(&self.shared, &object).await.map_err(|fault| fault.at(key))
     }
 
     async fn list(&self, dir: &UfsKey, from: Option<&PageToken>, limit: usize) -> UfsResult<ListPage> {

@@ -64,7 +64,11 @@ pub(super) async fn begin(
     let parts = PartLedger::new(spec.len, part_len_for(spec.len, part_len_min));
     let multipart = match parts.count() {
         0 | 1 => None,
-        _ => Some(shared.client.begin_parts(&object, &meta).await.map_err(|fault| fault.at(key))?),
+        _ => {
+            let upload = shared.client.begin_parts(&object, &meta).await.map_err(|fault| fault.at(key))?;
+            shared.underway.begun(&upload);
+            Some(upload)
+        }
     };
     Ok(Box::new(ObjectUpload {
         shared: Arc::clone(shared),
@@ -112,6 +116,13 @@ impl ObjectUpload {
         let found = self.shared.client.head(&self.object).await.map_err(|fault| fault.at(&self.key))?;
         let ours = |found: &Object| found.meta.put.is_some() && found.meta.put == self.meta.put;
         Ok(found.filter(ours).map(|found| found.version))
+    }
+
+    fn done(&mut self, version: &UfsVersion) {
+        if let Some(upload) = &self.multipart {
+            self.shared.underway.ended(upload);
+        }
+        self.fate = Fate::Done(version.clone());
     }
 
     async fn place(&self) -> UfsResult<UfsVersion> {
@@ -170,7 +181,7 @@ impl Upload for ObjectUpload {
             Fate::Open => self.parts.check_complete()?,
             Fate::InDoubt => {
                 if let Some(version) = self.find_ours().await? {
-                    self.fate = Fate::Done(version.clone());
+                    self.done(&version);
                     return Ok(version);
                 }
             }
@@ -184,7 +195,7 @@ impl Upload for ObjectUpload {
         };
         match placed {
             Ok(version) => {
-                self.fate = Fate::Done(version.clone());
+                self.done(&version);
                 Ok(version)
             }
             Err(error) => {
@@ -204,6 +215,7 @@ impl Upload for ObjectUpload {
         if let Some(upload) = &self.multipart {
             let aborted = self.shared.client.abort_parts(&self.object, upload).await;
             aborted.map_err(|fault| fault.at(&self.key))?;
+            self.shared.underway.ended(upload);
         }
         self.fate = Fate::Aborted;
         Ok(())
@@ -221,6 +233,7 @@ impl Drop for ObjectUpload {
             if let Err(fault) = shared.client.abort_parts(&object, &upload).await {
                 tracing::warn!(object, ?fault, "the parts of an aborted upload stay in the store");
             }
+            shared.underway.ended(&upload);
         });
     }
 }

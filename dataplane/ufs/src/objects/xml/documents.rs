@@ -48,6 +48,20 @@ fn decode_key(text: &str, encoded: bool) -> Option<String> {
     Some(decoded.into_owned())
 }
 
+/// The names of the uploads of just this key from a listing of uploads.
+pub(super) fn uploads_of(key: &str, document: &str, what: &str) -> ClientResult<Vec<String>> {
+    let root = Element::parse(document).filter(|root| root.name() == "ListMultipartUploadsResult");
+    let root = root.ok_or_else(|| malformed(what, "not a listing of uploads"))?;
+    let encoded = root.text("EncodingType") == Some("url");
+    let of_key = |upload: &&Element| {
+        let listed = upload.text("Key");
+        // Not every store encodes what it says it does.
+        listed == Some(key) || listed.and_then(|listed| decode_key(listed, encoded)).as_deref() == Some(key)
+    };
+    let names = root.all("Upload").filter(of_key).filter_map(|upload| upload.text("UploadId"));
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// What a multipart upload is completed with.
 pub(super) fn completion(parts: &[PartTag]) -> String {
     let mut document = String::from("<CompleteMultipartUpload>");
@@ -94,10 +108,27 @@ mod tests {
         assert!(page(S3, endless, "list").is_err());
     }
 
+    #[test]
+    fn uploads_of_other_keys_are_left_out() {
+        let upload =
+            |key: &str, id: &str| format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId></Upload>");
+        let all = [upload("a", "1"), upload("a b", "2"), upload("a%20b", "3"), upload("ab", "4")].concat();
+        let listing = |encoding: &str| {
+            format!("<ListMultipartUploadsResult>{encoding}{all}</ListMultipartUploadsResult>")
+        };
+        let plain = listing("");
+        assert_eq!(uploads_of("a", &plain, "list").unwrap(), ["1"]);
+        assert_eq!(uploads_of("a b", &plain, "list").unwrap(), ["2"]);
+        let encoded = listing("<EncodingType>url</EncodingType>");
+        assert_eq!(uploads_of("a b", &encoded, "list").unwrap(), ["2", "3"]);
+        assert!(uploads_of("a", &plain[..40], "list").is_err());
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics(garbage in "(<ListBucketResult>|<Contents>|</Contents>|<Key>|</Key>|%[0-9a-f]{2}|.){0,30}") {
             let _ = page(S3, &garbage, "list");
+            let _ = uploads_of("a", &garbage, "list");
         }
     }
 }

@@ -270,6 +270,14 @@ impl ObjectClient for XmlClient {
         }
     }
 
+    async fn uploads_of(&self, key: &str) -> ClientResult<Vec<String>> {
+        // Uploads come in the order of their keys, so those of this key are on the first page.
+        let url = format!("{}/?uploads=&encoding-type=url&prefix={}", self.bucket.url, url_value(key));
+        let call = Call::new(Method::GET, url, format!("list uploads of {key:?}"));
+        let document = self.send(&call).await?.text(&call.what).await?;
+        documents::uploads_of(key, &document, &call.what)
+    }
+
     async fn copy(&self, from: (&str, &UfsVersion), to: &str, expect: &Expect) -> ClientResult<UfsVersion> {
         let what = format!("copy {:?} to {to:?}", from.0);
         let mut call = Call::new(Method::PUT, self.url(to, ""), what).headers(self.copy_source(from));
