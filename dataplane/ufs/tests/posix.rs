@@ -120,6 +120,18 @@ async fn wait_for(mut done: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn a_link_that_a_dead_process_was_making_is_swept_however_young() {
+    let dir = TempDir::new().unwrap();
+    let debris = dir.path().join(".forebay-put.00000000deadbeef00000000");
+    std::os::unix::fs::symlink("../to/738", &debris).unwrap();
+    let ufs = open(dir.path()).await;
+    assert_eq!(names(&*ufs, "").await, Vec::<String>::new());
+    assert!(debris.symlink_metadata().is_ok(), "others may be making it");
+    ufs.sweep(&key("f")).await.unwrap();
+    assert!(debris.symlink_metadata().is_err());
+}
+
+#[tokio::test]
 async fn what_a_dead_upload_left_is_swept_and_a_live_one_is_not() {
     let dir = TempDir::new().unwrap();
     let debris = dir.path().join(".forebay-put.00000000deadbeef");

@@ -7,6 +7,7 @@
 use super::fault::{OrFault, fault};
 use super::root::{Root, is_reserved};
 use super::stat::{attr_of, kind_of, read_link};
+use super::upload::is_of_this_process;
 use crate::error::{UfsError, UfsResult};
 use crate::ufs::ListPage;
 use forebay_types::{DirPageEntry, FileKind, Name, PageToken, UfsAttr, UfsKey};
@@ -83,7 +84,7 @@ impl Root {
         Ok(())
     }
 
-    /// Takes away what dead uploads left in the directory `key`, so that it can be removed.
+    /// Takes away what dead uploads left in the directory `key`, however young: nobody but this process puts there.
     pub(super) fn sweep_all(&self, key: &UfsKey) -> UfsResult<()> {
         let dir = self.open_dir(key)?;
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER_LEN];
@@ -146,14 +147,19 @@ fn try_sweep(dir: BorrowedFd<'_>, name: &[u8], stale_after: Duration) -> Result<
         rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
         return Ok(true);
     }
-    if kind_of(&stat) == FileKind::Symlink && age_of(&stat) >= LINK_STAGED_MAX {
+    let is_dead = || match stale_after {
+        Duration::ZERO => !is_of_this_process(name),
+        _ => age_of(&stat) >= LINK_STAGED_MAX,
+    };
+    if kind_of(&stat) == FileKind::Symlink && is_dead() {
         rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
         return Ok(true);
     }
     Ok(false)
 }
 
-/// A symbolic link cannot be locked, but it is staged for two system calls only.
+/// A symbolic link cannot be locked, but it is staged for two system calls only. Where all that is not under way in this
+/// process is to go, its name tells.
 const LINK_STAGED_MAX: Duration = Duration::from_secs(60);
 
 /// How long ago anything about the file changed, by its server's clock read with ours; 0 if that lies ahead.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A temporary file on its way to a name. Unlinked when dropped before it got there.
 pub(super) struct Staged {
@@ -171,9 +171,18 @@ pub(super) fn rename_staged(place: &Place, temp: &[u8], flags: RenameFlags, key:
     }
 }
 
+/// What the temporary names of this process begin with, behind what is reserved.
+static PROCESS: LazyLock<String> = LazyLock::new(|| format!("{:08x}", rand::random::<u32>()));
+
 /// A reserved name nobody else has.
 pub(super) fn temp_name() -> Vec<u8> {
-    [RESERVED_PREFIX, format!("{:016x}", rand::random::<u64>()).as_bytes()].concat()
+    let own = format!("{}{:016x}", *PROCESS, rand::random::<u64>());
+    [RESERVED_PREFIX, own.as_bytes()].concat()
+}
+
+/// Whether a temporary name was given by this process.
+pub(super) fn is_of_this_process(temp: &[u8]) -> bool {
+    temp.strip_prefix(RESERVED_PREFIX).is_some_and(|own| own.starts_with(PROCESS.as_bytes()))
 }
 
 /// A file or link never takes the place of a directory.
