@@ -54,3 +54,9 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
         _ => Err(format!("{text:?} is not a number of operations a second above 0")),
     }
 }
+
+/// `KEY=VALUE`.
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it like endpoint=http://127.0.0.1:9000")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

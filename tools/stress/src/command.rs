@@ -7,7 +7,7 @@ use crate::error::{During, Error, Result};
 use crate::peers::{Together, gather};
 use crate::report::{Place, Report};
 use crate::scratch::{Scratch, require_room};
-use crate::work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs};
+use crate::work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs, UfsArgs};
 use clap::Subcommand;
 use serde::Serialize;
 use std::fs;
@@ -25,6 +25,30 @@ pub enum BenchCommand {
     Checkpoint(Box<CheckpointArgs>),
     /// Create, list, stat, read and delete very many files, with sizes as data sets have them.
     SmallFiles(Box<SmallFilesArgs>),
+    /// Put, stat, list, read and delete in an under file system itself, by its URL: what there is to be cached.
+    Ufs(Box<UfsArgs>),
+}
+
+/// Something that can be measured.
+pub(crate) trait Workload: Serialize {
+    /// Its name on the command line.
+    const NAME: &'static str;
+    /// With whom.
+    fn together(&self) -> &Together;
+    /// What becomes of the result.
+    fn output(&self) -> &Output;
+    /// What is measured.
+    fn ground(&self) -> Place;
+    /// Whether the settings go together, and what is needed is there.
+    ///
+    /// # Errors
+    /// They do not, or it is not.
+    fn check(&self) -> Result<()>;
+    /// Makes what is needed, runs the phases, and removes what was made.
+    ///
+    /// # Errors
+    /// What is not part of what is measured; [`Error::Interrupted`] where it was left off.
+    fn run(&self, bench: &mut Bench) -> Result<()>;
 }
 
 /// A workload on the files of a directory.
@@ -48,11 +72,46 @@ pub(crate) trait OnFiles: Serialize {
     fn reuses(&self) -> bool {
         false
     }
-    /// Runs the phases.
+    /// Runs the phases in a folder of its own.
     ///
     /// # Errors
     /// What is not part of what is measured; [`Error::Interrupted`] where it was left off.
     fn run(&self, bench: &mut Bench, scratch: &Scratch) -> Result<()>;
+}
+
+impl<W: OnFiles> Workload for W {
+    const NAME: &'static str = W::NAME;
+
+    fn together(&self) -> &Together {
+        OnFiles::together(self)
+    }
+
+    fn output(&self) -> &Output {
+        OnFiles::output(self)
+    }
+
+    fn ground(&self) -> Place {
+        Place::of(&self.place().dir)
+    }
+
+    fn check(&self) -> Result<()> {
+        OnFiles::check(self)?;
+        require_dir(&self.place().dir)?;
+        if self.reuses() { Ok(()) } else { require_room(&self.place().dir, self.bytes()) }
+    }
+
+    fn run(&self, bench: &mut Bench) -> Result<()> {
+        let (dir, name) = (self.place().dir.as_path(), self.place().name.as_deref().unwrap_or(W::NAME));
+        let scratch = if self.reuses() {
+            Scratch::find(dir, name, bench.node())?
+        } else {
+            Scratch::make(dir, name, bench.node(), self.place().keep)?
+        };
+        let outcome = OnFiles::run(self, bench, &scratch);
+        bench.stage.say("removing what was made");
+        let removed = scratch.remove();
+        outcome.and(removed)
+    }
 }
 
 /// Runs a workload, clears up, and writes the report to `out`. Progress goes to standard error if somebody `watched` it.
@@ -61,33 +120,24 @@ pub(crate) trait OnFiles: Serialize {
 /// What kept it from being measured; or, after the report, that operations failed or that `stop` ended it early.
 pub fn run(command: &BenchCommand, stop: &Stop, watched: bool, out: &mut dyn Write) -> Result<()> {
     match command {
-        BenchCommand::FuseIo(args) => on_files(&**args, stop, watched, out),
-        BenchCommand::Metadata(args) => on_files(&**args, stop, watched, out),
-        BenchCommand::Checkpoint(args) => on_files(&**args, stop, watched, out),
-        BenchCommand::SmallFiles(args) => on_files(&**args, stop, watched, out),
+        BenchCommand::FuseIo(args) => framed(&**args, stop, watched, out),
+        BenchCommand::Metadata(args) => framed(&**args, stop, watched, out),
+        BenchCommand::Checkpoint(args) => framed(&**args, stop, watched, out),
+        BenchCommand::SmallFiles(args) => framed(&**args, stop, watched, out),
+        BenchCommand::Ufs(args) => framed(&**args, stop, watched, out),
     }
 }
 
-fn on_files<W: OnFiles>(work: &W, stop: &Stop, watched: bool, out: &mut dyn Write) -> Result<()> {
+fn framed<W: Workload>(work: &W, stop: &Stop, watched: bool, out: &mut dyn Write) -> Result<()> {
     work.check()?;
-    let (dir, name) = (work.place().dir.as_path(), work.place().name.as_deref().unwrap_or(W::NAME));
-    require_dir(dir)?;
     require_page(work.output())?;
     let settings = serde_json::to_value(work).expect("settings are a table of scalars");
-    let mut bench = Bench::new(Report::new(W::NAME, settings, Place::of(dir)), stop.clone(), watched);
+    let mut bench = Bench::new(Report::new(W::NAME, settings, work.ground()), stop.clone(), watched);
     gather(work.together(), &mut bench)?;
-    let scratch = if work.reuses() {
-        Scratch::find(dir, name, bench.node())?
-    } else {
-        require_room(dir, work.bytes())?;
-        Scratch::make(dir, name, bench.node(), work.place().keep)?
-    };
-    let outcome = work.run(&mut bench, &scratch);
+    let outcome = work.run(&mut bench);
     let outcome = bench.peers.part(outcome);
-    bench.stage.say("removing what was made");
-    let removed = scratch.remove();
     bench.stage.clear();
-    finish(bench, outcome, work.output(), out).and(removed)
+    finish(bench, outcome, work.output(), out)
 }
 
 fn require_dir(dir: &Path) -> Result<()> {

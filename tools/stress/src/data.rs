@@ -65,6 +65,20 @@ impl Pattern {
         self.0.head(len)
     }
 
+    /// Fills `into` with the bytes of file `tag` from `offset` on, which is anywhere; whole buffers follow each other.
+    pub(crate) fn fill(&mut self, tag: u64, offset: u64, into: &mut [u8]) {
+        let whole = self.0.len;
+        let mut filled = 0;
+        while filled < into.len() {
+            let at = offset + filled as u64;
+            let within = (at % whole as u64) as usize;
+            let part = (whole - within).min(into.len() - filled);
+            let bytes = self.at(tag, at - within as u64, whole);
+            into[filled..filled + part].copy_from_slice(&bytes[within..within + part]);
+            filled += part;
+        }
+    }
+
     /// Compares what was read of file `tag` at `offset`.
     ///
     /// # Errors
@@ -121,6 +135,20 @@ mod tests {
         assert!(pattern.check(4, 8192, len, &written).is_err(), "the bytes of another file");
         assert!(pattern.check(3, 0, len, &written).is_err(), "the bytes of another place");
         assert!(pattern.check(3, 8192, len, &written[1..]).is_err());
+    }
+
+    #[test]
+    fn bytes_are_the_same_however_they_are_asked_for() {
+        let mut pattern = Pattern::new(7, 2 * BLOCK);
+        let mut whole = vec![0; 5 * BLOCK];
+        pattern.fill(3, 0, &mut whole);
+        assert_eq!(pattern.at(3, 2 * BLOCK as u64, 2 * BLOCK), &whole[2 * BLOCK..4 * BLOCK]);
+        for (offset, len) in [(0, 1), (1, 5 * BLOCK - 1), (BLOCK, BLOCK), (2 * BLOCK - 1, 2), (5 * BLOCK, 0)]
+        {
+            let mut part = vec![0; len];
+            pattern.fill(3, offset as u64, &mut part);
+            assert_eq!(part, whole[offset..offset + len]);
+        }
     }
 
     #[test]

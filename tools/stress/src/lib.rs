@@ -20,6 +20,7 @@ mod peers;
 mod report;
 mod scratch;
 mod signal;
+mod store;
 mod units;
 mod work;
 
@@ -27,4 +28,4 @@ pub use command::{BenchCommand, run};
 pub use engine::Stop;
 pub use error::{Error, Result};
 pub use signal::stop_on_signals;
-pub use work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs};
+pub use work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs, UfsArgs};

@@ -28,6 +28,19 @@ impl Place {
     }
 }
 
+impl Place {
+    /// An under file system; what stands before the host of its URL may be a secret.
+    pub(crate) fn ufs(url: &str) -> Self {
+        let shown = match url.split_once("://") {
+            Some((scheme, rest)) => {
+                format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, rest)| rest))
+            }
+            None => url.to_owned(),
+        };
+        Self { target: shown, kind: "under file system".to_owned(), source: String::new() }
+    }
+}
+
 /// Mount point, kind and source of a line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 fn mount(line: &str) -> Option<(String, String, String)> {
     let (of_mount, of_fs) = line.split_once(" - ")?;

@@ -7,8 +7,10 @@ mod metadata;
 mod models;
 mod sizes;
 mod small_files;
+mod ufs;
 
 pub use checkpoint::CheckpointArgs;
 pub use fuse_io::FuseIoArgs;
 pub use metadata::MetadataArgs;
 pub use small_files::SmallFilesArgs;
+pub use ufs::UfsArgs;

@@ -10,3 +10,4 @@ mod metadata;
 mod page;
 mod support;
 mod together;
+mod ufs;
