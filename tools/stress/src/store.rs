@@ -26,10 +26,12 @@ impl Store {
     /// # Errors
     /// It cannot be reached, with the remedy.
     pub(crate) fn open(url: &str, options: &[(String, String)], callers: usize) -> Result<Self> {
-        let mut settings = UfsOptions { store: options.iter().cloned().collect(), ..UfsOptions::default() };
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::usage(error.to_string(), "docs/UFS.md has the URLs and options")
+        };
+        let mut settings =
+            UfsOptions::named(url, &options.iter().cloned().collect()).map_err(|error| failed(&error))?;
         settings.concurrency = settings.concurrency.max(callers);
-        let failed =
-            |error: &dyn std::fmt::Display| Error::usage(error.to_string(), "see `forebay bench ufs --help`");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
         let runtime = runtime.map_err(|error| failed(&error))?;
