@@ -77,8 +77,11 @@ fn a_table_shows_percentiles_that_were_measured() {
     let line = ran.text.lines().find(|line| line.starts_with("stat")).unwrap();
     let cells: Vec<_> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
     // phase, operation, count, rate, p50, p90, p99, p99.9, p99.99, max, failed: 20 operations have no 99th percentile.
-    assert_eq!((cells[2], &cells[6..9], cells[10]), ("20", ["-"; 3].as_slice(), "0"), "{line}");
+    assert_eq!((&cells[6..9], cells[10]), (["-"; 3].as_slice(), "0"), "{line}");
+    let count: u64 = cells[2].parse().unwrap();
+    assert!((10..=20).contains(&count), "a busy machine may begin the last ones too late: {line}");
     let json =
         run("metadata DIR --ops stat --files 50 --rate 100 --duration 200ms --json", dir.path()).json();
-    assert_eq!(operation(&json, "stat", "stat")["count"], 20);
+    let count = operation(&json, "stat", "stat")["count"].as_u64().unwrap();
+    assert_eq!(count + json["phases"][0]["not_begun"].as_u64().unwrap(), 20);
 }
