@@ -63,8 +63,18 @@ impl Committer {
         let mut waiting = self.waiting.lock();
         waiting.pushed = *last;
         waiting.bytes += records.iter().map(|(_, encoded)| bytes_of(encoded)).sum::<usize>();
+        // The task is asleep until there is something, and then until it is time or much has gathered: a change of
+        // threads for each record would cost more than all else that is done for it.
+        let to_wake = waiting.records.is_empty() || waiting.bytes >= self.bytes_max / 2;
         waiting.records.extend(records);
-        self.wake.notify_one();
+        if to_wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether the changes that wait for the engine are below their bound.
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.lock().bytes <= self.bytes_max
     }
 
     /// Waits until the changes that wait for the engine are below their bound.

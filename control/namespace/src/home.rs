@@ -1,14 +1,19 @@
-//! The home: one thread that executes and orders the mutations of its partition.
+//! The home: the one place where the mutations of its partition are executed and ordered.
 //!
-//! **Owns** the log's writing end, the counter of inode numbers and the order of everything. It takes what
-//! waits in its queue as one batch: executes each mutation against the state before it, writes all their
-//! records to the log with one write(2), applies them to the overlay and the inode table, and only then
-//! answers. So a reader never sees what is not in the log, and a batch that cannot be logged leaves nothing.
+//! **Owns** the log's writing end, the counter of inode numbers and the order of everything: the [`Desk`], which one
+//! at a time sits at. A mutation, or a batch of them, is executed against the state before it; all records go to the
+//! log with one write(2), then to the overlay and the inode table, and only then is anybody answered. So a reader
+//! never sees what is not in the log, and what cannot be logged leaves nothing.
 //!
-//! **Never does** wait for the UFS, for the engine's commits (except when the overlay has reached its bound),
-//! or for a disk: the log is synced by [`crate::sync`], the engine is fed by [`crate::commit`].
+//! **Who sits there:** whoever has a mutation, on its own core, if the desk is free and nothing but memory and one
+//! write to the page cache is needed; a change of threads would cost ten times as much as the mutation. Everything
+//! else queues for the home's thread, which takes all that waits as one batch: what comes while the desk is taken, what
+//! has to ask the engine, and all mutations for a while after the log's disk was slow.
+//!
+//! **Never does** wait for the UFS, for the engine's commits (except, on its thread, when the overlay has reached its
+//! bound), or for a disk: the log is synced by [`crate::sync`], the engine is fed by [`crate::commit`].
 
-use crate::commit::Committer;
+use crate::commit::{Committer, Encoded};
 use crate::log::{Appender, encode_record};
 use crate::names::{Answer, Cached};
 use crate::record::Dentry;
@@ -17,15 +22,25 @@ use crate::txn::{Changes, Fate, InoRange, OpResult, Refusal, Staged, Txn};
 use forebay_types::{FsError, FsErrorKind, FsResult};
 use futures_timer::Delay;
 use futures_util::future::{Either, select};
+use parking_lot::{Mutex, MutexGuard};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
 /// The most mutations that share one write of the log.
 const BATCH_MAX: usize = 256;
+/// How often a taken desk is looked at again before the mutation goes to the queue: about as long as one mutation takes,
+/// a small part of a change of threads.
+const DESK_LOOKS: usize = 64;
+/// An append that takes longer (than a thread waits for its turn on a busy machine) found a disk that makes writers wait.
+/// For a while shards then leave it to the thread.
+const SLOW_APPEND: Duration = Duration::from_millis(10);
+const SLOW_FOR: Duration = Duration::from_millis(100);
+/// The memory for records that is kept from one batch to the next.
+const BYTES_KEPT: usize = 64 << 10;
 
 /// A mutation in the queue, whatever it yields.
 trait Job: Send {
@@ -85,8 +100,9 @@ pub(crate) struct Queue {
     pub(crate) deadline: Duration,
 }
 
-/// The callers' end of the home's queue.
+/// The callers' end.
 pub(crate) struct Home {
+    desk: Arc<Mutex<Desk>>,
     queue: Sender<Message>,
     /// Places in the queue.
     places: Arc<Semaphore>,
@@ -105,15 +121,41 @@ impl Home {
         let (queue, waiting) = channel();
         let places = Arc::new(Semaphore::new(bounds.len));
         let Start { log, inos, next_seq } = start;
-        let mut worker =
-            Worker { shared, committer, log, inos, next_seq, waiting, places: Arc::clone(&places) };
+        let slow_until = Instant::now();
+        let desk = Desk { shared, committer, log, inos, next_seq, slow_until, bytes: Vec::new() };
+        let desk = Arc::new(Mutex::new(desk));
+        let worker = Worker { desk: Arc::clone(&desk), waiting, places: Arc::clone(&places) };
         let queue_deadline = bounds.deadline;
         let thread = std::thread::Builder::new().name("fby-home".into()).spawn(move || worker.run())?;
-        Ok(Self { queue, places, queue_deadline, thread: Some(thread) })
+        Ok(Self { desk, queue, places, queue_deadline, thread: Some(thread) })
     }
 
-    /// Has a mutation executed; yields its result once it is in the log.
+    /// Has a mutation executed; yields its result once it is in the log. The mutation may be executed more than once,
+    /// of which only the last time counts.
     pub(crate) async fn execute<T: Send + 'static>(
+        &self,
+        op: impl Fn(&mut Txn<'_>) -> OpResult<T> + Send + 'static,
+    ) -> OpResult<T> {
+        let here = self.desk().and_then(|mut desk| desk.execute_here(&op));
+        match here {
+            Some(result) => result,
+            None => self.execute_queued(op).await,
+        }
+    }
+
+    /// The desk, if it is free or about to be.
+    fn desk(&self) -> Option<MutexGuard<'_, Desk>> {
+        (0..DESK_LOOKS).find_map(|_| {
+            let free = self.desk.try_lock();
+            if free.is_none() {
+                std::hint::spin_loop();
+            }
+            free
+        })
+    }
+
+    /// Has a mutation executed by the home's thread; yields its result once it is in the log.
+    pub(crate) async fn execute_queued<T: Send + 'static>(
         &self,
         op: impl FnOnce(&mut Txn<'_>) -> OpResult<T> + Send + 'static,
     ) -> OpResult<T> {
@@ -154,18 +196,15 @@ impl Home {
     }
 }
 
+/// The home's thread: takes to the desk what queues.
 struct Worker {
-    shared: Arc<Shared>,
-    committer: Arc<Committer>,
-    log: Appender,
-    inos: InoRange,
-    next_seq: u64,
+    desk: Arc<Mutex<Desk>>,
     waiting: Receiver<Message>,
     places: Arc<Semaphore>,
 }
 
 impl Worker {
-    fn run(&mut self) {
+    fn run(&self) {
         let mut stopping = false;
         while !stopping {
             let Ok(first) = self.waiting.recv() else { return };
@@ -180,16 +219,66 @@ impl Worker {
                 next = if more { self.waiting.try_recv().ok() } else { None };
             }
             self.places.add_permits(jobs.len());
-            self.execute(jobs);
+            let logged = self.desk.lock().execute(&mut jobs);
+            for job in jobs {
+                job.answer(&logged);
+            }
         }
     }
+}
 
-    fn execute(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+/// Where mutations are executed.
+struct Desk {
+    shared: Arc<Shared>,
+    committer: Arc<Committer>,
+    log: Appender,
+    inos: InoRange,
+    next_seq: u64,
+    /// Until then the log's disk is taken to be slow.
+    slow_until: Instant,
+    /// The records of one batch, as the log gets them.
+    bytes: Vec<u8>,
+}
+
+impl Desk {
+    /// Executes one mutation, on a thread that may wait for nothing. `None`: it is for the home's thread.
+    fn execute_here<T>(&mut self, op: &impl Fn(&mut Txn<'_>) -> OpResult<T>) -> Option<OpResult<T>> {
+        if self.log.is_long() || !self.committer.has_room() || Instant::now() < self.slow_until {
+            return None;
+        }
+        let staged = Staged { changes: Changes::default(), inos: self.inos };
+        let mut txn = Txn::new(&self.shared, &staged, self.next_seq).in_memory();
+        let result = op(&mut txn);
+        let finished = result.and_then(|result| Ok((result, txn.finish()?)));
+        if txn.needs_engine() {
+            return None;
+        }
+        let (result, (changes, inos)) = match finished {
+            Ok(finished) => finished,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        if changes.is_empty() {
+            return Some(Ok(result));
+        }
+        let seq = self.next_seq;
+        let encoded = changes.encoded();
+        self.begin_batch();
+        self.add_record(seq, &encoded);
+        let logged = self.write_log(seq + 1);
+        if logged.is_ok() {
+            self.inos = inos;
+            self.apply(changes, vec![(seq, encoded)], seq + 1);
+        }
+        Some(logged.map(|()| result).map_err(Refusal::Fs))
+    }
+
+    /// Executes a batch; yields whether it is in the log.
+    fn execute(&mut self, jobs: &mut [Box<dyn Job>]) -> FsResult<()> {
         let mut staged = Staged { changes: Changes::default(), inos: self.inos };
-        let mut records = Vec::new();
         let mut pending = Vec::new();
         let mut seq = self.next_seq;
-        for job in &mut jobs {
+        self.begin_batch();
+        for job in jobs {
             let mut txn = Txn::new(&self.shared, &staged, seq);
             if !job.run(&mut txn) {
                 continue;
@@ -205,38 +294,49 @@ impl Worker {
                 continue;
             }
             let encoded = changes.encoded();
-            encode_record(seq, encoded.iter().map(|(key, value)| (&**key, value.as_deref())), &mut records);
+            self.add_record(seq, &encoded);
             pending.push((seq, encoded));
             staged.take_in(changes, inos);
             seq += 1;
         }
-        let logged = self.write_log(&records, seq);
-        if logged.is_ok() {
-            self.inos = staged.inos;
-            self.apply(staged.changes, pending, seq);
-        }
-        for job in jobs {
-            job.answer(&logged);
-        }
-    }
-
-    fn write_log(&mut self, records: &[u8], next_seq: u64) -> FsResult<()> {
-        if records.is_empty() {
+        if pending.is_empty() {
             return Ok(());
         }
         self.committer.wait_for_room()?;
-        let failed = |error: std::io::Error| FsError::from(error).during("writing the home's log");
-        self.log.append(records, next_seq - 1).map_err(failed)?;
-        self.next_seq = next_seq;
-        if let Err(error) = self.log.rotate_if_long(next_seq) {
+        self.write_log(seq)?;
+        if let Err(error) = self.log.rotate_if_long(seq) {
             tracing::warn!(%error, "the home's log goes on in its old segment");
+        }
+        self.inos = staged.inos;
+        self.apply(staged.changes, pending, seq);
+        Ok(())
+    }
+
+    fn begin_batch(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BYTES_KEPT);
+    }
+
+    fn add_record(&mut self, seq: u64, encoded: &Encoded) {
+        encode_record(seq, encoded.iter().map(|(key, value)| (&**key, value.as_deref())), &mut self.bytes);
+    }
+
+    /// Writes the batch.
+    fn write_log(&mut self, next_seq: u64) -> FsResult<()> {
+        let failed = |error: std::io::Error| FsError::from(error).during("writing the home's log");
+        let began = Instant::now();
+        self.log.append(&self.bytes, next_seq - 1).map_err(failed)?;
+        self.next_seq = next_seq;
+        let ended = Instant::now();
+        if ended - began > SLOW_APPEND {
+            self.slow_until = ended + SLOW_FOR;
         }
         Ok(())
     }
 
     /// Shows the batch to readers. New states come before new names, and new names before names that go, so
     /// that a name always leads to something and a file that is renamed is never nowhere.
-    fn apply(&self, changes: Changes, pending: Vec<(u64, crate::commit::Encoded)>, next_seq: u64) {
+    fn apply(&self, changes: Changes, pending: Vec<(u64, Encoded)>, next_seq: u64) {
         let seq = next_seq - 1;
         for (record_seq, encoded) in &pending {
             for (key, value) in encoded.iter().filter(|(key, _)| key[0] != crate::keys::DENTRY) {
@@ -260,7 +360,7 @@ impl Worker {
                 self.shared.names.forget(dir, &name);
                 continue;
             };
-            inode.names_changed();
+            inode.name_changed(&name);
             if dentry.is_none() {
                 inode.name_given_back();
             }
@@ -270,8 +370,12 @@ impl Worker {
                 self.shared.names.learn(dir, epoch, &name, cached);
             }
         }
-        for (key, value) in changes.keys.iter().filter(|(key, _)| key[0] == crate::keys::QUEUE) {
-            self.shared.note_queued(key, value.as_deref());
+        for (key, value) in &changes.keys {
+            match key[0] {
+                crate::keys::QUEUE => self.shared.note_queued(key, value.as_deref()),
+                crate::keys::BEGUN => self.shared.note_begun(key, value.is_some()),
+                _ => {}
+            }
         }
         self.committer.push(pending);
     }

@@ -312,15 +312,11 @@ impl DirStream {
         self.names
             .readers
             .read(move || {
-                if dir.own_names() == OwnNames::Unknown {
-                    let epoch = dir.names_epoch();
-                    let any = shared.view.has_names(dir.ino)?;
-                    dir.learn_own_names(any, epoch);
-                    if !any {
-                        return Ok(vec![None; names.len()]);
-                    }
-                }
-                names.iter().map(|name| shared.view.dentry(dir.ino, name)).collect()
+                shared.view.learn_own_names(&dir)?;
+                let own = |name: &Name| {
+                    if dir.lacks_own(name) { Ok(None) } else { shared.view.dentry(dir.ino, name) }
+                };
+                names.iter().map(own).collect()
             })
             .await
     }

@@ -271,10 +271,15 @@ impl Appender {
         Ok(())
     }
 
+    /// Whether it is time to go on in a new segment.
+    pub(crate) fn is_long(&self) -> bool {
+        self.len >= self.segment_max
+    }
+
     /// Goes on in a new segment if this one is long enough, so that the old one can be taken away once the
     /// engine has it. A failure leaves the old one in use.
     pub(crate) fn rotate_if_long(&mut self, next_seq: u64) -> io::Result<()> {
-        if self.len < self.segment_max {
+        if !self.is_long() {
             return Ok(());
         }
         let segment = new_segment(&self.files.dir, next_seq)?;

@@ -253,7 +253,7 @@ impl Namespace {
         &self,
         op: impl FnOnce(&mut Txn<'_>) -> OpResult<T> + Send + 'static,
     ) -> FsResult<T> {
-        match self.home.execute(op).await {
+        match self.home.execute_queued(op).await {
             Ok(result) => Ok(result),
             Err(Refusal::Fs(error)) => Err(error),
             Err(Refusal::Unresolved(..) | Refusal::EmptinessUnknown(_)) => {

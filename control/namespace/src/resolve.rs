@@ -12,7 +12,7 @@ use crate::namespace::Namespace;
 use crate::ops;
 use crate::ops::upkeep::Seen;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
-use crate::table::{CleanId, Inode, Offered, OwnNames};
+use crate::table::{CleanId, Inode, Offered};
 use forebay_types::{
     DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
@@ -110,7 +110,7 @@ impl Namespace {
 
     /// The dentry of a name, if we have one.
     pub(crate) async fn own_name(&self, dir: &Arc<Inode>, name: &Name) -> FsResult<Option<Dentry>> {
-        if dir.own_names() == OwnNames::None {
+        if dir.lacks_own(name) {
             return Ok(None);
         }
         let key = keys::dentry(dir.ino, name);
@@ -120,11 +120,8 @@ impl Namespace {
         let (shared, dir, name) = (Arc::clone(&self.shared), Arc::clone(dir), name.clone());
         self.readers
             .read(move || {
-                if dir.own_names() == OwnNames::Unknown {
-                    let epoch = dir.names_epoch();
-                    dir.learn_own_names(shared.view.has_names(dir.ino)?, epoch);
-                }
-                shared.view.dentry(dir.ino, &name)
+                shared.view.learn_own_names(&dir)?;
+                if dir.lacks_own(&name) { Ok(None) } else { shared.view.dentry(dir.ino, &name) }
             })
             .await
     }

@@ -1,5 +1,6 @@
 //! What the home, the readers and every caller share: the state of the partition in memory.
 
+use crate::keys::Key;
 use crate::mounts::{Mount, Mounts};
 use crate::names::Names;
 use crate::persist::queue::Queue;
@@ -10,6 +11,8 @@ use forebay_types::{
     Clock, FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, NodeId, TimeSpec,
     UfsAttr, UfsMeta,
 };
+use hashbrown::HashSet;
+use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// What the UFS is like; it is asked for nothing that takes time here.
     pub(crate) ufs: Arc<dyn UfsMeta>,
+    /// The keys of all tasks that were begun and have no recorded end, as the log has them. Written by the home alone.
+    pub(crate) begun: RwLock<HashSet<Key>>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Owner and group of what the UFS gives none.
     pub(crate) owner: (u32, u32),
@@ -84,10 +89,18 @@ impl Shared {
         Ok(self.metadata_ttl(record)?.as_millis() as u64)
     }
 
+    /// Whether the path of a name decides how long it waits before it is carried.
+    pub(crate) fn delays_by_path(&self, mount: MountId) -> bool {
+        let decides =
+            |mount: Arc<Mount>| mount.spec.prefixes.values().any(|change| change.persist_delay.is_some());
+        self.mounts.get(mount).is_some_and(decides)
+    }
+
     /// How long a change of a name waits before it is carried. Blocks for as long as the engine does.
     fn persist_delay_ms(&self, mount: MountId, dir: Ino) -> u64 {
+        let by_path = self.delays_by_path(mount);
         let Some(mount) = self.mounts.get(mount) else { return 0 };
-        let of_prefix = match mount.spec.prefixes.values().any(|change| change.persist_delay.is_some()) {
+        let of_prefix = match by_path {
             true => self
                 .record(dir)
                 .and_then(|dir| Ok(mount.policy_of(&dir, |ino| self.record(ino))?.persist_delay.0)),
@@ -103,6 +116,16 @@ impl Shared {
         let now = self.now_ms();
         let delay = queued.as_ref().map_or(0, |queued| self.persist_delay_ms(MountId(queued.mount), slot.0));
         self.queue.note(slot, queued, now, now + delay);
+    }
+
+    /// The key of a task that was begun has come, or gone.
+    pub(crate) fn note_begun(&self, key: &[u8], present: bool) {
+        let mut begun = self.begun.write();
+        if present {
+            begun.insert(key.into())
+        } else {
+            begun.remove(key)
+        };
     }
 
     /// The record of something the UFS has and nobody changed here.

@@ -9,13 +9,13 @@
 //! the one that was let go of first is forgotten first.
 
 use crate::record::{InodeRecord, UfsAt};
-use forebay_types::{Attr, FileKind, Ino, MountId, UfsKey, UfsVersion};
-use hashbrown::HashMap;
+use forebay_types::{Attr, FileKind, Ino, MountId, Name, UfsKey, UfsVersion};
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
+    AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,15 +23,46 @@ use xxhash_rust::xxh3::Xxh3;
 const SLICES: usize = 256;
 /// How many inodes are looked at for one that can go, when one comes in: keeps the cost of coming in even.
 const EVICT_TRIES: usize = 4;
+/// The most own names of one directory that are remembered by their hashes, of 8 bytes and about as much around each.
+const OWN_NAMES_MAX: usize = 1 << 20;
+/// The most that are read for it.
+pub(crate) const OWN_NAMES_READ_MAX: usize = 16 << 10;
+const _: () = assert!(OWN_NAMES_READ_MAX < OWN_NAMES_MAX);
 
 /// What the home knows of a directory's own names in the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub(crate) enum OwnNames {
-    Unknown = 0,
+    Unknown,
     /// Neither names nor whiteouts: the engine need not be asked.
-    None = 1,
-    Some = 2,
+    None,
+    Some,
+}
+
+/// The own names of a directory, whiteouts among them, by their hashes. A name that was taken away stays: two names
+/// may share a hash. So what is not here is not there.
+#[derive(Default)]
+enum OwnHashes {
+    #[default]
+    Unknown,
+    /// Somebody reads them; these have come meanwhile.
+    BeingRead(HashSet<u64>),
+    Known(HashSet<u64>),
+    /// More than are kept in memory.
+    TooMany,
+}
+
+impl OwnHashes {
+    fn add(&mut self, name: &Name) {
+        let (Self::BeingRead(hashes) | Self::Known(hashes)) = self else { return };
+        hashes.insert(hash_of(name));
+        if hashes.len() > OWN_NAMES_MAX {
+            *self = Self::TooMany;
+        }
+    }
+}
+
+fn hash_of(name: &Name) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name.as_bytes())
 }
 
 /// An inode in memory.
@@ -44,7 +75,7 @@ pub(crate) struct Inode {
     idle: AtomicBool,
     /// Counts the changes of a directory's names.
     names_epoch: AtomicU64,
-    own_names: AtomicU8,
+    own_names: RwLock<OwnHashes>,
     /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
     given_back: AtomicU64,
     /// When a directory was last seen to be empty in the UFS, in milliseconds of the clock; 0: never, or its
@@ -81,7 +112,7 @@ impl Inode {
             holds: AtomicU32::new(0),
             idle: AtomicBool::new(false),
             names_epoch: AtomicU64::new(0),
-            own_names: AtomicU8::new(OwnNames::Unknown as u8),
+            own_names: RwLock::default(),
             given_back: AtomicU64::new(new_stamp()),
             empty_ms: AtomicU64::new(0),
         }
@@ -132,28 +163,50 @@ impl Inode {
     }
 
     pub(crate) fn own_names(&self) -> OwnNames {
-        match self.own_names.load(Acquire) {
-            1 => OwnNames::None,
-            2 => OwnNames::Some,
-            _ => OwnNames::Unknown,
+        match &*self.own_names.read() {
+            OwnHashes::Unknown => OwnNames::Unknown,
+            OwnHashes::Known(hashes) if hashes.is_empty() => OwnNames::None,
+            OwnHashes::BeingRead(_) | OwnHashes::Known(_) | OwnHashes::TooMany => OwnNames::Some,
         }
     }
 
-    /// Records what was read when the names were at `epoch`.
-    pub(crate) fn learn_own_names(&self, some: bool, epoch: u64) {
-        let learned = if some { OwnNames::Some } else { OwnNames::None };
-        // The lock orders this with the home's own note: whichever comes second sees the other.
-        let _live = self.live.write();
-        if self.names_epoch() == epoch {
-            self.own_names.store(learned as u8, Release);
+    /// Whether this directory surely has neither a name nor a whiteout of ours at `name`.
+    pub(crate) fn lacks_own(&self, name: &Name) -> bool {
+        match &*self.own_names.read() {
+            OwnHashes::Known(hashes) => !hashes.contains(&hash_of(name)),
+            OwnHashes::Unknown | OwnHashes::BeingRead(_) | OwnHashes::TooMany => false,
         }
+    }
+
+    /// Whether the caller is to read the own names of this directory, and to say what they are with
+    /// [`Inode::learn_own_names`]: at most [`OWN_NAMES_READ_MAX`] of them.
+    pub(crate) fn begin_own_names(&self) -> bool {
+        let mut known = self.own_names.write();
+        let unknown = matches!(*known, OwnHashes::Unknown);
+        if unknown {
+            *known = OwnHashes::BeingRead(HashSet::new());
+        }
+        unknown
+    }
+
+    /// What was read after [`Inode::begin_own_names`]; `None`: there are more, or it could not be read.
+    pub(crate) fn learn_own_names<'n>(&self, read: Option<impl Iterator<Item = &'n Name>>) {
+        let mut known = self.own_names.write();
+        *known = match (std::mem::take(&mut *known), read) {
+            (OwnHashes::BeingRead(mut hashes), Some(names)) => {
+                hashes.extend(names.map(hash_of));
+                OwnHashes::Known(hashes)
+            }
+            _ => OwnHashes::TooMany,
+        };
     }
 
     /// The home has changed a name in this directory.
-    pub(crate) fn names_changed(&self) {
+    pub(crate) fn name_changed(&self, name: &Name) {
+        // The lock orders this with who proves that the directory is empty: whichever comes second sees the other.
         let _live = self.live.write();
         self.names_epoch.fetch_add(1, AcqRel);
-        self.own_names.store(OwnNames::Some as u8, Release);
+        self.own_names.write().add(name);
         self.empty_ms.store(0, Release);
     }
 
@@ -413,6 +466,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_types::{Generation, InodeState, TimeSpec};
 
     /// Frozen: inode numbers of clean files outlive restarts.
     #[test]
@@ -429,4 +483,65 @@ mod tests {
         assert_eq!(numbers.map(|ino| format!("{:016x}", ino.0)), FROZEN);
     }
     const FROZEN: [&str; 3] = ["ac7bccd079bcbf92", "dea90032ff175d0d", "deb4f2881b4a1f45"];
+
+    fn a_dir() -> std::sync::Arc<Inode> {
+        let id =
+            CleanId { mount: MountId(2), key: &UfsKey::root(), kind: FileKind::Directory, version: None };
+        let table = Table::new(16, 0, false);
+        let record = crate::record::InodeRecord {
+            kind: FileKind::Directory,
+            mode: 0o755,
+            nlink: 2,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 0,
+            blocks_512: 0,
+            atime: TimeSpec::default(),
+            mtime: TimeSpec::default(),
+            ctime: TimeSpec::default(),
+            state: InodeState::Clean,
+            mount: MountId(2),
+            at: None,
+            ufs_at: UfsAt::Inherit,
+            left: None,
+            version: None,
+            extent: None,
+            link_target: None,
+            generation: Generation(0),
+            write_open: false,
+            attrs_ours: false,
+            mtime_due: false,
+            xattrs: Vec::new(),
+            turned_at: 0,
+            unpersistable: None,
+        };
+        match table.offer_clean(id.number(0), record, true, 1) {
+            Offered::Here(inode) => inode,
+            Offered::Taken => panic!("the table is empty"),
+        }
+    }
+
+    #[test]
+    fn a_name_that_came_while_the_names_were_read_is_not_missed() {
+        let (dir, name) = (a_dir(), |text: &str| Name::new(text.as_bytes()).unwrap());
+        dir.name_changed(&name("before"));
+        assert_eq!(dir.own_names(), OwnNames::Unknown);
+        assert!(dir.begin_own_names() && !dir.begin_own_names());
+        dir.name_changed(&name("meanwhile"));
+        assert!(!dir.lacks_own(&name("other")), "not read yet");
+        dir.learn_own_names(Some([name("before")].iter()));
+        dir.name_changed(&name("after"));
+        let lacks = ["before", "meanwhile", "after", "other"].map(|text| dir.lacks_own(&name(text)));
+        assert_eq!((lacks, dir.own_names()), ([false, false, false, true], OwnNames::Some));
+    }
+
+    #[test]
+    fn names_that_cannot_all_be_known_are_asked_for() {
+        let dir = a_dir();
+        assert!(dir.begin_own_names());
+        dir.learn_own_names(None::<std::slice::Iter<'_, Name>>);
+        assert_eq!(dir.own_names(), OwnNames::Some);
+        assert!(!dir.lacks_own(&Name::new(*b"x").unwrap()) && !dir.begin_own_names());
+    }
 }

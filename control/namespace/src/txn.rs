@@ -4,16 +4,19 @@
 //! mutations before it in the same batch, the shared state) and writes to the first only: a mutation that is
 //! refused halfway leaves nothing behind, and a batch that cannot be logged neither.
 //!
-//! **Never does** I/O except reads of the engine, and never waits for the UFS: a name that nobody has resolved
-//! is [`Refusal::Unresolved`], the caller resolves it and asks again.
+//! **Never does** I/O except reads of the engine, and not even those [in memory](Txn::in_memory); and never waits for
+//! the UFS: a name that nobody has resolved is [`Refusal::Unresolved`], the caller resolves it and asks again.
 
 use crate::keys::{self, Key};
-use crate::names::Answer;
+use crate::names::{Answer, Cached};
 use crate::overlay::Value;
 use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
 use crate::shared::{Shared, millis};
+use crate::table::OwnNames;
+use crate::view::View;
 use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, Name, TimeSpec, UfsKey};
 use hashbrown::HashMap;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -126,6 +129,10 @@ pub(crate) struct Txn<'a> {
     staged: &'a Staged,
     own: Changes,
     inos: InoRange,
+    /// The engine is not asked.
+    in_memory: bool,
+    /// It would have had to be: whatever the mutation came to is to be thrown away.
+    needs_engine: Cell<bool>,
     /// The time of the mutation.
     pub(crate) now: TimeSpec,
     /// The number its log record will have.
@@ -135,11 +142,44 @@ pub(crate) struct Txn<'a> {
 impl<'a> Txn<'a> {
     pub(crate) fn new(shared: &'a Shared, staged: &'a Staged, seq: u64) -> Self {
         let now = shared.clock.now();
-        Self { shared, staged, own: Changes::default(), inos: staged.inos, now, seq }
+        let (own, inos, in_memory) = (Changes::default(), staged.inos, false);
+        Self { shared, staged, own, inos, in_memory, needs_engine: Cell::new(false), now, seq }
+    }
+
+    /// Reads only what is in memory: for a thread that may wait for nothing. What that does not suffice for fails, and
+    /// [`Txn::needs_engine`] says so.
+    pub(crate) fn in_memory(self) -> Self {
+        Self { in_memory: true, ..self }
+    }
+
+    /// Whether the mutation has to be executed again where the engine may be asked.
+    pub(crate) fn needs_engine(&self) -> bool {
+        self.needs_engine.get()
+    }
+
+    /// The shared state, for a question that the engine may have to answer.
+    fn engine(&self) -> FsResult<&View> {
+        if self.in_memory {
+            self.needs_engine.set(true);
+            return Err(FsErrorKind::Overloaded.into());
+        }
+        Ok(&self.shared.view)
+    }
+
+    /// The value of a key in the shared state.
+    fn stored(&self, key: &[u8]) -> FsResult<Value> {
+        match self.shared.view.overlay.get(key) {
+            Some(changed) => Ok(changed),
+            None => self.engine()?.get(key),
+        }
+    }
+
+    fn stored_inode(&self, ino: Ino) -> FsResult<Option<InodeRecord>> {
+        self.stored(&keys::inode(ino))?.map(|bytes| InodeRecord::decode(&bytes)).transpose()
     }
 
     /// What was changed, and the numbers that are left.
-    pub(crate) fn finish(mut self) -> FsResult<(Changes, InoRange)> {
+    pub(crate) fn finish(&mut self) -> FsResult<(Changes, InoRange)> {
         let queued: Vec<Key> = self
             .own
             .keys
@@ -152,7 +192,7 @@ impl<'a> Txn<'a> {
             let value = self.queued(&key, again)?;
             self.own.keys.insert(key, value);
         }
-        Ok((self.own, self.inos))
+        Ok((std::mem::take(&mut self.own), self.inos))
     }
 
     /// What stands in the queue for a name; nothing on a mount that keeps everything. `again`: it keeps its place.
@@ -162,8 +202,11 @@ impl<'a> Txn<'a> {
         if self.is_transient(&dir_record)? {
             return Ok(None);
         }
-        let target = self.dentry(dir, &name)?.and_then(|dentry| dentry.target);
-        let bytes = match target {
+        if self.in_memory && self.shared.delays_by_path(dir_record.mount) {
+            // When it is due is found out by a walk up the tree, for which the engine may have to be asked.
+            self.engine()?;
+        }
+        let bytes = match self.target(dir, &name)? {
             Some((ino, FileKind::Regular)) => {
                 let record = self.inode(ino)?;
                 if record.state == InodeState::Dirty { record.size } else { 0 }
@@ -175,11 +218,23 @@ impl<'a> Txn<'a> {
         Ok(Some(prost::Message::encode_to_vec(&queued).into()))
     }
 
+    /// What a name of ours stands for. What the UFS has may count as ours as well: it is clean.
+    fn target(&self, dir: Ino, name: &Name) -> FsResult<Option<(Ino, FileKind)>> {
+        if self.in_memory
+            && !self.has_changed(dir, name)
+            && let Some(Cached { answer: Answer::Present(ino), .. }) = self.shared.names.get(dir, name)
+            && let Some(inode) = self.shared.table.get(ino)
+        {
+            return Ok(Some((ino, inode.record().kind)));
+        }
+        Ok(self.dentry(dir, name)?.and_then(|dentry| dentry.target))
+    }
+
     /// The place in the queue that a name has already.
     fn place(&self, key: &[u8]) -> FsResult<Option<u64>> {
         let known = match self.staged.changes.keys.get(key) {
             Some(value) => value.clone(),
-            None => self.shared.view.get(key)?,
+            None => self.stored(key)?,
         };
         let queued =
             known.and_then(|bytes| <crate::proto::Queued as prost::Message>::decode(&bytes[..]).ok());
@@ -207,8 +262,14 @@ impl<'a> Txn<'a> {
         let changed = self.own.keys.get(key).or_else(|| self.staged.changes.keys.get(key));
         match changed {
             Some(value) => Ok(value.clone()),
-            None => self.shared.view.get(key),
+            None => self.stored(key),
         }
+    }
+
+    /// Whether a key has a value, if this mutation or one before it in the batch has changed it.
+    pub(crate) fn has_changed_key(&self, key: &[u8]) -> Option<bool> {
+        let changed = self.own.keys.get(key).or_else(|| self.staged.changes.keys.get(key));
+        changed.map(Option::is_some)
     }
 
     /// The value of a counter.
@@ -226,7 +287,7 @@ impl<'a> Txn<'a> {
         if let Some(inode) = self.shared.table.get(ino) {
             return Ok(inode.record());
         }
-        let stored = self.shared.view.inode(ino)?;
+        let stored = self.stored_inode(ino)?;
         stored.map(Arc::new).ok_or_else(|| FsErrorKind::Stale.into())
     }
 
@@ -237,7 +298,7 @@ impl<'a> Txn<'a> {
         }
         match self.shared.table.get(ino) {
             Some(inode) => Ok(inode.is_stored()),
-            None => Ok(self.shared.view.inode(ino)?.is_some()),
+            None => Ok(self.stored_inode(ino)?.is_some()),
         }
     }
 
@@ -286,18 +347,20 @@ impl<'a> Txn<'a> {
     pub(crate) fn dentry(&self, dir: Ino, name: &Name) -> FsResult<Option<Dentry>> {
         let slot = (dir, name.clone());
         let changed = self.own.dentries.get(&slot).or_else(|| self.staged.changes.dentries.get(&slot));
-        match changed {
-            Some(dentry) => Ok(dentry.clone()),
-            None => self.shared.view.dentry(dir, name),
+        if let Some(dentry) = changed {
+            return Ok(dentry.clone());
         }
+        if self.shared.table.get(dir).is_some_and(|dir| dir.lacks_own(name)) {
+            return Ok(None);
+        }
+        self.stored(&keys::dentry(dir, name))?.map(|bytes| Dentry::decode(&bytes)).transpose()
     }
 
     /// Writes a name: what it is to be and what the UFS has there. If neither is anything, and nothing was begun
     /// at the name that may make something of it, nothing is kept. On mounts that are carried to the UFS the name
     /// is queued.
     pub(crate) fn set_name(&mut self, dir: Ino, name: &Name, dentry: Dentry, queue: bool) {
-        // A name that is kept without need costs a look; one that is dropped with need comes back from the UFS.
-        let begun = self.has_begun(dir, name).unwrap_or(true);
+        let begun = self.has_begun(dir, name);
         let nothing = dentry.target.is_none() && dentry.shadow.is_none() && !begun;
         let queued = (queue || begun) && !nothing;
         self.own.dentries.insert((dir, name.clone()), (!nothing).then_some(dentry));
@@ -467,7 +530,7 @@ impl<'a> Txn<'a> {
     /// The names in the keys of an inode's links, and whether each is lost.
     fn links(&self, ino: Ino) -> FsResult<Vec<(Slot, bool)>> {
         let (from, until) = keys::of(keys::LINK, ino);
-        let stored = self.shared.view.scan(&from, &until, usize::MAX)?;
+        let stored = self.engine()?.scan(&from, &until, usize::MAX)?;
         let mut merged: BTreeMap<Key, Option<bool>> =
             stored.into_iter().map(|(key, value)| (key, Some(!value.is_empty()))).collect();
         for layer in [&self.staged.changes.keys, &self.own.keys] {
@@ -514,9 +577,12 @@ impl<'a> Txn<'a> {
                 return Ok(());
             }
         }
+        if self.shared.table.get(dir).is_some_and(|dir| dir.own_names() == OwnNames::None) {
+            return Ok(());
+        }
         let (mut from, until) = keys::of(keys::DENTRY, dir);
         loop {
-            let page = self.shared.view.scan(&from, &until, 256)?;
+            let page = self.engine()?.scan(&from, &until, 256)?;
             for (key, value) in &page {
                 let slot = keys::slot(key).filter(|slot| !changed.contains_key(slot));
                 if let Some(slot) = slot

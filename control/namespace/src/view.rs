@@ -5,6 +5,7 @@
 use crate::keys::{self, Key};
 use crate::overlay::Overlay;
 use crate::record::{Dentry, InodeRecord};
+use crate::table::{Inode, OWN_NAMES_READ_MAX};
 use forebay_meta::MetaStore;
 use forebay_types::{FsResult, Ino, Name};
 use std::collections::BTreeMap;
@@ -65,10 +66,19 @@ impl View {
         self.get(&keys::dentry(dir, name))?.map(|bytes| Dentry::decode(&bytes)).transpose()
     }
 
-    /// Whether a directory has any name or whiteout of its own.
-    pub(crate) fn has_names(&self, dir: Ino) -> FsResult<bool> {
-        let (from, until) = keys::of(keys::DENTRY, dir);
-        Ok(!self.scan(&from, &until, 1)?.is_empty())
+    /// Reads which names and whiteouts of its own a directory has, if nobody did, so that from then on the engine need
+    /// not be asked for a name that is not among them.
+    pub(crate) fn learn_own_names(&self, dir: &Inode) -> FsResult<()> {
+        if !dir.begin_own_names() {
+            return Ok(());
+        }
+        let (from, until) = keys::of(keys::DENTRY, dir.ino);
+        let page = self.scan(&from, &until, OWN_NAMES_READ_MAX);
+        let names = page.as_ref().ok().filter(|page| page.len() < OWN_NAMES_READ_MAX);
+        let slots: Option<Vec<_>> =
+            names.map(|page| page.iter().filter_map(|(key, _)| keys::slot(key)).collect());
+        dir.learn_own_names(slots.as_ref().map(|slots| slots.iter().map(|(_, name)| name)));
+        page.map(drop)
     }
 }
 

@@ -161,7 +161,7 @@ pub(crate) fn drop_stale(txn: &mut Txn<'_>, dir: Ino, name: &Name, expected: &De
         return Ok(false);
     }
     // What was seen may be what a task is just making of it.
-    if txn.has_begun(dir, name)? || txn.shared.queue.is_begun(dir, name, ino) {
+    if txn.has_begun(dir, name) || txn.shared.queue.is_begun(dir, name, ino) {
         return Ok(false);
     }
     let mut record = InodeRecord::clone(&*txn.inode(ino)?);

@@ -36,8 +36,9 @@ impl Txn<'_> {
     }
 
     /// Whether a task was begun for a name.
-    pub(crate) fn has_begun(&self, dir: Ino, name: &Name) -> FsResult<bool> {
-        Ok(self.key(&keys::begun(dir, name))?.is_some())
+    pub(crate) fn has_begun(&self, dir: Ino, name: &Name) -> bool {
+        let key = keys::begun(dir, name);
+        self.has_changed_key(&key).unwrap_or_else(|| self.shared.begun.read().contains(&key))
     }
 
     /// Notes that a task is handed out.
@@ -60,6 +61,7 @@ pub(crate) fn load_begun(shared: &Shared) -> FsResult<()> {
         let Some(slot) = keys::slot(&key) else { continue };
         let (task, left) = decode(&value)?;
         let out = out(slot, left, &task);
+        shared.note_begun(&key, true);
         shared.queue.doubt((task, out));
     }
     Ok(())

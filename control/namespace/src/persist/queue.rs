@@ -253,6 +253,10 @@ impl State {
         id
     }
 
+    fn first_due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(at, ..)| *at)
+    }
+
     fn remove(&mut self, slot: &Slot) {
         let Some(entry) = self.entries.remove(slot) else { return };
         if let Status::Due(at) = entry.status {
@@ -332,12 +336,18 @@ impl Queue {
     pub(crate) fn note(&self, slot: Slot, queued: Option<Queued>, now_ms: u64, due_ms: u64) {
         let mut state = self.state.lock();
         let Some(queued) = queued else {
+            let news = state.entries.contains_key(&slot);
             state.remove(&slot);
-            self.changed.notify_waiters();
+            if news {
+                self.changed.notify_waiters();
+            }
             return;
         };
+        let first_due_ms = state.first_due_ms();
+        let mut news = now_ms < state.hurry_until_ms;
         let mut entry = Entry::new(queued, now_ms, due_ms);
         if let Some(known) = state.entries.remove(&slot) {
+            news |= known.urgent || known.tries > 0 || !matches!(known.status, Status::Due(_));
             if let Status::Due(at) = known.status {
                 state.due.remove(&(at, known.seq, slot.clone()));
             }
@@ -353,7 +363,12 @@ impl Queue {
             state.due.insert((at, queued.seq, slot.clone()));
         }
         state.entries.insert(slot, entry);
-        self.changed.notify_waiters();
+        // Who waits for nothing but that something is due is woken if that is sooner than it was: not for each of the
+        // thousands of files that are made and closed in a second, and are due a while from now.
+        let sooner = state.first_due_ms().is_some_and(|at| first_due_ms.is_none_or(|before| at < before));
+        if news || sooner {
+            self.changed.notify_waiters();
+        }
     }
 
     /// What may be carried now. Nobody else asks meanwhile (the port sees to that).
@@ -377,7 +392,7 @@ impl Queue {
         for (mount, seq) in &state.large {
             first_large.entry(*mount).or_insert(*seq);
         }
-        let next_due_ms = state.due.first().map(|(at, ..)| *at);
+        let next_due_ms = state.first_due_ms();
         let out = state.out.values().chain(state.doubts.values()).map(|(out, _)| out.clone()).collect();
         Candidates { slots, out, first_large, next_due_ms }
     }
