@@ -16,12 +16,7 @@ use std::sync::Arc;
 /// An open file. Clones share the descriptor, which is closed when the last clone and the last operation on
 /// it are gone.
 #[derive(Debug, Clone)]
-pub struct File(pub(crate) Arc<FileInner>);
-
-#[derive(Debug)]
-pub(crate) struct FileInner {
-    std: std::fs::File,
-}
+pub struct File(pub(crate) Arc<std::fs::File>);
 
 /// What [`File::allocate`] does with a range (fallocate(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,24 +71,29 @@ impl From<std::fs::File> for File {
 
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.std.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl File {
     /// Takes an open file.
     pub fn new(file: std::fs::File) -> Self {
-        Self(Arc::new(FileInner { std: file }))
+        Self(Arc::new(file))
     }
 
     /// The file for plain, blocking calls: fstat, truncate, locks.
     pub fn std(&self) -> &std::fs::File {
-        &self.0.std
+        &self.0
+    }
+
+    /// The same for who keeps it: the descriptor stays open until then.
+    pub fn shared(&self) -> Arc<std::fs::File> {
+        Arc::clone(&self.0)
     }
 
     /// The descriptor, borrowed.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.std.as_fd()
+        self.0.as_fd()
     }
 
     /// Reads at `offset` until `frame[..len]` is full or the file ends, and says how many bytes came. The
@@ -138,7 +138,7 @@ impl File {
     }
 
     pub(crate) fn raw(&self) -> i32 {
-        self.0.std.as_raw_fd()
+        self.0.as_raw_fd()
     }
 
     async fn sync(&self, data_only: bool) -> io::Result<()> {
@@ -223,7 +223,7 @@ impl File {
     }
 
     fn is_direct(&self) -> bool {
-        let flags = rustix::fs::fcntl_getfl(&self.0.std);
+        let flags = rustix::fs::fcntl_getfl(&*self.0);
         flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::DIRECT))
     }
 }

@@ -8,7 +8,6 @@
 use crate::arena::Frame;
 use crate::core::{self, Core};
 use crate::driver::Op;
-use crate::file::FileInner;
 use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -20,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Held {
     /// Keeps the descriptor's number from being reused.
-    pub(crate) _file: Arc<FileInner>,
+    pub(crate) _file: Arc<std::fs::File>,
     pub(crate) memory: Memory,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! **Owns** the ids (none is ever used twice), the pool of empty open files, and the helper thread that refills the pool
 //! and unlinks what was removed, in batches. **Never does** anything a caller waits for, except that an empty pool makes
-//! the next file on the spot.
+//! the next file on the spot. A pool that ran empty is larger from then on, up to a bound: how many files are made at once
+//! differs between programs by far, and each blank costs a descriptor.
 //!
 //! Consecutive ids share a directory, so one directory sync makes a whole batch of blanks outlive a power loss, and the
 //! first `fsync` of a new file has no directory to sync.
@@ -10,7 +11,7 @@
 use crate::error::StoreError;
 use crate::extent::Extent;
 use crate::store::Store;
-use crate::tier::Tier;
+use crate::tier::{IDS_PER_DIR, Tier};
 use crossbeam_queue::ArrayQueue;
 use forebay_shard::File;
 use forebay_types::ExtentId;
@@ -18,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -85,6 +87,10 @@ impl Blank {
 #[derive(Debug)]
 pub(crate) struct Blanks {
     ready: ArrayQueue<Blank>,
+    /// How many there should be.
+    wanted: AtomicUsize,
+    /// The helper was told that there are too few, and has not begun to make more.
+    refill: AtomicBool,
     jobs: Mutex<Jobs>,
     wake: Condvar,
     done: Condvar,
@@ -106,15 +112,17 @@ struct Jobs {
     doomed: Doomed,
     /// Taken from `doomed` and not unlinked yet.
     unlinking: usize,
-    refill: bool,
     stop: bool,
 }
 
 impl Blanks {
-    pub(crate) fn new(count: usize) -> Self {
+    /// A pool of `count`, and of up to `count_max` once it has run empty.
+    pub(crate) fn new(count: usize, count_max: usize) -> Self {
         Self {
-            ready: ArrayQueue::new(count.max(1)),
-            jobs: Mutex::new(Jobs { refill: count > 0, ..Jobs::default() }),
+            ready: ArrayQueue::new(count_max.max(count).max(1)),
+            wanted: AtomicUsize::new(count),
+            refill: AtomicBool::new(count > 0),
+            jobs: Mutex::default(),
             wake: Condvar::new(),
             done: Condvar::new(),
         }
@@ -123,8 +131,13 @@ impl Blanks {
     /// A blank, if one is ready.
     pub(crate) fn take(&self) -> Option<Blank> {
         let blank = self.ready.pop();
-        if self.ready.len() < self.ready.capacity() / 2 {
-            self.jobs.lock().refill = true;
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        if blank.is_none() && wanted > 0 {
+            self.wanted.store((wanted * 2).min(self.ready.capacity()), Ordering::Relaxed);
+        }
+        if self.ready.len() < wanted / 2 && !self.refill.swap(true, Ordering::AcqRel) {
+            // The lock keeps the helper from falling asleep between its look and our call.
+            let _jobs = self.jobs.lock();
             self.wake.notify_one();
         }
         blank
@@ -166,17 +179,28 @@ impl Blanks {
         self.wake.notify_all();
     }
 
-    /// Refills the pool. Blocks.
+    /// Makes a directory's worth of those that are missing, and asks to be called again for the rest: what is made is
+    /// of use before all of it is, and other work has its turn. Blocks.
     pub(crate) fn refill(&self, tier: &Tier, ids: &Ids, tiers: &[Arc<Tier>]) -> Result<(), StoreError> {
+        let missing = self.wanted.load(Ordering::Relaxed).saturating_sub(self.ready.len());
+        let now = missing.min(IDS_PER_DIR as usize);
+        self.make_some(now, tier, ids, tiers)?;
+        if now < missing {
+            self.refill.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn make_some(&self, count: usize, tier: &Tier, ids: &Ids, tiers: &[Arc<Tier>]) -> Result<(), StoreError> {
         let mut made = Vec::new();
         let mut dirs = BTreeSet::new();
-        for _ in self.ready.len()..self.ready.capacity() {
+        for _ in 0..count {
             let blank = Blank::make(tier, ids.take(tiers)?)?;
-            dirs.insert(blank.id.0 / crate::tier::IDS_PER_DIR);
+            dirs.insert(blank.id.0 / IDS_PER_DIR);
             made.push(blank);
         }
         for dir in dirs {
-            let any = ExtentId(dir * crate::tier::IDS_PER_DIR);
+            let any = ExtentId(dir * IDS_PER_DIR);
             tier.sync_dir_of(any).map_err(|e| StoreError::io("syncing a directory of blanks", e))?;
         }
         for mut blank in made {
@@ -198,7 +222,7 @@ impl Blanks {
     /// What to unlink, and whether to refill; `None` when the helper should end.
     fn next_job(&self, nap: Duration) -> Option<(Doomed, bool)> {
         let mut jobs = self.jobs.lock();
-        if jobs.doomed.is_empty() && !jobs.refill && !jobs.stop {
+        if jobs.doomed.is_empty() && !self.refill.load(Ordering::Acquire) && !jobs.stop {
             self.wake.wait_for(&mut jobs, nap);
         }
         if jobs.stop && jobs.doomed.is_empty() {
@@ -207,7 +231,7 @@ impl Blanks {
         let count = jobs.doomed.len().min(UNLINK_BATCH);
         let batch: Vec<_> = jobs.doomed.drain(..count).collect();
         jobs.unlinking = batch.len();
-        let refill = std::mem::take(&mut jobs.refill) && !jobs.stop;
+        let refill = self.refill.swap(false, Ordering::AcqRel) && !jobs.stop;
         Some((batch, refill))
     }
 

@@ -40,8 +40,10 @@ pub struct StoreConfig {
     pub tiers: Vec<TierConfig>,
     /// The page size of new extents.
     pub page_size: PageSize,
-    /// How many empty extent files are kept ready.
+    /// How many empty extent files are kept ready at first.
     pub blanks: usize,
+    /// How many at most, where they are wanted so fast that they run out. Each is an open file.
+    pub blanks_max: usize,
     /// How to choose what to evict.
     pub eviction: EvictionKind,
     /// Above this share of a tier's quota, in percent, eviction runs in the background.
@@ -75,6 +77,7 @@ impl StoreConfig {
             tiers,
             page_size: PageSize::DEFAULT,
             blanks: 256,
+            blanks_max: 4096,
             eviction: EvictionKind::default(),
             high_watermark: 95,
             low_watermark: 90,

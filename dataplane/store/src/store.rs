@@ -104,7 +104,7 @@ impl Store {
         let seen = extents.iter().map(|extent| extent.id().0 + 1);
         let first_new_id = marks.chain(seen).max().unwrap_or(1);
         let store = Arc::new(Self {
-            blanks: Arc::new(Blanks::new(cfg.blanks)),
+            blanks: Arc::new(Blanks::new(cfg.blanks, cfg.blanks_max)),
             cfg,
             tiers,
             entry_tier,
@@ -247,6 +247,15 @@ impl Store {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Nobody has the extent's file in use any more: it is closed if more are open than may be without being in use.
+    /// Housekeeping does the same later, but descriptors can run out sooner.
+    pub fn ease_open_files(&self, id: ExtentId) {
+        let Some(extent) = self.get(id) else { return };
+        if extent.tier().open_files() > self.cfg.open_files_max {
+            extent.close_idle();
+        }
     }
 
     /// Removes an extent, whoever holds it: open files keep their bytes to their end. Its files are unlinked soon.

@@ -374,7 +374,7 @@ fn eviction_keeps_below_the_watermark_and_pages_become_durable_by_themselves() {
 #[test]
 fn no_more_files_stay_open_than_there_may_be() {
     let dir = tempfile::tempdir().unwrap();
-    let cfg = StoreConfig { open_files_max: 5, blanks: 2, ..config(dir.path()) };
+    let cfg = StoreConfig { open_files_max: 5, blanks: 2, blanks_max: 2, ..config(dir.path()) };
     let (store, _) = Store::open(cfg).unwrap();
     let extents_dir = dir.path().join("extents");
     let open = move || {

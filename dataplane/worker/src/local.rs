@@ -24,9 +24,9 @@ impl Local for Worker {
             }
             Err(_) => return None,
         };
-        let file = extent.file().ok()?.std().try_clone().ok()?;
+        let file = extent.file().ok()?.shared();
         extent.touch(0);
-        Some(Backing::new(extent.id(), Arc::new(file), guard))
+        Some(Backing::new(extent.id(), file, guard))
     }
 
     fn end_write(&self, id: ExtentId, changed: bool) {
@@ -36,6 +36,8 @@ impl Local for Worker {
         }
         let Some(session) = self.sessions.end(id) else { return };
         let keys = session.keys();
+        drop(session);
+        self.store.ease_open_files(id);
         if changed || keys.is_empty() {
             return;
         }

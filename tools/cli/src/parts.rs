@@ -9,6 +9,7 @@ use crate::asked::AskedFile;
 use crate::audit::AuditLog;
 use crate::cachedir::CacheDir;
 use crate::failure::{Failure, Outcome};
+use crate::fdlimit;
 use crate::keeper::{Keeper, KeeperParts};
 use crate::left_behind;
 use crate::logging::LogSwitch;
@@ -36,6 +37,9 @@ use tokio::task::JoinHandle;
 pub(crate) const CACHE_TIER: usize = 0;
 /// The share of the I/O memory that fetched bytes may take; the rest is for requests.
 const FETCH_SHARE: u64 = 2;
+/// What part of the permitted open files may be empty extents, and extents that nobody uses.
+const BLANKS_SHARE: usize = 8;
+const IDLE_FILES_SHARE: usize = 4;
 /// How long the shards may take to end what they are doing.
 const SHARDS_STOP: Duration = Duration::from_secs(10);
 /// How long uploads that are under way may take to end; what does not is carried by the next start.
@@ -248,10 +252,14 @@ fn shards_config(plan: &Plan) -> ShardsConfig {
 
 /// The store, and whether the machine went down under it.
 fn open_store(plan: &Plan, tiers: &TierDirs) -> Outcome<(Arc<Store>, bool)> {
+    let defaults = StoreConfig::new(plan.node.clone(), tiers.tiers());
+    let descriptors = usize::try_from(fdlimit::raise()).unwrap_or(usize::MAX);
     let config = StoreConfig {
         page_size: plan.page_size,
         eviction: plan.eviction,
-        ..StoreConfig::new(plan.node.clone(), tiers.tiers())
+        blanks_max: defaults.blanks_max.min(descriptors / BLANKS_SHARE),
+        open_files_max: defaults.open_files_max.min(descriptors / IDLE_FILES_SHARE),
+        ..defaults
     };
     let (store, report) = Store::open(config).map_err(Failure::new)?;
     tiers.settle(&store)?;
