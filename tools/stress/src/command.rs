@@ -7,7 +7,9 @@ use crate::error::{During, Error, Result};
 use crate::peers::{Together, gather};
 use crate::report::{Place, Report};
 use crate::scratch::{Scratch, require_room};
-use crate::work::{CheckpointArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs, UfsArgs};
+use crate::work::{
+    CheckpointArgs, ClientIoArgs, FuseIoArgs, MetadataArgs, SmallFilesArgs, UfsArgs, WorkerArgs,
+};
 use clap::Subcommand;
 use serde::Serialize;
 use std::fs;
@@ -27,6 +29,10 @@ pub enum BenchCommand {
     SmallFiles(Box<SmallFilesArgs>),
     /// Put, stat, list, read and delete in an under file system itself, by its URL: what there is to be cached.
     Ufs(Box<UfsArgs>),
+    /// Ask a worker for pages, cold, in order and at random: the data path without kernel and client.
+    Worker(Box<WorkerArgs>),
+    /// Write and read through a client in this process: the data path without the kernel.
+    ClientIo(Box<ClientIoArgs>),
 }
 
 /// Something that can be measured.
@@ -125,6 +131,8 @@ pub fn run(command: &BenchCommand, stop: &Stop, watched: bool, out: &mut dyn Wri
         BenchCommand::Checkpoint(args) => framed(&**args, stop, watched, out),
         BenchCommand::SmallFiles(args) => framed(&**args, stop, watched, out),
         BenchCommand::Ufs(args) => framed(&**args, stop, watched, out),
+        BenchCommand::Worker(args) => framed(&**args, stop, watched, out),
+        BenchCommand::ClientIo(args) => framed(&**args, stop, watched, out),
     }
 }
 

@@ -2,8 +2,8 @@
 //! run in it.
 
 use crate::error::{Error, Result};
-use forebay_types::{Name, UfsKey};
-use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError, UfsOptions, UfsResult};
+use forebay_types::{Name, UfsKey, UfsVersion};
+use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsOptions, UfsResult};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -37,6 +37,39 @@ impl Store {
         let runtime = runtime.map_err(|error| failed(&error))?;
         let ufs = runtime.block_on(forebay_ufs::open(url, &settings)).map_err(|error| failed(&error))?;
         Ok(Self { ufs, runtime })
+    }
+
+    /// The store itself, for whoever calls it in his own way on [`Self::handle`].
+    pub(crate) fn ufs(&self) -> Arc<dyn Ufs> {
+        Arc::clone(&self.ufs)
+    }
+
+    /// Where its calls can be awaited.
+    pub(crate) fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
+    /// Puts a file whose parts `fill` makes.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn put(
+        &self,
+        key: &UfsKey,
+        len: u64,
+        mut fill: impl FnMut(u64, &mut [u8]),
+    ) -> UfsResult<UfsVersion> {
+        let spec = PutSpec { len, attrs: PutAttrs::default(), expect: Expect::Absent };
+        self.run(async {
+            let mut upload = self.ufs.begin_put(key, &spec).await?;
+            let part_len = upload.part_len();
+            for part in 0..len.div_ceil(part_len) {
+                let mut bytes = vec![0; part_len.min(len - part * part_len) as usize];
+                fill(part * part_len, &mut bytes);
+                upload.part(part, bytes.into()).await?;
+            }
+            upload.finish().await
+        })
     }
 
     /// Waits for a call.

@@ -155,6 +155,17 @@ impl Lane {
         self.intended.take().unwrap_or_else(Instant::now)
     }
 
+    /// When all lanes of the phase began.
+    pub(crate) fn started(&self) -> Instant {
+        self.times.start
+    }
+
+    /// The lane itself, to be used elsewhere, like on a shard; what stays here measures nothing, until it is put back.
+    pub(crate) fn lend(&mut self) -> Self {
+        let stays = Self::new(self.index, self.times, self.shared.clone(), None);
+        std::mem::replace(self, stays)
+    }
+
     /// Takes down an operation of `kind` that has ended.
     pub(crate) fn end<T, E: Display>(
         &mut self,

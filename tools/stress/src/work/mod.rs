@@ -3,6 +3,7 @@
 mod checkpoint;
 mod files;
 mod fuse_io;
+mod inside;
 mod metadata;
 mod models;
 mod sizes;
@@ -11,6 +12,7 @@ mod ufs;
 
 pub use checkpoint::CheckpointArgs;
 pub use fuse_io::FuseIoArgs;
+pub use inside::{ClientIoArgs, WorkerArgs};
 pub use metadata::MetadataArgs;
 pub use small_files::SmallFilesArgs;
 pub use ufs::UfsArgs;

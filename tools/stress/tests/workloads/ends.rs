@@ -12,8 +12,12 @@ fn a_stopped_run_reports_what_it_measured_and_clears_up() {
         "metadata DIR --files 50 --ops stat --rate 1 --threads 1 --duration 60s --json",
         "small-files DIR --count 2000000 --sizes 1-10 --json",
         "checkpoint DIR --size 64MiB --rounds 100000 --json",
+        "ufs DIR --files 5 --file-size 64KiB --duration 60s --json",
+        "client-io DIR --threads 2 --file-size 64KiB --duration 60s --json",
+        "worker DIR --threads 2 --file-size 64KiB --duration 60s --json",
     ] {
-        let (dir, stop) = (tempfile::tempdir().unwrap(), Stop::default());
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let stop = Stop::default();
         let begun = Instant::now();
         let ran = std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod ends;
 mod files;
+mod inside;
 mod metadata;
 mod page;
 mod support;
