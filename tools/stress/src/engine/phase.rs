@@ -340,13 +340,18 @@ mod tests {
             };
             sleep(turn.saturating_duration_since(Instant::now()));
         };
-        let (found, trials) = search(40.0, |target| {
-            let phase = repeat(&stage(), &timed(4, 300, Some(target)), throttled);
-            Ok(Some(phase.rate(phase.kind("op").unwrap())))
-        })
-        .unwrap();
-        // The target lets 500 a second through; a busy machine may lose some of them.
-        assert!((400.0..=515.0).contains(&found), "{found}: {trials:?}");
+        let find = || {
+            let found = search(40.0, |target| {
+                let phase = repeat(&stage(), &timed(4, 300, Some(target)), throttled);
+                Ok(Some(phase.rate(phase.kind("op").unwrap())))
+            });
+            let (found, trials) = found.unwrap();
+            // The target lets 500 a second through.
+            assert!(found <= 515.0, "{found}: {trials:?}");
+            found
+        };
+        // A machine that stops for 10 ms within a trial makes that trial miss, as it should: it may try again.
+        assert!((0..4).any(|_| find() >= 450.0));
     }
 
     #[test]
