@@ -106,7 +106,11 @@ impl Vfs {
 
     fn writable(&self, handle: HandleId) -> FsResult<Arc<FileHandle>> {
         let file = self.handles.files.get(handle)?;
-        if file.writer { Ok(file) } else { Err(FsErrorKind::AccessDenied.into()) }
+        if !file.writer {
+            return Err(FsErrorKind::AccessDenied.into());
+        }
+        file.set_flushed(false);
+        Ok(file)
     }
 
     /// Reserves, frees or zeroes a range.
@@ -184,6 +188,7 @@ impl Vfs {
         if !file.writer {
             return Ok(());
         }
+        file.set_flushed(true);
         if self.config.sync_on_close {
             self.sync_file(&file).await?;
         }

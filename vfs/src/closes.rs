@@ -36,6 +36,19 @@ impl Vfs {
         Ok(())
     }
 
+    /// The files that were closed and of which the log does not know it yet: a front door tells of a close a moment
+    /// after it returned to whoever closed (FLUSH comes before, RELEASE after). A file of which one descriptor was
+    /// closed and another is still open looks the same for a few seconds, also where the other is that of a process
+    /// which has just started a child.
+    pub fn closing(&self) -> Vec<Ino> {
+        self.opens.inos(OpenInode::is_closing)
+    }
+
+    /// Whether that is still so of one of them.
+    pub fn is_closing(&self, ino: Ino) -> bool {
+        self.opens.peek(ino).is_some_and(|inode| inode.is_closing())
+    }
+
     /// Settles an inode in its turn.
     pub(crate) async fn settle_in_turn(&self, inode: &OpenInode, state: &mut OpenState) -> FsResult<()> {
         let users = inode.users();
@@ -70,6 +83,7 @@ impl Vfs {
         let grown = i64::try_from(times.len).unwrap_or(i64::MAX).saturating_sub_unsigned(writing.first_len);
         inode.set_kernel_writes(false);
         state.writing = None;
+        inode.set_writing(false);
         if changed {
             self.charge_quota(inode.ino, grown).await;
         }
@@ -116,6 +130,7 @@ impl Vfs {
         let extent = self.extent_of(inode, state).await?;
         self.doom(Doomed { ino: inode.ino, extent });
         state.writing = None;
+        inode.set_writing(false);
         inode.set_unlinked(false);
         Ok(())
     }

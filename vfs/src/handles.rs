@@ -7,7 +7,7 @@ use forebay_namespace::{DirStream, Namespace};
 use forebay_types::{FsErrorKind, FsResult, HandleId, Ino};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
 /// An open regular file. It counts as open until its last user is gone: whoever still reads or writes when it is
@@ -19,6 +19,8 @@ pub(crate) struct FileHandle {
     pub(crate) writer: bool,
     /// Every write is durable when it returns.
     pub(crate) sync: bool,
+    /// A descriptor of it was closed, and nothing was written through us since.
+    flushed: AtomicBool,
     _held: HeldInode,
 }
 
@@ -50,7 +52,18 @@ impl FileHandle {
     pub(crate) fn new(vfs: &Vfs, inode: InodeRef, flags: OpenFlags, held: HeldInode) -> Self {
         inode.count_in(flags.write);
         let vfs = Weak::clone(&vfs.this);
-        Self { vfs, inode: Some(inode), writer: flags.write, sync: flags.sync, _held: held }
+        let (writer, sync, flushed) = (flags.write, flags.sync, AtomicBool::new(false));
+        Self { vfs, inode: Some(inode), writer, sync, flushed, _held: held }
+    }
+
+    /// A descriptor of it was closed (`is`), or more is written.
+    pub(crate) fn set_flushed(&self, is: bool) {
+        if is && self.writer {
+            self.inode().note_flush();
+        }
+        if self.writer && self.flushed.load(SeqCst) != is && self.flushed.swap(is, SeqCst) != is {
+            self.inode().count_flushed(is);
+        }
     }
 
     /// The inode it is a handle of.
@@ -66,7 +79,7 @@ impl FileHandle {
     }
 
     fn count_out(&self, vfs: &Vfs, inode: &InodeRef) {
-        inode.count_out(self.writer);
+        inode.count_out(self.writer, self.flushed.load(SeqCst));
         vfs.opens.closed();
     }
 }

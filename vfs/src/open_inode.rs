@@ -12,7 +12,11 @@ use forebay_types::{Attr, ContentLocation, ExtentId, FileTimes, FsError, FsError
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long after the close of a descriptor the handle is released, if it was the last: the kernel sends the one before
+/// the close returns and the other right after, and a busy daemon gets to it later.
+const RELEASED_WITHIN: Duration = Duration::from_secs(3);
 
 /// An inode that is open, or that an operation is busy with.
 pub(crate) struct OpenInode {
@@ -24,6 +28,8 @@ pub(crate) struct OpenInode {
     touched: AtomicBool,
     /// The kernel may be changing bytes behind our back.
     kernel_writes: AtomicBool,
+    /// The log says that it is open for write.
+    is_writing: AtomicBool,
     /// Its writers count as closed for a while ([`crate::through`]).
     is_published: AtomicBool,
     /// A task is at work that settles the inode, now or in a while.
@@ -35,6 +41,10 @@ pub(crate) struct OpenInode {
 pub(crate) struct Users {
     pub(crate) handles: u32,
     pub(crate) writers: u32,
+    /// Writers who had a descriptor closed and have not written through us since.
+    pub(crate) flushed: u32,
+    /// When the last of them did that.
+    pub(crate) flushed_at: Option<Instant>,
     /// The last name is gone; the bytes go with the last handle.
     pub(crate) unlinked: bool,
     /// The inode was made open for write with this extent, and nobody has looked at it since.
@@ -86,6 +96,7 @@ impl OpenInode {
             location: RwLock::default(),
             touched: AtomicBool::new(false),
             kernel_writes: AtomicBool::new(false),
+            is_writing: AtomicBool::new(false),
             is_published: AtomicBool::new(false),
             settling: AtomicBool::new(false),
         }
@@ -118,10 +129,33 @@ impl OpenInode {
     }
 
     /// One handle fewer.
-    pub(crate) fn count_out(&self, writer: bool) {
+    pub(crate) fn count_out(&self, writer: bool, flushed: bool) {
         let mut users = self.users.lock();
         users.handles -= 1;
         users.writers -= u32::from(writer);
+        users.flushed -= u32::from(flushed);
+    }
+
+    /// A writer was flushed, or has written again.
+    pub(crate) fn count_flushed(&self, is: bool) {
+        let mut users = self.users.lock();
+        users.flushed = if is { users.flushed + 1 } else { users.flushed - 1 };
+    }
+
+    /// A descriptor was closed just now.
+    pub(crate) fn note_flush(&self) {
+        self.users.lock().flushed_at = Some(Instant::now());
+    }
+
+    /// Whether all who had it open for write seem to have closed it, and the log does not know yet.
+    pub(crate) fn is_closing(&self) -> bool {
+        let users = self.users();
+        let just_now = users.flushed_at.is_some_and(|at| at.elapsed() < RELEASED_WITHIN);
+        self.is_writing.load(SeqCst) && users.flushed == users.writers && (users.writers == 0 || just_now)
+    }
+
+    pub(crate) fn set_writing(&self, is: bool) {
+        self.is_writing.store(is, SeqCst);
     }
 
     /// The last name is gone, or the bytes that went with it are.

@@ -239,6 +239,7 @@ pub(crate) fn start_writing(
         ambiguous,
         ..Writing::beginning(extent)
     });
+    inode.set_writing(true);
     if let Mode::Cached { keep_cache } = &mut state.mode {
         *keep_cache = false;
     }

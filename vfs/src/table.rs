@@ -93,6 +93,16 @@ impl OpenTable {
         Some(InodeRef { table: Arc::clone(self), inode: Arc::clone(&slot.inode) })
     }
 
+    /// The inodes here of which `wanted` holds.
+    pub(crate) fn inos(&self, wanted: impl Fn(&OpenInode) -> bool) -> Vec<Ino> {
+        let mut found = Vec::new();
+        for slice in &self.slices {
+            let slice = slice.lock();
+            found.extend(slice.iter().filter(|(_, slot)| wanted(&slot.inode)).map(|(ino, _)| *ino));
+        }
+        found
+    }
+
     fn leave(&self, ino: Ino) {
         let mut slice = self.slice(ino).lock();
         let slot = slice.get_mut(&ino).expect("an entry stays while somebody refers to it");

@@ -288,3 +288,29 @@ fn a_writer_finds_what_he_has_not_got_yet_where_a_rename_of_the_directory_has_br
         assert_eq!(vfs.content(ino).await.unwrap(), expected);
     });
 }
+
+#[test]
+fn a_file_is_closing_from_the_flush_of_its_last_writer_to_its_record() {
+    let node = node();
+    node.run(|vfs| async move {
+        let (ino, one) = vfs.make("a").await;
+        let other = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        vfs.flush(one.handle).await.unwrap();
+        assert_eq!(vfs.closing(), [], "the other one may write on");
+        vfs.flush(other.handle).await.unwrap();
+        vfs.flush(other.handle).await.unwrap();
+        assert_eq!((vfs.closing(), vfs.is_closing(ino)), (vec![ino], true));
+        vfs.put(one.handle, 0, b"more").await.unwrap();
+        assert!(!vfs.is_closing(ino), "it was another descriptor that was closed");
+        vfs.flush(one.handle).await.unwrap();
+        assert!(vfs.is_closing(ino));
+        vfs.release(one.handle).await.unwrap();
+        assert!(vfs.is_closing(ino));
+        vfs.release(other.handle).await.unwrap();
+        assert!(!vfs.is_closing(ino) && vfs.closing().is_empty());
+        let reader = vfs.open(&ALICE, ino, READ).await.unwrap();
+        vfs.flush(reader.handle).await.unwrap();
+        assert!(vfs.closing().is_empty(), "a reader's close changes nothing");
+        vfs.release(reader.handle).await.unwrap();
+    });
+}

@@ -109,6 +109,29 @@ fn the_metrics_page_tells_what_happened() {
     daemon.stop();
 }
 
+/// The kernel tells the daemon of a close after it returned to whoever closed. Here that takes a while: a second
+/// descriptor keeps the file for so long.
+#[test]
+fn persist_with_wait_waits_for_closes_that_are_under_way() {
+    let ground = Ground::new();
+    let daemon = ground.up(&[]);
+    let mut file = fs::File::create(ground.mnt().join("closed")).unwrap();
+    file.write_all(b"all of it").unwrap();
+    let keeps = file.try_clone().unwrap();
+    drop(file);
+    let other = fs::File::create(ground.mnt().join("open")).unwrap();
+    let lets_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1500));
+        drop(keeps);
+    });
+    let report = asked(&["fs", "persist", "--wait"], &ground.mnt());
+    assert_eq!(fs::read_to_string(ground.ufs().join("closed")).unwrap(), "all of it");
+    assert_eq!((&report["open_for_write"], &report["left_dirty"]), (&1.into(), &1.into()));
+    lets_go.join().unwrap();
+    drop(other);
+    daemon.stop();
+}
+
 #[test]
 fn persist_with_wait_is_a_barrier() {
     let ground = Ground::new();

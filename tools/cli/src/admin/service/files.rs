@@ -9,6 +9,7 @@ use crate::walk;
 use forebay_client::Progress as FetchProgress;
 use forebay_namespace::{BarrierReport, DirtyStats, FileState, Namespace};
 use forebay_types::{FileKind, FsError, FsErrorKind, FsResult, Ino};
+use forebay_vfs::Vfs;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use tokio::sync::mpsc::Sender;
 
 /// So many failures are named; a message with more helps nobody.
 const FAILURES_NAMED: usize = 5;
-/// How long after a close the kernel may tell of it, and how often that is looked for.
-const CLOSE_TOLD_WITHIN: Duration = Duration::from_secs(1);
-const CLOSE_LOOK: Duration = Duration::from_millis(20);
+/// How long closes that are under way are waited for, and how often they are looked at.
+const CLOSE_TOLD_WITHIN: Duration = Duration::from_secs(10);
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
 impl Service {
     pub(super) async fn stat(&self, path: Vec<u8>) -> FsResult<Value> {
@@ -116,9 +117,9 @@ impl Service {
                 move || async move { walk::find(&vfs, &of).await.map(|found| (found.ino, found.kind)) },
             );
         let (ino, kind) = top.await?;
-        let names = Arc::clone(&self.names);
+        let (vfs, names) = (Arc::clone(&self.vfs), Arc::clone(&self.names));
         let before = names.dirty_stats();
-        let carried = tokio::spawn(async move { carry(&names, ino, kind).await });
+        let carried = tokio::spawn(async move { carry(&vfs, &names, ino, kind).await });
         if !wait {
             return Ok(json!({ "dirty_names": before.names, "dirty_bytes": before.bytes }));
         }
@@ -184,24 +185,19 @@ impl Service {
     }
 }
 
-/// Carries what was dirty when it was asked. The kernel tells of a close a moment after it returned to whoever closed,
-/// so a file that is open for writing gets that moment.
-async fn carry(names: &Namespace, ino: Ino, kind: FileKind) -> FsResult<BarrierReport> {
+/// Carries what was dirty when it was asked, and what had been closed by then: the kernel tells of a close a moment
+/// after it returned to whoever closed.
+async fn carry(vfs: &Vfs, names: &Namespace, ino: Ino, kind: FileKind) -> FsResult<BarrierReport> {
     let until = Instant::now() + CLOSE_TOLD_WITHIN;
-    loop {
-        let carried = match kind {
-            FileKind::Directory if ino == Ino::ROOT => names.persist_barrier(None).await,
-            FileKind::Directory => names.persist_barrier(Some(ino)).await,
-            _ => names.persist_now(ino).await.map(|()| BarrierReport::default()),
-        };
-        let open = match &carried {
-            Ok(report) => report.open_for_write > 0 && report.failed.is_empty(),
-            Err(error) => error.kind() == FsErrorKind::Busy,
-        };
-        if !open || Instant::now() > until {
-            return carried;
-        }
+    let mut closing = vfs.closing();
+    while !closing.is_empty() && Instant::now() < until {
         tokio::time::sleep(CLOSE_LOOK).await;
+        closing.retain(|ino| vfs.is_closing(*ino));
+    }
+    match kind {
+        FileKind::Directory if ino == Ino::ROOT => names.persist_barrier(None).await,
+        FileKind::Directory => names.persist_barrier(Some(ino)).await,
+        _ => names.persist_now(ino).await.map(|()| BarrierReport::default()),
     }
 }
 
