@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than the persist delay, an upload and a busy machine.
 const PERSISTED_WITHIN: Duration = Duration::from_secs(180);
@@ -91,10 +91,18 @@ fn what_appears_in_the_under_file_system_appears_in_the_mount() {
     assert_eq!(fs::read_to_string(ground.mnt().join("old")).unwrap(), "one");
     fs::write(ground.ufs().join("new"), "two").unwrap();
     fs::write(ground.ufs().join("old"), "changed outside").unwrap();
+    let (since, mut missed) = (Instant::now(), Duration::ZERO);
     eventually("the new file and the new content show", Duration::from_secs(120), || {
-        fs::read_to_string(ground.mnt().join("new")).is_ok_and(|text| text == "two")
-            && fs::read_to_string(ground.mnt().join("old")).is_ok_and(|text| text == "changed outside")
+        let began = since.elapsed();
+        let shows = fs::read_to_string(ground.mnt().join("new")).is_ok_and(|text| text == "two")
+            && fs::read_to_string(ground.mnt().join("old")).is_ok_and(|text| text == "changed outside");
+        if !shows {
+            missed = began;
+        }
+        shows
     });
+    // A look that begins later must see it, however long it takes itself.
+    assert!(missed < Duration::from_millis(1500), "{missed:?} after the change it did not show");
     daemon.stop();
 }
 
