@@ -11,12 +11,14 @@ pub(crate) struct Bench {
     pub(crate) stage: Stage,
     pub(crate) report: Report,
     pub(crate) peers: Peers,
+    /// Why something of what was made is still there.
+    pub(crate) left: Option<Error>,
 }
 
 impl Bench {
     /// A run that has measured nothing yet.
     pub(crate) fn new(report: Report, stop: Stop, watched: bool) -> Self {
-        Self { stage: Stage { stop, watched }, report, peers: Peers::none() }
+        Self { stage: Stage { stop, watched }, report, peers: Peers::none(), left: None }
     }
 
     /// Runs a phase on all nodes and reports it.
@@ -71,6 +73,14 @@ impl Bench {
     /// Reports a number.
     pub(crate) fn fact(&mut self, name: impl Into<String>, value: f64, unit: Unit) {
         self.report.facts.push(Fact { name: name.into(), value, unit });
+    }
+
+    /// Takes note of how the clearing up went: what was measured is reported also where something stays.
+    pub(crate) fn cleared(&mut self, removed: Result<()>) {
+        if let Err(error) = removed {
+            self.note(format!("not all that was made is gone: {error}"));
+            self.left.get_or_insert(error);
+        }
     }
 
     /// Tells the reader something.

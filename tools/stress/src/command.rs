@@ -115,8 +115,8 @@ impl<W: OnFiles> Workload for W {
         };
         let outcome = OnFiles::run(self, bench, &scratch);
         bench.stage.say("removing what was made");
-        let removed = scratch.remove();
-        outcome.and(removed)
+        bench.cleared(scratch.remove());
+        outcome
     }
 }
 
@@ -171,7 +171,7 @@ fn finish(mut bench: Bench, outcome: Result<()>, output: &Output, out: &mut dyn 
     }
     outcome?;
     match bench.report.errors() {
-        0 => Ok(()),
+        0 => bench.left.map_or(Ok(()), Err),
         errors => Err(Error::Failed(errors)),
     }
 }

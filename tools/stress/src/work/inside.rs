@@ -243,7 +243,8 @@ impl Inside {
         let tree =
             Tree::make(&under, self.place.name.as_deref().unwrap_or("inside"), bench.node(), self.threads)?;
         let outcome = self.on_node(bench, scratch, phases, (&under, &tree), way);
-        outcome.and(tree.remove(&under))
+        bench.cleared(tree.remove(&under));
+        outcome
     }
 
     fn on_node(

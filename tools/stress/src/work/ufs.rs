@@ -123,7 +123,8 @@ impl Workload for UfsArgs {
         let run = Run { args: self, store: &store, tree: &tree, versions: &versions };
         let outcome = self.phases.iter().try_for_each(|step| run.phase(bench, *step));
         bench.stage.say("removing what was put");
-        outcome.and(tree.remove(&store))
+        bench.cleared(tree.remove(&store));
+        outcome
     }
 }
 

@@ -89,3 +89,17 @@ fn a_table_shows_percentiles_that_were_measured() {
     let count = operation(&json, "stat", "stat")["count"].as_u64().unwrap();
     assert_eq!(count + json["phases"][0]["not_begun"].as_u64().unwrap(), 20);
 }
+
+#[test]
+fn what_cannot_be_removed_is_told_after_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file that its own system lets nobody remove: one that is a mount point of another.
+    let mount = "touch $DIR/held $DIR/over;mount --bind $DIR/over $DIR/held";
+    std::fs::write(dir.path().join("hold.sh"), mount).unwrap();
+    let ran = run("small-files DIR --count 4 --sizes 1KiB --json --then sh\tDIR/hold.sh", dir.path());
+    let held = dir.path().join("forebay-bench-small-files/node-0/held");
+    let freed = std::process::Command::new("umount").arg(&held).status().unwrap();
+    assert!(freed.success(), "the test needs to be allowed to mount");
+    assert!(matches!(ran.result, Err(Error::Io { what: "remove", .. })), "{:?}", ran.result);
+    assert!(ran.json()["notes"][0].as_str().unwrap().starts_with("not all that was made is gone"));
+}
