@@ -355,15 +355,18 @@ impl Desk {
             .partition(|(_, dentry)| dentry.as_ref().is_some_and(|dentry| dentry.target.is_some()));
         for ((dir, name), dentry) in present.into_iter().chain(going) {
             let value = dentry.as_ref().map(|dentry| Arc::from(dentry.encode()));
+            let inode = self.shared.table.get(dir);
+            if let Some(inode) = inode.as_ref().filter(|_| dentry.is_none()) {
+                // Before the name is no longer ours: whoever finds that it is not must not ask a listing in which it is
+                // missing because it was ours.
+                inode.name_given_back();
+            }
             self.shared.view.overlay.set(crate::keys::dentry(dir, &name), value, seq);
-            let Some(inode) = self.shared.table.get(dir) else {
+            let Some(inode) = inode else {
                 self.shared.names.forget(dir, &name);
                 continue;
             };
             inode.name_changed(&name);
-            if dentry.is_none() {
-                inode.name_given_back();
-            }
             self.shared.names.forget(dir, &name);
             if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
                 let epoch = self.shared.names.epoch(dir, &name);
