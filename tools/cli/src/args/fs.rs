@@ -22,7 +22,8 @@ const CHECK_EXAMPLE: &str = "Example:\n  forebay fs check /mnt/data --json | jq 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum FsCommand {
-    /// List a directory with the state of each file: clean, dirty, native, ...
+    /// List a directory with the state of each file: clean, dirty, native, ... Sorted by name, above 10,000 entries in
+    /// pieces of that many.
     #[command(after_help = LS_EXAMPLE)]
     Ls {
         /// A directory or file on a mount.

@@ -3,7 +3,7 @@
 //! Listings, copies and removals go through the mount itself, like those of any other program; the state of a file is
 //! an extended attribute. What only the daemon can do is asked over its admin socket.
 
-use super::{check, copy, print, print_json, remove};
+use super::{check, copy, print, print_json, print_on, remove};
 use crate::admin::{self, Request};
 use crate::args::{FsCommand, Steer};
 use crate::failure::{Failure, Outcome};
@@ -19,6 +19,8 @@ use std::path::Path;
 const STATE_XATTR: &str = "user.forebay.state";
 /// One read of `cat`.
 const CHUNK_LEN: usize = 1 << 20;
+/// Entries that are sorted at a time: a directory with more of them is shown in pieces, and never held whole.
+const SORTED_MAX: usize = 10_000;
 /// The longest state.
 const STATE_LEN_MAX: usize = 256;
 
@@ -125,24 +127,30 @@ struct Listed {
 fn list(path: &Path, json: bool) -> Outcome<()> {
     let failed = |error: std::io::Error| Failure::new(format!("cannot list {}: {error}", path.display()));
     let of = path.symlink_metadata().map_err(failed)?;
+    if !of.is_dir() {
+        return show_listed(&mut vec![describe(path, &of)], json).map(drop);
+    }
     let mut listed = Vec::new();
-    if of.is_dir() {
-        for entry in std::fs::read_dir(path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            // A file that went away since it was listed is no failure of the listing.
-            if let Ok(found) = entry.metadata() {
-                listed.push(describe(&entry.path(), &found));
-            }
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        // A file that went away since it was listed is no failure of the listing.
+        let Ok(found) = entry.metadata() else { continue };
+        listed.push(describe(&entry.path(), &found));
+        if listed.len() == SORTED_MAX && !show_listed(&mut listed, json)? {
+            return Ok(());
         }
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-    } else {
-        listed.push(describe(path, &of));
     }
-    if json {
-        return listed.iter().try_for_each(print_json);
-    }
-    let row = |f: &Listed| format!("{} {:>14} {:<8} {}\n", f.mode, f.size, f.state, f.name);
-    print(&listed.iter().map(row).collect::<String>())
+    show_listed(&mut listed, json).map(drop)
+}
+
+/// Shows what was listed so far and lets go of it; false if nobody reads any more.
+fn show_listed(listed: &mut Vec<Listed>, json: bool) -> Outcome<bool> {
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    let row = |file: Listed| match json {
+        true => serde_json::to_string(&file).expect("our own structures have string keys only") + "\n",
+        false => format!("{} {:>14} {:<8} {}\n", file.mode, file.size, file.state, file.name),
+    };
+    print_on(&listed.drain(..).map(row).collect::<String>())
 }
 
 fn describe(path: &Path, found: &std::fs::Metadata) -> Listed {

@@ -15,12 +15,16 @@ use std::io::Write;
 
 /// Writes to standard output; a reader that went away (`| head`) is no failure of ours.
 pub(super) fn print(text: &str) -> Outcome<()> {
+    print_on(text).map(drop)
+}
+
+/// [`print`] that tells whether anybody still reads.
+pub(super) fn print_on(text: &str) -> Outcome<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(format!("cannot write to standard output: {error}"))),
     }
 }
 
