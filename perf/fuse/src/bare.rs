@@ -30,10 +30,20 @@ const THE_FILE: u64 = 2;
 
 type Ring = IoUring<squeue::Entry128, cqueue::Entry>;
 
+/// Who checks permissions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Checks {
+    /// Nobody.
+    None,
+    /// The kernel, as on a mount of Forebay: where attributes expire at once it asks for them before each check, which is
+    /// one request more for a stat and three more for a create.
+    Kernel,
+}
+
 /// Mounts and serves until it is unmounted.
-pub fn serve(dir: &Path) -> io::Result<()> {
+pub fn serve(dir: &Path, checks: Checks) -> io::Result<()> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
-    let mount = mounted(&device)?;
+    let mount = mounted(&device, checks)?;
     shake_hands(&device, PAYLOAD_LEN as u32)?;
     let cpus = std::thread::available_parallelism()?.get();
     std::thread::scope(|scope| -> io::Result<()> {
@@ -60,7 +70,7 @@ pub fn serve(dir: &Path) -> io::Result<()> {
 }
 
 /// A mount that is in no tree yet.
-pub fn mounted(device: &File) -> io::Result<OwnedFd> {
+pub fn mounted(device: &File, checks: Checks) -> io::Result<OwnedFd> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let set = |key: &str, value: &str| fsconfig_set_string(context.as_fd(), key, value);
     set("source", "bare")?;
@@ -69,6 +79,9 @@ pub fn mounted(device: &File) -> io::Result<OwnedFd> {
     set("user_id", "0")?;
     set("group_id", "0")?;
     fsconfig_set_flag(context.as_fd(), "allow_other")?;
+    if checks == Checks::Kernel {
+        fsconfig_set_flag(context.as_fd(), "default_permissions")?;
+    }
     fsconfig_create(context.as_fd())?;
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }

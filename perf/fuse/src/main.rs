@@ -1,6 +1,7 @@
 //! What a FUSE mount costs beyond the least it can cost.
 //!
-//! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling.
+//! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling; with
+//! `--checks` the kernel checks permissions there as it does on a mount of Forebay.
 //! `load KIND DIR THREADS SECONDS` puts one load on a mount and prints its rate and latency. `compare FOREBAY WORK`
 //! runs every load on the bare server and on a Forebay mount over each channel, turn by turn for five rounds, and prints
 //! medians and their ratios to the bare server. `passthrough FILE DIR` hands one file to the kernel and does nothing else. `takeover DIR` tries how a second server goes on where a killed one
@@ -15,6 +16,7 @@ mod load;
 mod passthrough;
 mod takeover;
 
+use bare::Checks;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,14 +25,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["serve", dir] => bare::serve(Path::new(dir)).map_err(|error| error.to_string()),
+        ["serve", dir] => serve(dir, Checks::None),
+        ["serve", "--checks", dir] => serve(dir, Checks::Kernel),
         ["passthrough", file, dir] => {
             passthrough::serve(Path::new(file), Path::new(dir)).map_err(|error| error.to_string())
         }
         ["load", kind, dir, threads, seconds] => one_load(kind, dir, threads, seconds),
         ["takeover", dir] => takeover::run(Path::new(dir)).map_err(|error| error.to_string()),
         ["compare", forebay, work] => compare::compare(Path::new(forebay), Path::new(work)),
-        _ => Err("usage: serve DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK | takeover DIR"
+        _ => Err("usage: serve [--checks] DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK | takeover DIR"
             .to_owned()),
     };
     match done {
@@ -40,6 +43,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(dir: &str, checks: Checks) -> Result<(), String> {
+    bare::serve(Path::new(dir), checks).map_err(|error| error.to_string())
 }
 
 fn one_load(kind: &str, dir: &str, threads: &str, seconds: &str) -> Result<(), String> {
