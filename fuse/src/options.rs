@@ -182,7 +182,9 @@ fn is_for_others(word: &str) -> bool {
 /// Words of other FUSE file systems whose meaning we deliberately do not offer.
 fn unsupported(word: &str) -> Option<OptionError> {
     let reason = match word {
-        "sync" | "dirsync" => "open files with O_SYNC, or set sync_on_close",
+        "sync" | "dirsync" => {
+            "open files with O_SYNC, or set the policy sync_on_close (forebay mount set DIR sync_on_close=true)"
+        }
         "allow_root" => "root may always use the mount when allow_other is on; use allow_other",
         "auto_unmount" => "the mount ends with the daemon",
         "fsname" | "subtype" => "the source is named by its own argument and the type is always fuse.forebay",

@@ -7,7 +7,7 @@
 //! request: a directory that is renamed in between shows with its new name.
 
 use crate::op::{Op, OpKind, Place};
-use forebay_types::{Caller, Ino};
+use forebay_types::{Caller, HandleId, Ino};
 use forebay_vfs::Vfs;
 use rustix::io::Errno;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Witnessed {
     pub ino: Option<Ino>,
     /// The path it was about, from the root of the name space; none for an inode without a name.
     pub path: Option<Vec<u8>>,
-    /// The second path of a rename or a link.
+    /// The second path of a rename, a link or a copy.
     pub to: Option<Vec<u8>>,
     /// What it failed with.
     pub errno: Option<Errno>,
@@ -46,6 +46,8 @@ pub(crate) enum Subject {
     Name(Place),
     Names(Place, Place),
     LinkedTo(Ino, Place),
+    Open(HandleId),
+    CopiedTo(HandleId, HandleId),
     Unknown,
 }
 
@@ -69,6 +71,8 @@ impl Subject {
             | Op::GetXattr { ino, .. }
             | Op::ListXattr { ino, .. }
             | Op::RemoveXattr { ino, .. } => Self::Inode(*ino),
+            Op::FAllocate { handle, .. } => Self::Open(*handle),
+            Op::CopyFileRange { from, to, .. } => Self::CopiedTo(from.handle, to.handle),
             _ => Self::Unknown,
         }
     }
@@ -80,9 +84,22 @@ impl Subject {
             Self::Name(at) => (None, path_at(vfs, &at).await, None),
             Self::Names(from, to) => (None, path_at(vfs, &from).await, path_at(vfs, &to).await),
             Self::LinkedTo(ino, to) => (Some(ino), vfs.path_of(ino).await, path_at(vfs, &to).await),
+            Self::Open(handle) => {
+                let (ino, path) = path_behind(vfs, handle).await;
+                (ino, path, None)
+            }
+            Self::CopiedTo(from, to) => {
+                let ((_, from), (ino, to)) = (path_behind(vfs, from).await, path_behind(vfs, to).await);
+                (ino, from, to)
+            }
             Self::Unknown => (None, None, None),
         }
     }
+}
+
+async fn path_behind(vfs: &Vfs, handle: HandleId) -> (Option<Ino>, Option<Vec<u8>>) {
+    let Some(ino) = vfs.inode_behind(handle) else { return (None, None) };
+    (Some(ino), vfs.path_of(ino).await)
 }
 
 async fn path_at(vfs: &Vfs, at: &Place) -> Option<Vec<u8>> {

@@ -189,10 +189,16 @@ impl Vfs {
             return Ok(());
         }
         file.set_flushed(true);
-        if self.config.sync_on_close {
+        if self.syncs_on_close(file.inode().ino).await {
             self.sync_file(&file).await?;
         }
         self.carry_through(file.inode()).await
+    }
+
+    /// Whether a close promises what `fsync` does.
+    pub(crate) async fn syncs_on_close(&self, ino: Ino) -> bool {
+        // A file without a name or a mount is nobody's to find again.
+        self.config.sync_on_close || self.names.policy(ino).await.is_ok_and(|policy| policy.sync_on_close)
     }
 
     /// The last descriptor of the handle was closed.

@@ -79,6 +79,10 @@ impl Vfs {
             Err(error) if error.kind() == FsErrorKind::Stale => {}
             closed => closed?,
         }
+        if let Ok(policy) = self.names.policy(inode.ino).await {
+            // Counts once the bytes can be had again from the under file system.
+            self.client.rank(writing.extent, policy.priority);
+        }
         self.client.end_write(writing.extent, changed);
         let grown = i64::try_from(times.len).unwrap_or(i64::MAX).saturating_sub_unsigned(writing.first_len);
         inode.set_kernel_writes(false);

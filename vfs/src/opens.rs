@@ -142,7 +142,8 @@ impl Vfs {
         let (attr, _) = self.names.attr(inode.ino).await?;
         openable(&attr)?;
         let reads = self.names.prefixed_reads(inode.ino).await?;
-        let reads = reads.map(|(mode, admission)| ReadPolicy { mode, admission });
+        let reads =
+            reads.map(|(mode, admission, priority)| ReadPolicy { mode, admission, priority: Some(priority) });
         self.client.set_file_read_policy(inode.ino, reads);
         state.mode = Mode::Idle;
         if state.writing.is_none() {

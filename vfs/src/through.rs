@@ -57,7 +57,7 @@ impl Vfs {
     /// Whether the close of a writer promises more than that the bytes are written. Asked at its open: a policy that is
     /// changed later applies to who opens the file then.
     pub(crate) async fn close_promises(&self, ino: Ino) -> FsResult<bool> {
-        Ok(self.config.sync_on_close || self.promises_ufs(ino).await?)
+        Ok(self.syncs_on_close(ino).await || self.promises_ufs(ino).await?)
     }
 
     /// Ends the writing of an inode for now. False if the under file system has all of it already.

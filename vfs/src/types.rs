@@ -137,7 +137,7 @@ pub struct SpaceUsage {
 pub struct VfsConfig {
     /// Whether the front door can do passthrough at all (kernel, rights, tier), found out at start.
     pub passthrough: bool,
-    /// `close` of a written file waits until it is durable, as `fsync` does.
+    /// `close` of a written file waits until it is durable, as `fsync` does, whatever its policy says.
     pub sync_on_close: bool,
     /// How long an operation may wait for another one on the same inode.
     pub inode_wait_max: Duration,

@@ -30,19 +30,21 @@ impl Namespace {
         Ok(mount.policy_at(&self.path_in(&mount, record).await?))
     }
 
-    /// How reads treat the bytes of an inode, if a prefix of its mount says anything about that.
+    /// How reads treat the bytes of an inode (whether they are kept, which are, with what priority), if a prefix of its mount says anything about that.
     ///
     /// # Errors
     /// `Stale` if it or its mount is gone.
-    pub async fn prefixed_reads(&self, ino: Ino) -> FsResult<Option<(ReadMode, Admission)>> {
+    pub async fn prefixed_reads(&self, ino: Ino) -> FsResult<Option<(ReadMode, Admission, i32)>> {
         let record = self.inode(ino).await?.record();
         let mount = self.shared.mount(record.mount)?;
-        let says = |change: &PolicyChange| change.read_mode.is_some() || change.admission.is_some();
+        let says = |change: &PolicyChange| {
+            change.read_mode.is_some() || change.admission.is_some() || change.priority.is_some()
+        };
         if !mount.spec.prefixes.values().any(says) {
             return Ok(None);
         }
         let policy = mount.policy_at(&self.path_in(&mount, record).await?);
-        Ok(Some((policy.read_mode, policy.admission)))
+        Ok(Some((policy.read_mode, policy.admission, policy.priority)))
     }
 
     /// The quotas that bind an inode: the mount, the prefix (empty for the whole mount) and the limit.

@@ -48,6 +48,8 @@ pub struct Policy {
     pub read_only: bool,
     /// Which cold data may enter the cache.
     pub admission: Admission,
+    /// A close of a written file returns when it is durable here, as `fsync` does.
+    pub sync_on_close: bool,
     /// In what order dirty files reach the UFS.
     pub persist_order: PersistOrder,
     /// How long a closed file waits before it is carried.
@@ -69,6 +71,7 @@ impl Default for Policy {
             metadata_ttl: HumanDuration(Duration::from_secs(60)),
             read_only: false,
             admission: Admission::default(),
+            sync_on_close: false,
             persist_order: PersistOrder::default(),
             persist_delay: HumanDuration(Duration::from_secs(1)),
         }
@@ -105,6 +108,8 @@ pub struct PolicyChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<Admission>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync_on_close: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub persist_order: Option<PersistOrder>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist_delay: Option<HumanDuration>,
@@ -126,6 +131,7 @@ impl PolicyChange {
             metadata_ttl: self.metadata_ttl.unwrap_or(base.metadata_ttl),
             read_only: self.read_only.unwrap_or(base.read_only),
             admission: self.admission.unwrap_or(base.admission),
+            sync_on_close: self.sync_on_close.unwrap_or(base.sync_on_close),
             persist_order: self.persist_order.unwrap_or(base.persist_order),
             persist_delay: self.persist_delay.unwrap_or(base.persist_delay),
         }

@@ -123,7 +123,19 @@ impl Client {
 
     /// The file that the kernel may read and write itself: only if every byte is here and the tier permits it.
     pub fn backing(&self, at: &ContentLocation) -> Option<Backing> {
-        self.local().ok()?.backing(at)
+        let local = self.local().ok()?;
+        let backing = local.backing(at)?;
+        if let Some(priority) = self.read_policy(at).priority {
+            local.rank(backing.extent(), priority);
+        }
+        Some(backing)
+    }
+
+    /// Says what goes first when room is wanted: extents of a lower priority before those of a higher one.
+    pub fn rank(&self, extent: ExtentId, priority: i32) {
+        if let Ok(local) = self.local() {
+            local.rank(extent, priority);
+        }
     }
 
     /// Makes all that was written durable, with the directory entry of a new extent.

@@ -21,7 +21,7 @@ use forebay_types::{ContentKey, ExtentId, PageIndex, PageSize};
 use parking_lot::{Mutex, RwLock};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// What of an extent comes from the under file system.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub struct Extent {
     pub(crate) print: AtomicU64,
     /// The last second and region in which a use was counted, so that one pass over a file is one use.
     pub(crate) last_use: AtomicU64,
+    /// What goes first when room is wanted: the lower before the higher.
+    priority: AtomicI32,
     /// Uses since it was last noted as hot.
     pub(crate) uses: AtomicU32,
     pub(crate) file: RwLock<Option<File>>,
@@ -141,6 +143,7 @@ impl Extent {
             charged_authored: AtomicU64::new(0),
             print: AtomicU64::new(print),
             last_use: AtomicU64::new(u64::MAX),
+            priority: AtomicI32::new(0),
             uses: AtomicU32::new(0),
             file: RwLock::new(parts.file),
             direct: Mutex::default(),
@@ -160,6 +163,19 @@ impl Extent {
     /// Its id, for ever.
     pub fn id(&self) -> ExtentId {
         self.id
+    }
+
+    /// What goes first when room is wanted: the lower before the higher. Known until the next start.
+    pub fn priority(&self) -> i32 {
+        self.priority.load(Ordering::Acquire)
+    }
+
+    /// Gives it a priority.
+    pub fn rank(&self, priority: i32) {
+        if self.priority() != priority {
+            self.priority.store(priority, Ordering::Release);
+            self.tier.evictor.ranked(self);
+        }
     }
 
     /// The size of its pages.

@@ -116,6 +116,7 @@ impl Store {
         let copied = copied.map_err(|e| overloaded("copying to another tier", e))?;
         let file = copied.map_err(|e| StoreError::io(format!("copying extent {id} to another tier"), e))?;
         let moved = twin(old, to, file);
+        moved.rank(old.priority());
         if let Err(error) = self.publish(&moved).await {
             moved.discharge();
             self.blanks().doom_copy(Arc::clone(to), id);

@@ -9,7 +9,7 @@
 //! whole or known to be absent.
 
 use crate::error::StoreError;
-use crate::eviction::{EvictionKind, Policy};
+use crate::eviction::{EvictionKind, Ranked};
 use crate::extent::Extent;
 use crate::guard::Evictable;
 use crate::sidecar::overloaded;
@@ -62,7 +62,7 @@ pub(crate) struct Evictor {
 
 #[derive(Debug)]
 struct Inner {
-    policy: Box<dyn Policy>,
+    policy: Ranked,
     units: HashMap<u64, Unit>,
 }
 
@@ -86,10 +86,16 @@ fn region_at(extent: &Extent, offset: u64) -> Option<u64> {
     is_by_region(extent).then(|| offset / REGION_LEN.as_u64())
 }
 
+/// All units that an extent may have.
+fn units_of(extent: &Extent) -> impl Iterator<Item = u64> {
+    let regions = if is_by_region(extent) { extent.len().div_ceil(REGION_LEN.as_u64()) } else { 0 };
+    (0..regions).map(Some).chain([None]).map(|region| unit_print(extent, region))
+}
+
 impl Evictor {
     pub(crate) fn new(kind: EvictionKind, quota: u64) -> Self {
         Self {
-            inner: Mutex::new(Inner { policy: kind.policy(quota), units: HashMap::new() }),
+            inner: Mutex::new(Inner { policy: Ranked::new(kind, quota), units: HashMap::new() }),
             uses: ArrayQueue::new(USES_NOTED_MAX),
             hot: ArrayQueue::new(HOT_NOTED_MAX),
             returned: Mutex::new(Vec::new()),
@@ -145,13 +151,23 @@ impl Evictor {
 
     /// Takes an extent out: it was written to, removed or moved.
     pub(crate) fn forget(&self, extent: &Extent) {
-        let regions = if is_by_region(extent) { extent.len().div_ceil(REGION_LEN.as_u64()) } else { 0 };
         let mut inner = self.inner.lock();
-        for region in (0..regions).map(Some).chain([None]) {
-            let print = unit_print(extent, region);
+        for print in units_of(extent) {
             if inner.units.get(&print).is_some_and(|unit| unit.extent == extent.id()) {
                 inner.units.remove(&print);
                 inner.policy.remove(print);
+            }
+        }
+    }
+
+    /// The priority of an extent has changed.
+    pub(crate) fn ranked(&self, extent: &Extent) {
+        let by_region = is_by_region(extent);
+        let weight = if by_region { REGION_LEN.as_u64() } else { extent.len() };
+        let mut inner = self.inner.lock();
+        for print in units_of(extent) {
+            if inner.units.get(&print).is_some_and(|unit| unit.extent == extent.id()) {
+                inner.policy.insert(print, weight, extent.priority());
             }
         }
     }
@@ -186,7 +202,7 @@ impl Inner {
         let print = unit_print(extent, region);
         let unit = Unit { extent: extent.id(), region };
         if self.units.insert(print, unit) != Some(unit) {
-            self.policy.insert(print, weight);
+            self.policy.insert(print, weight, extent.priority());
         }
     }
 }

@@ -319,6 +319,34 @@ pub struct Reservation {
     len: u64,
 }
 
+impl Reservation {
+    /// How much is promised.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes a part of the promise out; `None` if it is not so large.
+    pub fn split(&mut self, len: u64) -> Option<Self> {
+        self.len = self.len.checked_sub(len)?;
+        Some(Self { tier: Arc::clone(&self.tier), len })
+    }
+
+    /// Makes the promise larger by as much as is missing to `len`, if that fits now.
+    pub fn top_up(&mut self, len: u64) {
+        let missing = len.saturating_sub(self.len);
+        if missing > 0
+            && let Some(mut more) = self.tier.reserve(missing)
+        {
+            self.len += std::mem::take(&mut more.len);
+        }
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.tier.reserved.fetch_sub(self.len, Ordering::AcqRel);

@@ -45,7 +45,8 @@ impl Admit {
     }
 }
 
-const SECOND_READ: ReadPolicy = ReadPolicy { mode: ReadMode::Cache, admission: Admission::SecondRead };
+const SECOND_READ: ReadPolicy =
+    ReadPolicy { mode: ReadMode::Cache, admission: Admission::SecondRead, priority: None };
 
 /// The content key is a hash already; the offset only has to be spread.
 fn mix(content: ContentKey, offset: u64) -> u64 {
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     fn ask(admit: &Admit, admission: Admission, offset: u64) -> bool {
-        let policy = ReadPolicy { mode: ReadMode::Cache, admission };
+        let policy = ReadPolicy { mode: ReadMode::Cache, admission, priority: None };
         admit.may_keep(policy, ContentKey(1), offset)
     }
 
@@ -112,7 +113,7 @@ mod tests {
         let admit = Admit::default();
         assert!(ask(&admit, Admission::All, 9));
         assert!(!ask(&admit, Admission::LoadOnly, 9) && !ask(&admit, Admission::LoadOnly, 9));
-        let no_cache = ReadPolicy { mode: ReadMode::NoCache, admission: Admission::All };
+        let no_cache = ReadPolicy { mode: ReadMode::NoCache, admission: Admission::All, priority: None };
         assert!(!admit.may_keep(no_cache, ContentKey(1), 1));
     }
 }

@@ -16,6 +16,14 @@ pub struct WorkerConfig {
     pub get_within: Duration,
     /// How long a fetch waits for memory and for its turn.
     pub turn_within: Duration,
+    /// Room that every writer is promised from its open to its close, so that many who were let in together do not
+    /// overrun the tier.
+    pub reserve: ByteSize,
+    /// Above this share of the quota, in percent, taken by anything, writes look before they leap.
+    pub full_mark: u8,
+    /// Above this share, in percent, taken by bytes that are nowhere else, writers wait while any are carried away:
+    /// what is left is for the writers whom the kernel serves without asking us.
+    pub dirty_mark: u8,
     /// How long a writer on a full tier waits for dirty bytes to be carried away.
     pub drain_within: Duration,
     /// How long a stat, or a page of a listing, may take.
@@ -37,6 +45,9 @@ impl Default for WorkerConfig {
             gets: 32,
             get_within: Duration::from_secs(60),
             turn_within: Duration::from_secs(30),
+            reserve: ByteSize::mib(1),
+            full_mark: 90,
+            dirty_mark: 80,
             drain_within: Duration::from_secs(60),
             meta_within: Duration::from_secs(30),
         }

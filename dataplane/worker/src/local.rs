@@ -51,6 +51,12 @@ impl Local for Worker {
         });
     }
 
+    fn rank(&self, id: ExtentId, priority: i32) {
+        if let Some(extent) = self.store.get(id) {
+            extent.rank(priority);
+        }
+    }
+
     fn space(&self) -> Space {
         let tier = self.store.written_to();
         let taken = tier.authored + tier.reserved;

@@ -1,23 +1,17 @@
 //! Writers on a full tier: they wait for what is being carried away, and fail only if nothing is.
 //!
 //! **Owns** the look at how full the tiers are (a cheap one for every write, a true one when they are nearly
-//! full) and the wait. Clean bytes never make a writer wait: the store evicts them.
+//! full), the promise of `reserve` bytes that every writer holds from its open to its close, and the wait. Clean bytes never make a writer wait: the store evicts them.
 
-use crate::Worker;
+use crate::{Worker, WorkerConfig};
 use forebay_shard::Frame;
-use forebay_store::{Extent, StoreError, TierUsage};
-use forebay_types::FsResult;
+use forebay_store::{Extent, Reservation, StoreError, TierUsage};
+use forebay_types::{ExtentId, FsErrorKind, FsResult};
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Above this share of the quota, in percent, taken by anything, writes look before they leap.
-const FULL_MARK: u64 = 90;
-/// Above this share, in percent, taken by bytes that are nowhere else, writers wait while any are carried away:
-/// what is left is for the writers whom the kernel serves without asking us.
-const DIRTY_MARK: u64 = 80;
-const _: () = assert!(DIRTY_MARK < FULL_MARK && FULL_MARK < 100);
 /// How old the cheap look may be.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The pause between two looks of a writer who waits.
@@ -73,24 +67,34 @@ impl Pressure {
 }
 
 impl Worker {
-    /// Waits until `len` more bytes may be written.
+    /// Waits until `len` more bytes may be written; they are promised until what comes back is dropped.
     ///
     /// # Errors
     /// `NoSpace` if they do not fit and nothing is being carried away, or not in time.
-    pub(crate) async fn room_to_write(&self, len: u64) -> FsResult<()> {
-        if self.level() == Level::Free {
-            return Ok(());
-        }
+    pub(crate) async fn room_to_write(&self, len: u64) -> FsResult<Reservation> {
         let until = Instant::now() + self.config.drain_within;
         while self.level() == Level::Dirty && self.drains(until) {
             forebay_shard::sleep(PAUSE).await;
         }
         loop {
             match self.store.reserve(len).await {
-                Ok(_) => return Ok(()),
+                Ok(promised) => return Ok(promised),
                 Err(StoreError::NoSpace { .. }) if self.drains(until) => forebay_shard::sleep(PAUSE).await,
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Room for one write to an extent. Where there is none, its writer has some that was promised at the open.
+    ///
+    /// # Errors
+    /// Those of [`Self::room_to_write`].
+    pub(crate) async fn room_for(&self, extent: ExtentId, len: u64) -> FsResult<Reservation> {
+        match self.room_to_write(len).await {
+            Err(error) if error.kind() == FsErrorKind::NoSpace => {
+                self.sessions.get(extent).and_then(|session| session.lend(len)).ok_or(error)
+            }
+            room => room,
         }
     }
 
@@ -130,7 +134,7 @@ impl Worker {
         if now.wrapping_sub(looked_at) < LOOK_EVERY.as_millis() as u64 {
             return Level::of(pressure.level.load(Relaxed));
         }
-        let level = Level::of_tier(&self.store.written_to());
+        let level = Level::of_tier(&self.store.written_to(), &self.config);
         pressure.level.store(level as u8, Relaxed);
         pressure.looked_at_ms.store(now, Relaxed);
         level
@@ -142,12 +146,12 @@ impl Level {
         [Self::Free, Self::Full, Self::Dirty][usize::from(byte)]
     }
 
-    fn of_tier(tier: &TierUsage) -> Self {
+    fn of_tier(tier: &TierUsage, marks: &WorkerConfig) -> Self {
         let over =
-            |bytes: u64, mark: u64| u128::from(bytes) * 100 >= u128::from(tier.quota) * u128::from(mark);
-        if over(tier.authored, DIRTY_MARK) {
+            |bytes: u64, mark: u8| u128::from(bytes) * 100 >= u128::from(tier.quota) * u128::from(mark);
+        if over(tier.authored, marks.dirty_mark) {
             return Self::Dirty;
         }
-        if over(tier.used + tier.reserved, FULL_MARK) { Self::Full } else { Self::Free }
+        if over(tier.used + tier.reserved, marks.full_mark) { Self::Full } else { Self::Free }
     }
 }

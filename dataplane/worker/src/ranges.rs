@@ -55,7 +55,7 @@ impl Worker {
         }
         let _both_stay = (hold_soon(&source, Hold::Filling).await?, hold_soon(&target, Hold::Filling).await?);
         let len = len.min(COPY_MAX).min(source.len().saturating_sub(from.1));
-        self.room_to_write(len).await?;
+        drop(self.room_for(target.id(), len).await?);
         let copied = copy_files(&source, from.1, &target, to.1, len).await?;
         target.adopt()?;
         self.note_change(target.id());

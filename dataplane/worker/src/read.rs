@@ -35,6 +35,12 @@ struct Claimed {
 /// Fetched bytes by page.
 type Bodies = Vec<(PageIndex, Arc<Body>)>;
 
+fn rank(extent: Option<&Arc<Extent>>, policy: ReadPolicy) {
+    if let (Some(extent), Some(priority)) = (extent, policy.priority) {
+        extent.rank(priority);
+    }
+}
+
 impl Worker {
     /// Reads a range, cut off at the end of the file.
     pub(crate) async fn read(
@@ -51,6 +57,7 @@ impl Worker {
         }
         let range = offset..end;
         add(&self.counters.read_bytes, end - offset);
+        rank(extent.as_ref(), policy);
         if let Some(extent) = extent
             && extent.is_resident(range.clone())
             && let Some(frame) = self.here(at, &extent).read(&range).await?
@@ -73,6 +80,7 @@ impl Worker {
             let Some(mut target) = self.target(at, keep).await? else {
                 return self.read_without_origin(at, range).await;
             };
+            rank(target.extent.as_ref(), policy);
             if attempt == ATTEMPTS && !target.is_written_here() {
                 // The tier loses its pages as fast as it gets them: past it, then.
                 target.extent = None;
@@ -215,6 +223,7 @@ impl Worker {
         let Some(target) = self.target(at, keep).await? else {
             return Ok(Reply::Prefetch { started: 0, covered_to: range.end });
         };
+        rank(target.extent.as_ref(), policy);
         let (range, wanted_to) = (self.cut_to_memory(&target, &range), range.end);
         let run_max = plan::run_max(range.end.saturating_sub(range.start), target.page_size, self.get_len());
         let (mut started, mut covered_to) = (0, range.end);

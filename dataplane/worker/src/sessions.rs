@@ -4,7 +4,7 @@
 //! for an extent that is not wholly here, its times. The extent file cannot tell those: fetching an absent page
 //! into it moves them too. Such a file is never given to the kernel, so the worker sees every write to it.
 
-use forebay_store::Held;
+use forebay_store::{Held, Reservation};
 use forebay_types::{
     Clock, ContentKey, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, SystemClock, TimeSpec,
 };
@@ -26,12 +26,38 @@ pub(crate) struct Session {
     changed_at: Option<Mutex<TimeSpec>>,
     /// Keeps the extent where it is: a writer has its file open.
     _held: Held,
+    /// Room that is promised to the writer; how much that shall be.
+    promised: Mutex<Reservation>,
+    reserve: u64,
 }
 
 impl Session {
     /// A session of an extent that had `keys`. `kept_since` is its last change if the worker is to keep its times.
-    pub(crate) fn new(held: Held, keys: Vec<ContentKey>, kept_since: Option<TimeSpec>) -> Self {
-        Self { keys: Mutex::new(keys), changed_at: kept_since.map(Mutex::new), _held: held }
+    pub(crate) fn new(
+        held: Held,
+        keys: Vec<ContentKey>,
+        kept_since: Option<TimeSpec>,
+        promised: Reservation,
+    ) -> Self {
+        let reserve = promised.len();
+        let (keys, promised) = (Mutex::new(keys), Mutex::new(promised));
+        Self { keys, changed_at: kept_since.map(Mutex::new), _held: held, promised, reserve }
+    }
+
+    /// Room for a write out of what is promised, and what is free besides; what it takes is promised again as soon as
+    /// it fits.
+    pub(crate) fn lend(&self, len: u64) -> Option<Reservation> {
+        let mut promised = self.promised.lock();
+        promised.top_up(len);
+        promised.split(len)
+    }
+
+    /// Promises again what was lent, if it fits now.
+    pub(crate) fn renew(&self) {
+        let mut promised = self.promised.lock();
+        if promised.len() < self.reserve {
+            promised.top_up(self.reserve);
+        }
     }
 
     /// What the extent is found by if nothing was changed.

@@ -11,7 +11,7 @@ use crate::counters::add;
 use crate::place::{BUSY_LOOKS, BUSY_PAUSE, content_of};
 use crate::sessions::Session;
 use forebay_shard::{Allocate, Frame};
-use forebay_store::{Authority, Extent, ExtentSpec, Hold, StoreError};
+use forebay_store::{Authority, Extent, ExtentSpec, Hold, Reservation, StoreError};
 use forebay_types::{
     ContentKey, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, PageChecksum, PageIndex,
 };
@@ -26,18 +26,19 @@ const UNLINK_WAIT: Duration = Duration::from_secs(5);
 impl Worker {
     /// An empty extent for a new file.
     pub(crate) async fn create(&self) -> FsResult<ExtentId> {
-        self.room_to_write(self.store.config().page_size.bytes()).await?;
+        let promised = self.room_to_write(self.config.reserve.as_u64()).await?;
         let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
         extent.note_writer();
-        self.sessions.begin(extent.id(), Session::new(extent.hold(Hold::Dirty)?, Vec::new(), None));
+        let session = Session::new(extent.hold(Hold::Dirty)?, Vec::new(), None, promised);
+        self.sessions.begin(extent.id(), session);
         Ok(extent.id())
     }
 
     /// Gives a file a writable extent. When this returns, its bytes are found by the extent's id only.
     pub(crate) async fn begin_write(&self, at: &ContentLocation) -> FsResult<ExtentId> {
-        self.room_to_write(self.store.config().page_size.bytes()).await?;
+        let mut promised = self.room_to_write(self.config.reserve.as_u64()).await?;
         for _ in 0..BUSY_LOOKS {
-            match self.try_begin_write(at).await {
+            match self.try_begin_write(at, &mut promised).await {
                 // It is being moved or evicted in this moment; it, or what takes its place, is ours the next.
                 Err(StoreError::Busy { .. } | StoreError::Gone(_)) => forebay_shard::sleep(BUSY_PAUSE).await,
                 other => return other?,
@@ -47,7 +48,11 @@ impl Worker {
     }
 
     /// The outer errors are those of the store that may pass; the inner are for the caller.
-    async fn try_begin_write(&self, at: &ContentLocation) -> Result<FsResult<ExtentId>, StoreError> {
+    async fn try_begin_write(
+        &self,
+        at: &ContentLocation,
+        promised: &mut Reservation,
+    ) -> Result<FsResult<ExtentId>, StoreError> {
         let extent = match self.find_extent(at) {
             Ok(Some(extent)) => extent,
             Ok(None) => self.extent_to_write(at).await?,
@@ -71,7 +76,8 @@ impl Worker {
         let held = extent.hold(Hold::Dirty)?;
         let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
         extent.note_writer();
-        self.sessions.begin(id, Session::new(held, keys, kept_since));
+        let promised = promised.split(promised.len()).expect("a whole has a part of its length");
+        self.sessions.begin(id, Session::new(held, keys, kept_since, promised));
         Ok(Ok(id))
     }
 
@@ -127,6 +133,7 @@ impl Worker {
     pub(crate) fn note_change(&self, extent: ExtentId) {
         if let Some(session) = self.sessions.get(extent) {
             session.changed();
+            session.renew();
         }
     }
 
@@ -140,7 +147,8 @@ impl Worker {
         if let Err(error) = self.bring_edges(at, &extent, offset..end).await {
             return Ok(Reply::Unwritten { error, frame });
         }
-        self.room_to_write(len).await?;
+        // The store counts the bytes themselves from here on.
+        drop(self.room_for(extent.id(), len).await?);
         self.write_frame(&extent, frame, offset).await?;
         self.note_change(extent.id());
         add(&self.counters.written_bytes, len);

@@ -216,7 +216,7 @@ fn a_full_tier_serves_without_keeping() {
 #[test]
 fn what_is_not_to_be_cached_is_passed_on() {
     let node = Node::start(streaming());
-    let policy = ReadPolicy { mode: ReadMode::NoCache, admission: Admission::All };
+    let policy = ReadPolicy { mode: ReadMode::NoCache, admission: Admission::All, priority: None };
     node.client.set_read_policy(common::MOUNT, policy);
     let bytes = pattern(4 * MIB, 12);
     let at = node.put("stream", &bytes);
@@ -229,7 +229,7 @@ fn what_is_not_to_be_cached_is_passed_on() {
 #[test]
 fn the_second_read_is_kept_where_the_policy_says_so() {
     let node = node();
-    let policy = ReadPolicy { mode: ReadMode::Cache, admission: Admission::SecondRead };
+    let policy = ReadPolicy { mode: ReadMode::Cache, admission: Admission::SecondRead, priority: None };
     node.client.set_read_policy(common::MOUNT, policy);
     let bytes = pattern(4 * PAGE, 13);
     let at = node.put("a", &bytes);

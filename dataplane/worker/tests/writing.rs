@@ -73,6 +73,43 @@ fn the_kernel_may_write_what_is_wholly_here() {
 }
 
 #[test]
+fn every_writer_is_promised_room_from_its_open_to_its_close() {
+    let mut setup = Setup { quota: ByteSize::mib(8), ..Setup::default() };
+    setup.worker.reserve = ByteSize::mib(1);
+    let node = Node::start(setup);
+    let promised = || node.store.usage()[0].reserved;
+    let create = || node.on_shard(move |client| async move { client.create(0).await });
+    let writers: Vec<_> = (1..=8)
+        .map(|n| {
+            let extent = create().unwrap();
+            assert_eq!(promised(), n * MIB);
+            extent
+        })
+        .collect();
+    let refused = create().unwrap_err();
+    assert_eq!(refused.kind(), FsErrorKind::NoSpace, "one more would overrun the tier");
+    assert_eq!(promised(), 8 * MIB);
+
+    // All of the tier is promised, and each writer gets what was promised to it.
+    let at = common::born_at(writers[0]);
+    for n in 0..4 {
+        node.write(&at, n * 4 * PAGE, &pattern(4 * PAGE, n)).unwrap();
+    }
+    assert_eq!(node.write(&at, MIB, b"beyond").unwrap_err().kind(), FsErrorKind::NoSpace);
+    assert_eq!(promised(), 7 * MIB);
+    let usage = &node.store.usage()[0];
+    assert!(usage.used + usage.reserved <= usage.quota + MIB / 4, "{usage:?}");
+
+    let (gone, kept) = (writers[1], writers[2]);
+    node.on_shard(move |client| async move { client.discard(gone).await.unwrap() });
+    assert_eq!(promised(), 6 * MIB, "it went with its file");
+    end_write(&node, &common::born_at(kept), true);
+    assert_eq!(promised(), 5 * MIB, "it went with its close");
+    node.write(&at, MIB, b"beyond").unwrap();
+    assert!(promised() > 5 * MIB, "what was lent is promised again");
+}
+
+#[test]
 fn what_was_opened_for_write_is_not_found_as_clean_any_more() {
     let node = node();
     let bytes = pattern(2 * PAGE, 3);

@@ -1,10 +1,11 @@
-//! The audit log: who opened or changed what, one JSON object a line, switched on and off while the daemon runs.
+//! The audit log: who opened or changed what, in the mount or by the admin socket, one JSON object a line, switched on and
+//! off while the daemon runs.
 //!
 //! **Owns** the file, the one thread that writes it, and the bounded queue before it. **Never does** hold up a
 //! request: an event that finds the queue full is dropped and counted, and the log itself says so at the next line.
 //!
 //! **In and out:** the front door tells of a request after it was answered ([`forebay_fuse::Witness`]); only opens and
-//! changes are wanted, since reads of a passthrough file are seen by nobody.
+//! changes are wanted, since reads of a passthrough file are seen by nobody. The admin socket tells of what it was asked.
 //!
 //! **Why this shape:** off, it costs one relaxed load a request. A file rather than the system's log, because these
 //! lines are many, have one reader, and must not push others out.
@@ -13,6 +14,7 @@ use crate::failure::{Failure, Outcome};
 use forebay_fuse::{OpKind, Witness, Witnessed};
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,10 +38,10 @@ struct Line<'a> {
     uid: u32,
     gid: u32,
     pid: u32,
-    op: &'a str,
+    op: Cow<'a, str>,
     inode: Option<u64>,
     path: Option<String>,
-    /// The second path of a rename or a link.
+    /// The second path of a rename, a link or a copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
     /// `ok`, or what it failed with, as Linux names it.
@@ -58,8 +60,26 @@ fn is_zero(count: &u64) -> bool {
 }
 
 enum Message {
-    Event(Box<Witnessed>, SystemTime),
+    Request(Box<Witnessed>, SystemTime),
+    Admin(Box<AdminEvent>, SystemTime),
     Close,
+}
+
+/// What was asked by the admin socket, and what came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminEvent {
+    /// Its name.
+    pub(crate) request: &'static str,
+    /// Whose process.
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) pid: u32,
+    /// What it is about: a path, or a setting and its value.
+    pub(crate) about: Option<String>,
+    /// `ok`, or why not.
+    pub(crate) result: String,
+    /// From arrival to answer.
+    pub(crate) latency: Duration,
 }
 
 /// A file that is being written.
@@ -150,9 +170,22 @@ impl Witness for AuditLog {
     }
 
     fn saw(&self, event: Witnessed) {
+        self.send(Message::Request(Box::new(event), SystemTime::now()));
+    }
+}
+
+impl AuditLog {
+    /// Notes what was asked by the admin socket.
+    pub(crate) fn asked(&self, event: AdminEvent) {
+        if self.on.load(Relaxed) {
+            self.send(Message::Admin(Box::new(event), SystemTime::now()));
+        }
+    }
+
+    fn send(&self, message: Message) {
         let open = self.open.lock();
         let Some(open) = &*open else { return };
-        if open.queue.try_send(Message::Event(Box::new(event), SystemTime::now())).is_err() {
+        if open.queue.try_send(message).is_err() {
             self.counts.dropped.fetch_add(1, Relaxed);
             self.counts.untold.fetch_add(1, Relaxed);
         }
@@ -191,6 +224,8 @@ fn is_audited(op: OpKind) -> bool {
             | K::SetAttr
             | K::SetXattr
             | K::RemoveXattr
+            | K::FAllocate
+            | K::CopyFileRange
     )
 }
 
@@ -205,8 +240,11 @@ fn write_all(file: File, messages: &Receiver<Message>, counts: &Counts) {
             }
             other => other,
         };
-        let Ok(Message::Event(event, at)) = message else { break };
-        let line = line_of(&event, at, counts.untold.swap(0, Relaxed));
+        let line = match message {
+            Ok(Message::Request(event, at)) => line_of(&event, at, counts.untold.swap(0, Relaxed)),
+            Ok(Message::Admin(event, at)) => admin_line_of(&event, at, counts.untold.swap(0, Relaxed)),
+            Ok(Message::Close) | Err(_) => break,
+        };
         tell_failure(out.write_all(&line), counts);
         counts.written.fetch_add(1, Relaxed);
     }
@@ -224,20 +262,49 @@ fn tell_failure(result: std::io::Result<()>, counts: &Counts) {
 fn line_of(event: &Witnessed, at: SystemTime, dropped_before: u64) -> Vec<u8> {
     let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
     let line = Line {
-        time: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+        time: seconds(at),
         uid: event.caller.uid,
         gid: event.caller.gid,
         pid: event.caller.pid,
-        op: event.op.name(),
+        op: event.op.name().into(),
         inode: event.ino.map(|ino| ino.0),
         path: event.path.as_ref().map(text),
         to: event.to.as_ref().map(text),
         result: event.errno.map_or_else(|| "ok".to_owned(), |errno| std::io::Error::from(errno).to_string()),
         errno: event.errno.map_or(0, |errno| errno.raw_os_error()),
-        latency_us: u64::try_from(event.latency.as_micros()).unwrap_or(u64::MAX),
+        latency_us: micros(event.latency),
         dropped_before,
     };
-    let mut line = serde_json::to_vec(&line).expect("a line is a table of scalars");
+    ended(&line)
+}
+
+fn admin_line_of(event: &AdminEvent, at: SystemTime, dropped_before: u64) -> Vec<u8> {
+    ended(&Line {
+        time: seconds(at),
+        uid: event.uid,
+        gid: event.gid,
+        pid: event.pid,
+        op: format!("admin.{}", event.request).into(),
+        inode: None,
+        path: event.about.clone(),
+        to: None,
+        result: event.result.clone(),
+        errno: 0,
+        latency_us: micros(event.latency),
+        dropped_before,
+    })
+}
+
+fn seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn ended(line: &Line<'_>) -> Vec<u8> {
+    let mut line = serde_json::to_vec(line).expect("a line is a table of scalars");
     line.push(b'\n');
     line
 }

@@ -10,6 +10,7 @@ mod admin;
 mod args;
 mod asked;
 mod audit;
+mod bounds;
 mod cachedir;
 mod cachesize;
 mod commands;
@@ -27,6 +28,7 @@ mod mounts;
 mod parts;
 mod plan;
 mod progress;
+mod secrets;
 mod settings;
 mod tiers;
 mod walk;
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     let mut called_with = std::env::args_os();
     let outcome = match mount_helper::is_called(called_with.next().as_deref()) {
         true => mount_helper::run(called_with),
-        false => run(Arguments::parse().command),
+        false => secrets::leave_command_line().and_then(|()| run(Arguments::parse().command)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

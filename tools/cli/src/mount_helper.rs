@@ -9,6 +9,7 @@
 //! beginning `ufs.`, as in `ufs.endpoint=http://...`) are taken out here; all others are mount options.
 
 use crate::failure::{Failure, Outcome};
+use crate::secrets;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -30,6 +31,8 @@ struct Wanted {
     source: String,
     dir: PathBuf,
     flags: Vec<OsString>,
+    /// Options that must not stand on a command line.
+    secrets: Vec<OsString>,
     options: Vec<String>,
     remount: bool,
 }
@@ -86,6 +89,10 @@ fn take_options(wanted: &mut Wanted, text: &OsStr) -> Outcome<()> {
         };
         if let Some(flag) = flag {
             wanted.flags.extend([flag.into(), value.into()]);
+        } else if let Some(option) =
+            word.strip_prefix("ufs.").filter(|option| secrets::is_secret(option.as_ref()))
+        {
+            wanted.secrets.push(option.into());
         } else if let Some(option) = word.strip_prefix("ufs.") {
             wanted.flags.extend(["--ufs-option".into(), option.into()]);
         } else {
@@ -119,7 +126,14 @@ fn start(wanted: &Wanted) -> Outcome<()> {
     let mut command = Command::new(program);
     command.arg("up").arg(&wanted.source).arg(&wanted.dir).args(&wanted.flags).arg("--detached");
     command.arg("-o").arg(words_of_up(wanted, rustix::process::geteuid().is_root()));
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.for_child()?).spawn();
+    let stdin = match wanted.secrets.is_empty() {
+        true => Stdio::null(),
+        false => {
+            command.arg(secrets::FROM_STDIN);
+            secrets::stdin_of(&wanted.secrets)?
+        }
+    };
+    let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(log.for_child()?).spawn();
     let ready = wait_until_ready(child.map_err(|e| Failure::new(format!("cannot start the daemon: {e}")))?);
     if ready.is_err() {
         log.pass_on();
@@ -187,7 +201,8 @@ mod tests {
 
     #[test]
     fn what_mount_passes_is_understood() {
-        let options = "rw,allow_other,cache=/nvme,cache_size=4GiB,ufs.endpoint=http://h:1,_netdev";
+        let options =
+            "rw,allow_other,cache=/nvme,cache_size=4GiB,ufs.endpoint=http://h:1,_netdev,ufs.sas_token=x";
         let wanted = parsed(&["s3://b/p", "/mnt/x", "-o", options, "-t", "fuse.forebay", "-v"]);
         assert_eq!((wanted.source.as_str(), wanted.dir.as_path()), ("s3://b/p", Path::new("/mnt/x")));
         let flags: Vec<_> = wanted.flags.iter().map(|flag| flag.to_str().unwrap()).collect();
@@ -195,6 +210,7 @@ mod tests {
             flags,
             ["--cache", "/nvme", "--cache-size", "4GiB", "--ufs-option", "endpoint=http://h:1"]
         );
+        assert_eq!(wanted.secrets, ["sas_token=x"]);
         assert_eq!(wanted.options, ["rw", "allow_other", "_netdev"]);
         assert!(!wanted.remount && parsed(&["a", "/b", "-o", "remount,ro"]).remount);
         assert!(parse(["only-one".into()].into_iter()).is_err());

@@ -120,7 +120,9 @@ pub(crate) async fn settle(names: &Namespace, ufs: &UfsTable, wanted: Vec<Reache
 pub(crate) fn set_read_policies(names: &Namespace, client: &Client) {
     for mount in names.mounts() {
         let policy = &mount.spec.policy;
-        client.set_read_policy(mount.id, ReadPolicy { mode: policy.read_mode, admission: policy.admission });
+        let (mode, admission) = (policy.read_mode, policy.admission);
+        let reads = ReadPolicy { mode, admission, priority: Some(policy.priority) };
+        client.set_read_policy(mount.id, reads);
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::admin;
 use crate::asked::AskedFile;
 use crate::audit::AuditLog;
+use crate::bounds;
 use crate::cachedir::CacheDir;
 use crate::failure::{Failure, Outcome};
 use crate::fdlimit;
@@ -173,6 +174,7 @@ impl Parts {
             ufs: Arc::clone(&self.worker) as _,
             asked: Arc::clone(&self.asked),
             keeper: Arc::clone(&self.keeper),
+            audit: Arc::clone(&self.audit),
             mounts: Arc::new(self.mounts(plan)),
             settings: Arc::clone(settings),
             shard: self.first_shard(),
@@ -256,7 +258,11 @@ fn open_store(plan: &Plan, tiers: &TierDirs) -> Outcome<(Arc<Store>, bool)> {
     let descriptors = usize::try_from(fdlimit::raise()).unwrap_or(usize::MAX);
     let config = StoreConfig {
         page_size: plan.page_size,
-        eviction: plan.eviction,
+        eviction: plan.cache.eviction,
+        high_watermark: plan.cache.high_watermark,
+        low_watermark: plan.cache.low_watermark,
+        pack_max: plan.cache.pack_max,
+        scrub_rate: plan.cache.scrub_rate,
         blanks_max: defaults.blanks_max.min(descriptors / BLANKS_SHARE),
         open_files_max: defaults.open_files_max.min(descriptors / IDLE_FILES_SHARE),
         ..defaults
@@ -270,7 +276,13 @@ fn open_store(plan: &Plan, tiers: &TierDirs) -> Outcome<(Arc<Store>, bool)> {
 fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsTable) {
     let ufs = UfsTable::default();
     let fetch_memory = ByteSize::bytes(plan.arena.as_u64() / FETCH_SHARE);
-    let config = WorkerConfig { fetch_memory, ..WorkerConfig::default() };
+    let config = WorkerConfig {
+        fetch_memory,
+        reserve: bounds::reserve(plan.cache.reserve, store.written_to().quota),
+        full_mark: plan.cache.full_mark,
+        dirty_mark: plan.cache.dirty_mark,
+        ..WorkerConfig::default()
+    };
     let worker = Worker::new(config, Arc::clone(store), ufs.clone(), tokio::runtime::Handle::current());
     let client = Client::new(ClientConfig::default(), Arc::new(InProcess::new(Arc::clone(&worker))));
     (worker, client, ufs)
@@ -305,7 +317,12 @@ fn ready_persister(
     names: &Arc<Namespace>,
 ) -> ReadyPersister {
     let log: Arc<dyn PersistLog> = Arc::clone(names) as _;
-    let config = PersistConfig::new(plan.node.clone());
+    let config = PersistConfig {
+        tasks_at_once: plan.persist.tasks,
+        parts_at_once: plan.persist.parts,
+        memory: plan.persist.memory,
+        ..PersistConfig::new(plan.node.clone())
+    };
     ReadyPersister::new(config, Arc::clone(worker), log, shards.handles().to_vec())
 }
 

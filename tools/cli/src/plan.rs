@@ -4,13 +4,13 @@
 //! while a refusal still leaves no trace.
 
 use crate::args::UpArguments;
+use crate::bounds;
 use crate::cachedir;
-use crate::config::{self, Config, Mount, Tier};
+use crate::config::{self, Cache, Config, Mount, Persist, Tier};
 use crate::failure::{Failure, Outcome};
-use crate::tiers;
+use crate::{secrets, tiers};
 use forebay_fuse::{BadChannel, MountOptions};
 use forebay_namespace::PolicyChange;
-use forebay_store::EvictionKind;
 use forebay_types::{ByteSize, NodeId, PageSize};
 use forebay_ufs::UfsOptions;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,10 @@ pub(crate) struct Plan {
     pub(crate) cache_size: Option<ByteSize>,
     /// Where content is kept, fastest first; in the cache directory alone if empty.
     pub(crate) tiers: Vec<Tier>,
-    /// How to choose what goes.
-    pub(crate) eviction: EvictionKind,
+    /// How the cache is kept.
+    pub(crate) cache: Cache,
+    /// How what is dirty is carried.
+    pub(crate) persist: Persist,
     /// The page size of new extents.
     pub(crate) page_size: PageSize,
     /// The under file systems, the one at the root first.
@@ -63,6 +65,7 @@ impl Plan {
     pub(crate) fn check(config: &Config) -> Outcome<Self> {
         let mut fuse = MountOptions::parse(&config.fuse.options).map_err(Failure::new)?;
         refuse_remount(&fuse, config)?;
+        bounds::check(config)?;
         if let Some(channel) = &config.fuse.channel {
             let channel = channel
                 .parse()
@@ -95,7 +98,8 @@ impl Plan {
             node: node_name(config)?,
             cache_size: config.cache.size,
             tiers,
-            eviction: config.cache.eviction,
+            cache: config.cache.clone(),
+            persist: config.persist.clone(),
             page_size: config.cache.page_size,
             dir,
             fuse,
@@ -205,6 +209,9 @@ pub(crate) fn of_up(arguments: UpArguments) -> Outcome<Config> {
     mount.policy.write_mode = arguments.write_mode.unwrap_or_default();
     mount.policy.metadata_ttl = arguments.metadata_ttl.unwrap_or(mount.policy.metadata_ttl);
     mount.options = arguments.ufs_options.into_iter().collect();
+    if arguments.ufs_options_from_stdin {
+        mount.options.extend(secrets::from_stdin()?);
+    }
     config.mounts.push(mount);
     config.fuse.dir = Some(arguments.dir);
     if !arguments.options.is_empty() {

@@ -13,6 +13,9 @@ pub trait Local: Send + Sync {
     /// its bytes are still those it had then. Polled on a shard; does not wait.
     fn end_write(&self, extent: ExtentId, changed: bool);
 
+    /// Says what goes first when room is wanted: extents of a lower priority before those of a higher one.
+    fn rank(&self, extent: ExtentId, priority: i32);
+
     /// The space of the tiers that hold what is written here. Does no I/O.
     fn space(&self) -> Space;
 }

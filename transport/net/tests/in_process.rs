@@ -33,6 +33,8 @@ impl Local for Slow {
         None
     }
     fn end_write(&self, _: ExtentId, _: bool) {}
+    fn rank(&self, _: ExtentId, _: i32) {}
+
     fn space(&self) -> Space {
         Space { total: 5, available: 3 }
     }

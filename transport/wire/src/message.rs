@@ -22,6 +22,8 @@ pub struct ReadPolicy {
     pub mode: ReadMode,
     /// Which cold data may enter the cache.
     pub admission: Admission,
+    /// What goes first when room is wanted, the lower before the higher; `None` leaves it as it is.
+    pub priority: Option<i32>,
 }
 
 /// What [`Op::Allocate`] does with its range, as the flags of `fallocate(2)` name it.

@@ -186,6 +186,7 @@ impl Node {
         let config = WorkerConfig {
             fetch_memory: ByteSize::mib(8),
             drain_within: setup.drain_within,
+            reserve: ByteSize::kib(64),
             ..WorkerConfig::default()
         };
         let worker = Worker::new(config, Arc::clone(&store), table, control.handle().clone());

@@ -178,6 +178,33 @@ fn fsync_asks_for_the_bytes_first_and_then_for_the_record() {
 }
 
 #[test]
+fn a_close_returns_when_the_bytes_are_safe_where_the_policy_says_so() {
+    for asked in [true, false] {
+        let mut setup = Setup::default();
+        setup.root.policy.sync_on_close = asked;
+        let node = Node::start(setup);
+        let (handle, ino) = node.run(move |vfs| async move {
+            let (ino, opened) = vfs.make("a").await;
+            assert!(opened.flush || !asked, "the kernel is to tell of the close");
+            vfs.put(opened.handle, 0, b"closed").await.unwrap();
+            (opened.handle, ino)
+        });
+        node.take_seen();
+        node.run(move |vfs| async move { vfs.flush(handle).await.unwrap() });
+        let seen = node.take_seen();
+        assert_eq!(seen.contains(&"sync"), asked, "{seen:?}");
+        let recorded = futures_util::FutureExt::now_or_never(node.names.attr(ino)).unwrap().unwrap().0;
+        assert_eq!(recorded.size == 6, asked, "the record says what is safe");
+        node.fault(Fault::Fail("sync", FsErrorKind::Io));
+        node.run(move |vfs| async move {
+            let closed = vfs.flush(handle).await;
+            assert_eq!(closed.is_err(), asked, "who closes hears that it is not safe");
+            vfs.release(handle).await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn every_write_of_a_sync_handle_is_synced() {
     let node = Node::start(Setup { passthrough: false, ..Setup::default() });
     node.run(|vfs| async move {

@@ -15,12 +15,15 @@ mod lfu;
 mod lrfu;
 mod lru;
 mod queue;
+mod ranked;
 mod s3fifo;
 mod sieve;
 #[cfg(test)]
 mod textbook;
 #[cfg(test)]
 mod traces;
+
+pub(crate) use ranked::Ranked;
 
 use serde::{Deserialize, Serialize};
 

@@ -45,6 +45,7 @@ impl Default for Setup {
             get_len: ByteSize::mib(1),
             get_within: Duration::from_secs(60),
             turn_within: Duration::from_secs(60),
+            reserve: ByteSize::bytes(PAGE),
             ..WorkerConfig::default()
         };
         let read_ahead = ReadAheadConfig { window_min: ByteSize::bytes(0), window_max: ByteSize::bytes(0) };

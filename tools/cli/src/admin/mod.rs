@@ -126,6 +126,27 @@ impl Request {
     }
 }
 
+impl Request {
+    /// What a request that changes something is about, for the audit log; `None` for one that only looks. What may
+    /// hold credentials is left out.
+    fn changes(&self) -> Option<String> {
+        let shown = |path: &Vec<u8>| format!("/{}", String::from_utf8_lossy(path).trim_start_matches('/'));
+        match self {
+            Self::Load { path } | Self::Free { path } | Self::Persist { path, .. } => Some(shown(path)),
+            Self::Pin { path } | Self::Unpin { path } => Some(shown(path)),
+            Self::MountAdd { mount } => Some(format!("{} {}", mount.at, mount.ufs)),
+            Self::MountRemove { at } => Some(at.clone()),
+            Self::MountSet { path, changes } => {
+                let changes = changes.iter().map(|(key, value)| format!(" {key}={value}"));
+                Some(path.clone() + &changes.collect::<String>())
+            }
+            Self::ConfigSet { key, value } => Some(format!("{key}={value}")),
+            Self::Info | Self::Stat { .. } | Self::Check { .. } | Self::MountList => None,
+            Self::ConfigGet { .. } | Self::ConfigList => None,
+        }
+    }
+}
+
 /// How far a long request has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {

@@ -1,13 +1,14 @@
 //! The daemon's end: the socket, who may speak, and one task a conversation.
 
 use super::{Event, LINE_LEN_MAX, Request, Service, place};
+use crate::audit::AdminEvent;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -103,6 +104,7 @@ async fn converse(stream: UnixStream, service: &Service) -> io::Result<()> {
             pid = peer.pid(),
             "a user without the right spoke to the admin socket"
         );
+        service.audit.asked(event_of(&peer, "refused", None));
         return send(&mut to, &failed("only root and the daemon's own user may ask")).await;
     }
     let request = match tokio::time::timeout(CLIENT_WITHIN, read_request(from)).await {
@@ -111,11 +113,47 @@ async fn converse(stream: UnixStream, service: &Service) -> io::Result<()> {
         Err(_) => return send(&mut to, &failed("no request came in time")).await,
     };
     tracing::debug!(request = request.name(), uid = peer.uid(), pid = peer.pid(), "admin request");
-    answer(service, request, &mut to).await
+    let mut audited = request.changes().map(|about| event_of(&peer, request.name(), Some(about)));
+    if let (Request::ConfigSet { key, .. }, Some(event)) = (&request, &audited)
+        && key == "audit.file"
+    {
+        // The log that is about to end tells who ended it.
+        service.audit.asked(AdminEvent { result: "begun".to_owned(), ..event.clone() });
+    }
+    let began = Instant::now();
+    let answered = answer(service, request, &mut to).await;
+    if let Some(event) = &mut audited {
+        event.result = match &answered {
+            Ok(Ok(())) => "ok".to_owned(),
+            Ok(Err(cause)) => cause.clone(),
+            Err(error) => format!("the client went away: {error}"),
+        };
+        event.latency = began.elapsed();
+    }
+    audited.into_iter().for_each(|event| service.audit.asked(event));
+    answered.map(drop)
 }
 
-/// Runs the request and sends what it says; when the client goes away, the request is dropped with it.
-async fn answer(service: &Service, request: Request, to: &mut OwnedWriteHalf) -> io::Result<()> {
+/// What is told of a request before its outcome is known.
+fn event_of(peer: &UCred, request: &'static str, about: Option<String>) -> AdminEvent {
+    AdminEvent {
+        request,
+        uid: peer.uid(),
+        gid: peer.gid(),
+        pid: peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+        about,
+        result: "denied".to_owned(),
+        latency: Duration::ZERO,
+    }
+}
+
+/// Runs the request and sends what it says; when the client goes away, the request is dropped with it. Says what came of
+/// it.
+async fn answer(
+    service: &Service,
+    request: Request,
+    to: &mut OwnedWriteHalf,
+) -> io::Result<Result<(), String>> {
     let (says, mut said) = mpsc::channel(EVENTS_MAX);
     let work = service.serve(request, says);
     tokio::pin!(work);
@@ -127,14 +165,15 @@ async fn answer(service: &Service, request: Request, to: &mut OwnedWriteHalf) ->
                 while let Ok(event) = said.try_recv() {
                     send(to, &event).await?;
                 }
-                let last = match outcome {
-                    Ok(result) => Event::Done { result },
+                let (last, came) = match outcome {
+                    Ok(result) => (Event::Done { result }, Ok(())),
                     Err(failure) => {
                         let (cause, remedy) = failure.into_parts();
-                        Event::Failed { cause, remedy }
+                        (Event::Failed { cause: cause.clone(), remedy }, Err(cause))
                     }
                 };
-                return send(to, &last).await;
+                send(to, &last).await?;
+                return Ok(came);
             }
         }
     }

@@ -78,6 +78,9 @@ pub(crate) struct AddArguments {
     /// An option of the under file system, like endpoint=http://127.0.0.1:9000; may be repeated.
     #[arg(long = "ufs-option", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) ufs_options: Vec<(String, String)>,
+    /// Further such options come on standard input, each with a zero behind it.
+    #[arg(long, hide = true)]
+    pub(crate) ufs_options_from_stdin: bool,
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -129,6 +129,9 @@ pub(crate) struct UpArguments {
     /// An option of the under file system, like endpoint=http://127.0.0.1:9000; may be repeated.
     #[arg(long = "ufs-option", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) ufs_options: Vec<(String, String)>,
+    /// Further such options come on standard input, each with a zero behind it.
+    #[arg(long, hide = true)]
+    pub(crate) ufs_options_from_stdin: bool,
     /// A TOML file with further settings; what is given here wins over it.
     #[arg(long, value_name = "FILE", env = "FOREBAY_CONFIG")]
     pub(crate) config: Option<PathBuf>,

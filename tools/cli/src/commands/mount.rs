@@ -6,8 +6,10 @@ use crate::admin::{self, Request};
 use crate::args::{AddArguments, MountCommand, On, SetArguments};
 use crate::config::{self, Mount};
 use crate::failure::{Failure, Outcome};
+use crate::secrets;
 use forebay_namespace::Policy;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Runs one of the commands.
@@ -44,10 +46,14 @@ fn tree_path(path: &[u8]) -> Outcome<String> {
 fn add(arguments: AddArguments) -> Outcome<()> {
     let target = admin::locate(&arguments.path)?;
     let ufs = absolute(&arguments.ufs)?;
+    let mut options: BTreeMap<_, _> = arguments.ufs_options.into_iter().collect();
+    if arguments.ufs_options_from_stdin {
+        options.extend(secrets::from_stdin()?);
+    }
     let mount = Mount {
         at: tree_path(&target.path)?,
         policy: config::with_policy(&Policy::default(), &arguments.policy)?,
-        options: arguments.ufs_options.into_iter().collect(),
+        options,
         ..Mount::at_root(ufs)
     };
     let text = format!("mounted {} on {}", arguments.ufs, arguments.path.display());

@@ -19,8 +19,9 @@ pub(crate) use load::{ConfigError, changed, load};
 pub(crate) use policy::{refuse_unsupported, with_policy};
 
 use forebay_namespace::{Policy, PolicyChange};
-use forebay_store::{EvictionKind, TierKind};
+use forebay_store::{EvictionKind, StoreConfig, TierKind};
 use forebay_types::{ByteSize, HumanDuration, NodeId, PageSize};
+use forebay_worker::{PersistConfig, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) metrics: Metrics,
     /// Who did what.
     pub(crate) audit: Audit,
+    /// How what is dirty is carried.
+    pub(crate) persist: Persist,
     /// What is done again and again for pins, times to live and quotas.
     pub(crate) keeper: Keeper,
     /// The under file systems.
@@ -87,7 +90,7 @@ pub(crate) enum LogFormat {
 }
 
 /// Where bytes are kept.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Cache {
     /// The directory of everything this node keeps; made from the under file system's name if absent.
@@ -100,6 +103,21 @@ pub(crate) struct Cache {
     pub(crate) page_size: PageSize,
     /// How to choose what goes when room is wanted.
     pub(crate) eviction: EvictionKind,
+    /// Above this share of a tier, in percent, what can be had again goes by itself,
+    pub(crate) high_watermark: u8,
+    /// ... until it is below this share.
+    pub(crate) low_watermark: u8,
+    /// Above this share taken by bytes that are nowhere else, writers wait while any are carried away.
+    pub(crate) dirty_mark: u8,
+    /// Above this share taken by anything, writers make sure of room before they write.
+    pub(crate) full_mark: u8,
+    /// Room promised to each open writer; 1 MiB, or a sixty-fourth of a small tier, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reserve: Option<ByteSize>,
+    /// Files up to this length are packed into segments.
+    pub(crate) pack_max: ByteSize,
+    /// Bytes a second that are read to find what a disk has lost.
+    pub(crate) scrub_rate: ByteSize,
     /// Where content is kept, fastest first; in `dir` alone if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tiers: Vec<Tier>,
@@ -151,6 +169,18 @@ pub(crate) struct Audit {
     pub(crate) file: Option<PathBuf>,
 }
 
+/// How what is dirty is carried to the under file systems.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Persist {
+    /// Files carried at one time.
+    pub(crate) tasks: usize,
+    /// Parts of one file under way at one time.
+    pub(crate) parts: usize,
+    /// Memory for parts under way.
+    pub(crate) memory: ByteSize,
+}
+
 /// What is done again and again for pins, times to live and quotas.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -199,6 +229,36 @@ impl Default for Node {
             arena: ARENA_DEFAULT,
             stop_grace: HumanDuration(STOP_GRACE_DEFAULT),
         }
+    }
+}
+
+/// The defaults of the parts are those of the settings too.
+impl Default for Cache {
+    fn default() -> Self {
+        let node = NodeId::new("any").expect("three letters are a name");
+        let (store, worker) = (StoreConfig::new(node, Vec::new()), WorkerConfig::default());
+        Self {
+            dir: None,
+            size: None,
+            page_size: PageSize::default(),
+            eviction: store.eviction,
+            high_watermark: store.high_watermark,
+            low_watermark: store.low_watermark,
+            dirty_mark: worker.dirty_mark,
+            full_mark: worker.full_mark,
+            reserve: None,
+            pack_max: store.pack_max,
+            scrub_rate: store.scrub_rate,
+            tiers: Vec::new(),
+        }
+    }
+}
+
+impl Default for Persist {
+    fn default() -> Self {
+        let PersistConfig { tasks_at_once, parts_at_once, memory, .. } =
+            PersistConfig::new(NodeId::new("any").expect("three letters are a name"));
+        Self { tasks: tasks_at_once, parts: parts_at_once, memory }
     }
 }
 
@@ -267,6 +327,28 @@ pub(crate) const FIELDS: &[Field] = &[
     live("cache.size", "most bytes of content kept; 4/5 of the free space if absent"),
     at_start("cache.page_size", "unit of fetching and of checksums, 64KiB to 16MiB"),
     at_start("cache.eviction", "what goes first when room is wanted: s3-fifo, lru, lfu, lrfu or sieve"),
+    at_start(
+        "cache.high_watermark",
+        "percent of a tier above which what can be had again is evicted in the background",
+    ),
+    at_start("cache.low_watermark", "percent of a tier at which that stops"),
+    at_start(
+        "cache.dirty_mark",
+        "percent of a tier taken by bytes that are nowhere else at which writers wait",
+    ),
+    at_start(
+        "cache.full_mark",
+        "percent of a tier taken by anything at which writers make sure of room first",
+    ),
+    at_start("cache.reserve", "room promised to each open writer; 1MiB, less on a small tier, if absent"),
+    at_start(
+        "cache.pack_max",
+        "files up to this length are packed into segments, at most 1MiB; 0B packs none",
+    ),
+    at_start("cache.scrub_rate", "bytes a second read to find what a disk has lost"),
+    at_start("persist.tasks", "files carried at one time"),
+    at_start("persist.parts", "parts of one file under way at one time"),
+    at_start("persist.memory", "memory for parts under way"),
     live("metrics.listen", "address and port of GET /metrics, like 127.0.0.1:9464; none if absent"),
     live("audit.file", "file to which every open and change is written as a line of JSON; none if absent"),
     live("keeper.every", "how often pins, times to live and quotas are looked at"),
@@ -307,7 +389,12 @@ mod tests {
     fn the_field_table_names_every_scalar_of_the_schema() {
         let full = Config {
             node: Node { name: Some(NodeId::new("n").unwrap()), ..Node::default() },
-            cache: Cache { dir: Some("/c".into()), size: Some(ByteSize::gib(1)), ..Cache::default() },
+            cache: Cache {
+                dir: Some("/c".into()),
+                size: Some(ByteSize::gib(1)),
+                reserve: Some(ByteSize::mib(1)),
+                ..Cache::default()
+            },
             fuse: Fuse { dir: Some("/m".into()), channel: Some("auto".into()), ..Fuse::default() },
             metrics: Metrics { listen: Some(([127, 0, 0, 1], 9464).into()) },
             audit: Audit { file: Some("/a".into()) },

@@ -67,7 +67,6 @@ pub(crate) fn refuse_unsupported<'a>(
         let refused = match policy {
             Policy { placement: Placement::Striped, .. } => Some("placement = \"striped\""),
             Policy { replicas: 2.., .. } => Some("replicas above 1"),
-            Policy { priority, .. } if priority != 0 => Some("priority"),
             _ => None,
         };
         if let Some(what) = refused {
@@ -122,6 +121,7 @@ mod tests {
         };
         assert!(refused("replicas=2").contains("replicas"));
         assert!(refused("placement=striped").contains("striped"));
-        assert!(refused("priority=5").contains("priority"));
+        let ranked = with_policy(&Policy::default(), &pairs("priority=-5")).unwrap();
+        assert!(refuse_unsupported(&ranked, []).is_ok() && ranked.priority == -5);
     }
 }

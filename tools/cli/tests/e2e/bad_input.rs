@@ -132,6 +132,16 @@ const CASES: &[Case] = &[
         &["cache.eviction: unknown variant `random`, expected one of `s3-fifo`, `lru`"],
     ),
     case(
+        "marks that contradict each other",
+        |ground| with_config(ground, "[cache]\ndirty_mark = 95\n"),
+        &["cache.dirty_mark = 95 and cache.full_mark = 90 cannot be", "the dirty mark is below the full one"],
+    ),
+    case(
+        "no files carried at one time",
+        |ground| with_config(ground, "[persist]\ntasks = 0\n"),
+        &["persist.tasks = 0 cannot be", "from 1 to 256"],
+    ),
+    case(
         "a policy that one node cannot keep",
         |ground| node(ground, "[mounts.policy]\nreplicas = 2\n"),
         &["replicas above 1 is not supported"],

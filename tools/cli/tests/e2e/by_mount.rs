@@ -1,8 +1,9 @@
 //! By mount(8) and fstab: the real mount(8), which finds our helper in a tree of mounts of its own.
 
-use crate::support::{Ground, eventually};
+use crate::support::{Ground, eventually, forebay};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -37,11 +38,16 @@ impl Apart {
         Self { keeper, mnt: ground.mnt() }
     }
 
-    /// Runs a command there.
-    fn run(&self, words: &[&str]) -> Output {
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--mount").arg(format!("--target={}", self.keeper.id())).args(words);
-        command.env("FOREBAY_NODE_ARENA", "64MiB").stdin(Stdio::null()).output().unwrap()
+        command.env("FOREBAY_NODE_ARENA", "64MiB").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command there.
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
     }
 
     fn fails(&self, words: &[&str]) -> String {
@@ -126,6 +132,65 @@ fn mount_finds_its_helper_and_remounts_keep_what_they_do_not_name() {
     let wrong =
         apart.fails(&["mount", "-t", "fuse.forebay", "-o", &options(&ground, "nonsense"), &ufs, &mnt]);
     assert!(wrong.contains("\"nonsense\""), "{wrong}");
+}
+
+/// The command lines of running processes that have all of `words` in them.
+fn command_lines(words: &[&str]) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| words.iter().all(|word| line.contains(word))).collect()
+}
+
+#[test]
+fn secrets_do_not_stay_on_a_command_line() {
+    let ground = Ground::new();
+    // A store that takes its time.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("endpoint=http://{}", silent.local_addr().unwrap());
+    let (mnt, source) = (text(&ground.mnt()), "s3://bucket/prefix");
+    let options = [endpoint.as_str(), "region=x", "access_key_id=a", "secret_access_key=hunter2"];
+    let mut up = forebay(["up", source, &mnt, "--cache"]);
+    up.arg(ground.cache()).args(options.iter().flat_map(|option| ["--ufs-option", option]));
+    let mut up = up.stderr(Stdio::null()).spawn().unwrap();
+    let (mut asked, _) = silent.accept().unwrap();
+    // Now it knows the secret, and asks for its store.
+    let shown = command_lines(&[source, &mnt, "from-stdin"]);
+    assert!(shown.len() == 1 && shown[0].contains("region=x"), "{shown:?}");
+    assert!(command_lines(&[&mnt, "hunter2"]).is_empty());
+    let mut request = vec![0; 4096];
+    let len = asked.read(&mut request).unwrap();
+    assert!(
+        String::from_utf8_lossy(&request[..len]).contains("Credential=a/"),
+        "it signs with what it was given"
+    );
+    up.kill().unwrap();
+    up.wait().unwrap();
+    drop(asked);
+
+    let apart = Apart::new(&ground);
+    let words = options.map(|option| format!("ufs.{option}")).join(",");
+    let mount = apart.command(&["mount", "-t", "fuse.forebay", "-o", &words, source, &mnt]).spawn();
+    let mut mount = mount.unwrap();
+    let _asked = silent.accept().unwrap();
+    assert!(!command_lines(&[source, &mnt, " up ", "from-stdin"]).is_empty());
+    assert!(command_lines(&[&mnt, " up ", "hunter2"]).is_empty(), "the daemon has it on its command line");
+    drop(silent);
+    mount.kill().unwrap();
+    mount.wait().unwrap();
+    for pid in daemons_of(&mnt) {
+        Command::new("kill").args(["-9", &pid]).status().unwrap();
+    }
+}
+
+/// The numbers of the daemons that were started for a mount point.
+fn daemons_of(mnt: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ours = processes.filter(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(mnt)
+    });
+    ours.map(|process| process.file_name().into_string().unwrap()).collect()
 }
 
 #[test]

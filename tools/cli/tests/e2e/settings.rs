@@ -1,6 +1,6 @@
 //! Settings that change while the daemon runs, and the audit log.
 
-use crate::support::{Ground, eventually, finish, forebay, refusal};
+use crate::support::{Ground, asked, eventually, finish, forebay, refusal};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -138,6 +138,15 @@ fn the_audit_log_is_switched_on_and_off_and_tells_who_did_what() {
     assert!(fs::remove_dir(at("d")).is_err());
     fs::remove_file(at("d/b")).unwrap();
     fs::read(at("f")).unwrap();
+    let (from, to) = (fs::File::open(at("f")).unwrap(), fs::File::create(at("copy")).unwrap());
+    rustix::fs::fallocate(&to, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 4096).unwrap();
+    // Where the bytes cannot be shared the kernel asks all the same, and copies by itself.
+    rustix::fs::copy_file_range(&from, None, &to, None, 1).unwrap();
+    drop((from, to));
+    config(&ground, &["set", "keeper.every", "7s"]);
+    refused(&ground, &["set", "node.arena", "1GiB"]);
+    asked(&["fs", "load"], &at("f"));
+    asked(&["fs", "stat"], &at("f"));
     config(&ground, &["set", "audit.file", "none"]);
     fs::write(at("after"), "x").unwrap();
     let text = fs::read_to_string(&audit).unwrap();
@@ -156,6 +165,16 @@ fn the_audit_log_is_switched_on_and_off_and_tells_who_did_what() {
     assert!(refused["result"].as_str().unwrap().starts_with("Directory not empty"), "{refused}");
     assert_eq!(find("unlink", "/d/b")["uid"], 0);
     assert!(find("open", "/f")["latency_us"].is_u64());
+    assert_eq!(find("fallocate", "/copy")["result"], "ok");
+    assert_eq!(find("copy_file_range", "/f")["to"], "/copy");
+    let set = find("admin.config-set", "keeper.every=7s");
+    assert_eq!((&set["result"], &set["uid"]), (&"ok".into(), &0.into()));
+    assert!(set["pid"].as_u64().unwrap() > 0);
+    let refused = find("admin.config-set", "node.arena=1GiB")["result"].as_str().unwrap();
+    assert!(refused.contains("takes effect only when the daemon starts"), "{refused}");
+    assert_eq!(find("admin.load", "/f")["result"], "ok");
+    assert_eq!(find("admin.config-set", "audit.file=none")["result"], "begun");
+    assert!(!text.contains("admin.stat"), "who only looks is not told of");
     assert!(!text.contains("before") && !text.contains("after"));
     daemon.stop();
 }

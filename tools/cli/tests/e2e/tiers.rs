@@ -1,6 +1,6 @@
 //! A cache of several tiers: memory over disk.
 
-use crate::support::{Ground, asked, eventually, pattern};
+use crate::support::{Ground, asked, eventually, finish, forebay, pattern};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,6 +25,80 @@ fn figure(listen: &str, name: &str) -> f64 {
     stream.read_to_string(&mut page).unwrap();
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     line.unwrap_or_else(|| panic!("no {name} in {page}"))
+}
+
+#[test]
+fn what_has_priority_outlasts_what_has_none() {
+    let ground = Ground::new();
+    for (dir, files) in [("keep", 4), ("first", 4), ("rest", 14)] {
+        fs::create_dir(ground.ufs().join(dir)).unwrap();
+        (0..files)
+            .for_each(|n| fs::write(ground.ufs().join(dir).join(n.to_string()), vec![1; 6 * MIB]).unwrap());
+    }
+    let config = ground.file("forebay.toml");
+    fs::write(&config, "[cache]\neviction = \"lru\"\n").unwrap();
+    let daemon =
+        ground.up_on(&ground.cache(), &["--config", config.to_str().unwrap(), "--cache-size", "96MiB"]);
+    let set = |dir: &str, priority: &str| {
+        let mut command = forebay(["mount", "set"]);
+        command.arg(ground.mnt().join(dir)).arg(format!("priority={priority}"));
+        assert!(finish(command, SOON).status.success());
+    };
+    let read = |dir: &str| {
+        for entry in fs::read_dir(ground.mnt().join(dir)).unwrap() {
+            assert!(fs::read(entry.unwrap().path()).unwrap() == vec![1; 6 * MIB]);
+        }
+    };
+    let cached = |dir: &str| {
+        let files = fs::read_dir(ground.mnt().join(dir)).unwrap();
+        let bytes =
+            files.map(|entry| asked(&["fs", "stat"], &entry.unwrap().path())["cached_bytes"].as_u64());
+        bytes.map(|bytes| bytes.unwrap() as usize).sum::<usize>()
+    };
+    set("keep", "10");
+    // Written here, and so ranked when it is carried.
+    fs::write(ground.mnt().join("keep/ours"), vec![1; 6 * MIB]).unwrap();
+    let mut persist = forebay(["fs", "persist", "--wait"]);
+    persist.arg(ground.mnt());
+    assert!(finish(persist, SOON).status.success());
+    for dir in ["keep", "first", "rest"] {
+        read(dir);
+    }
+    assert_eq!(cached("keep"), 5 * 6 * MIB, "what has priority stays, though it was used before all others");
+    assert!(cached("first") < 4 * 6 * MIB && cached("rest") > 0);
+    set("keep", "-10");
+    read("keep");
+    // What the kernel has not let go of yet goes a little later.
+    eventually("it goes first when it has less than others", SOON, || {
+        read("rest");
+        cached("keep") < 5 * 6 * MIB
+    });
+    daemon.stop();
+}
+
+#[test]
+fn every_open_writer_holds_the_room_it_was_promised() {
+    let ground = Ground::new();
+    let config = ground.file("forebay.toml");
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    fs::write(&config, format!("[cache]\nreserve = \"16MiB\"\n[metrics]\nlisten = {listen:?}\n")).unwrap();
+    let daemon =
+        ground.up_on(&ground.cache(), &["--config", config.to_str().unwrap(), "--cache-size", "64MiB"]);
+    let promised = || figure(&listen, "forebay_tier_reserved_bytes{tier=\"cache\"}") as usize;
+    assert_eq!(promised(), 0);
+    let mut writers = Vec::new();
+    let refused = loop {
+        match fs::File::create(ground.mnt().join(format!("w{}", writers.len()))) {
+            Ok(file) => writers.push(file),
+            Err(refused) => break refused,
+        }
+        assert_eq!(promised(), writers.len() * 16 * MIB);
+    };
+    assert_eq!((refused.kind(), writers.len()), (std::io::ErrorKind::StorageFull, 4));
+    drop(writers);
+    eventually("closes give it back", SOON, || promised() == 0);
+    fs::write(ground.mnt().join("now"), "there is room").unwrap();
+    daemon.stop();
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod files;
 
 use super::{Event, Progress, Request};
 use crate::asked::AskedFile;
+use crate::audit::AuditLog;
 use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
 use crate::mounts::Mounts;
@@ -35,6 +36,7 @@ pub(crate) struct Service {
     pub(crate) ufs: Arc<dyn UfsMeta>,
     pub(crate) asked: Arc<AskedFile>,
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) audit: Arc<AuditLog>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) shard: ShardHandle,
