@@ -34,6 +34,10 @@ use std::time::{Duration, Instant};
 const NATIVE_TTL: Duration = Duration::from_secs(3600);
 /// How often a mutation is repeated because a name it needs was forgotten again in between.
 const RESOLVE_TRIES: usize = 8;
+/// How long it is tried again after that, and the pause before each try: names of a directory that is being emptied may be
+/// carried away faster than it is looked at.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(20);
+const RESOLVE_PAUSE: Duration = Duration::from_millis(20);
 /// How long a clean end waits for the engine to take everything.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -231,7 +235,14 @@ impl Namespace {
         T: Send + 'static,
         F: Fn(&mut Txn<'_>) -> OpResult<T> + Clone + Send + 'static,
     {
-        for _ in 0..RESOLVE_TRIES {
+        let until = Instant::now() + RESOLVE_WITHIN;
+        for tries in 1.. {
+            if tries > RESOLVE_TRIES {
+                if Instant::now() > until {
+                    break;
+                }
+                Delay::new(RESOLVE_PAUSE).await;
+            }
             match self.home.execute(op.clone()).await {
                 Ok(result) => return Ok(result),
                 Err(Refusal::Fs(error)) => return Err(error),

@@ -392,6 +392,24 @@ fn a_moved_file_is_found_under_its_new_name() {
     assert_eq!(p.node.ufs.reads(), fetched, "another mode leaves the bytes as they are");
 }
 
+#[test]
+fn a_move_over_what_is_gone_takes_the_free_name() {
+    let mut p = persisting();
+    let version = p.node.put("a", b"bytes").ufs.unwrap().1;
+    let gone = p.node.put("b", b"replaced").ufs.unwrap().1;
+    std::fs::remove_file(p.under("b")).unwrap();
+    let work = PersistWork::Move {
+        from: key("a"),
+        to: key("b"),
+        kind: FileKind::Regular,
+        version: Some(version),
+        replaces: Some(gone),
+    };
+    done_version(p.run(work));
+    assert_eq!(std::fs::read(p.under("b")).unwrap(), b"bytes");
+    assert!(!p.under("a").exists());
+}
+
 /// Each kind of task, looked into before it was carried and after.
 #[test]
 fn what_was_begun_before_is_looked_into() {

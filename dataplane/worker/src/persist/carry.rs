@@ -144,7 +144,7 @@ impl Engine {
             PersistOutcome::NotDone => &counters.not_done,
             PersistOutcome::Conflict(beside) => {
                 let ours = beside.as_ref().map_or_else(|| "nothing of ours".to_owned(), ToString::to_string);
-                tracing::warn!(ino = %task.ino, %ours, "the under file system changed: theirs keeps the name");
+                tracing::warn!(ino = %task.ino, %ours, work = ?task.work, "the under file system changed: theirs keeps the name");
                 &counters.conflicts
             }
             PersistOutcome::Unpersistable(why) => {

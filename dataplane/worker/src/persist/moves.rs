@@ -58,6 +58,8 @@ impl Engine {
             // Others took it away.
             return Err(Stop::Theirs);
         }
+        let replaced = self.still_replaced(ufs, to).await?;
+        let to = (to.0, &replaced);
         if ufs.capabilities().rename {
             return self.rename(ufs, mount, from, to).await;
         }
@@ -73,6 +75,18 @@ impl Engine {
         let copy = self.copy(ufs, mount, (from.0, &source), to.0, Expect::from(to.1.clone())).await?;
         self.delete(ufs, from.0, Expect::Version(source.version)).await?;
         Ok(Carried::as_is(copy))
+    }
+
+    /// The version that a move replaces; `None` also if there is nothing any more that could be anybody's.
+    async fn still_replaced(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        (key, version): (&UfsKey, &Option<UfsVersion>),
+    ) -> Result<Option<UfsVersion>, Stop> {
+        match version {
+            Some(_) if self.stat(ufs, key).await?.is_none() => Ok(None),
+            version => Ok(version.clone()),
+        }
     }
 
     async fn rename(
