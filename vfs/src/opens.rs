@@ -66,8 +66,7 @@ impl Vfs {
         }
         let held = HeldInode::take(self, inode.ino).await?;
         self.sync_begun(&inode, flags).await?;
-        let close_promises = flags.write && self.close_promises(inode.ino).await?;
-        let opened = self.hand_out(&inode, &mut state, flags, (held, close_promises))?;
+        let opened = self.hand_out(&inode, &mut state, flags, held)?;
         if let Some(unsettled) = unsettled {
             unsettled.settled();
         }
@@ -93,9 +92,7 @@ impl Vfs {
         self.begin_writing(&inode, &mut state).await?;
         let held = HeldInode::take(self, inode.ino).await?;
         self.sync_begun(&inode, flags).await?;
-        let close_promises = flags.write && self.close_promises(inode.ino).await?;
-        let flags = OpenFlags { write: true, ..flags };
-        let opened = self.hand_out(&inode, &mut state, flags, (held, close_promises))?;
+        let opened = self.hand_out(&inode, &mut state, OpenFlags { write: true, ..flags }, held)?;
         unsettled.settled();
         Ok(opened)
     }
@@ -124,7 +121,7 @@ impl Vfs {
         inode: &InodeRef,
         state: &mut OpenState,
         flags: OpenFlags,
-        (held, close_promises): (HeldInode, bool),
+        held: HeldInode,
     ) -> FsResult<Opened> {
         let mode = self.choose_mode(inode, state)?;
         if flags.write && matches!(mode, IoMode::Passthrough(_)) {
@@ -132,9 +129,7 @@ impl Vfs {
         }
         self.opens.opened(&mode, inode.location().map_or(0, |location| location.size));
         let handle = self.handles.add_file(FileHandle::new(self, inode.clone(), flags, held));
-        // What a program changed through the kernel's page cache reaches us at the latest when it closes the file.
-        let flush = close_promises || (flags.write && !matches!(mode, IoMode::Passthrough(_)));
-        Ok(Opened { handle, mode, flush })
+        Ok(Opened { handle, mode })
     }
 
     /// Looks at an inode that nobody has open.

@@ -12,7 +12,7 @@ use crate::Vfs;
 use crate::open_inode::OpenState;
 use crate::opens::{FILE_TIME_TICK, Unsettled, is_within_tick};
 use crate::table::InodeRef;
-use forebay_types::{Clock, FsErrorKind, FsResult, Ino, InodeState, SystemClock, WriteMode};
+use forebay_types::{Clock, FsErrorKind, FsResult, InodeState, SystemClock, WriteMode};
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ impl Vfs {
     /// `Unavailable` with the reason if it could not be carried: it stays dirty and is tried again behind the scenes;
     /// `Unsupported` if the under file system cannot hold it; `Busy` if others open and close it all the time.
     pub(crate) async fn carry_through(&self, inode: &InodeRef) -> FsResult<()> {
-        if !self.promises_ufs(inode.ino).await? {
+        let mode = self.names.policy(inode.ino).await?.write_mode;
+        if !matches!(mode, WriteMode::Through | WriteMode::CacheThrough) {
             return Ok(());
         }
         let unsettled = Unsettled::new(self, inode);
@@ -47,17 +48,6 @@ impl Vfs {
         self.settle_in_turn(inode, &mut state).await?;
         unsettled.settled();
         carried
-    }
-
-    async fn promises_ufs(&self, ino: Ino) -> FsResult<bool> {
-        let mode = self.names.policy(ino).await?.write_mode;
-        Ok(matches!(mode, WriteMode::Through | WriteMode::CacheThrough))
-    }
-
-    /// Whether the close of a writer promises more than that the bytes are written. Asked at its open: a policy that is
-    /// changed later applies to who opens the file then.
-    pub(crate) async fn close_promises(&self, ino: Ino) -> FsResult<bool> {
-        Ok(self.syncs_on_close(ino).await || self.promises_ufs(ino).await?)
     }
 
     /// Ends the writing of an inode for now. False if the under file system has all of it already.

@@ -56,8 +56,6 @@ pub struct Opened {
     pub handle: HandleId,
     /// How its bytes flow.
     pub mode: IoMode,
-    /// Whether [`crate::Vfs::flush`] has anything to do when a descriptor of it is closed.
-    pub flush: bool,
 }
 
 /// What a rename does with an existing target.

@@ -23,6 +23,7 @@ use forebay_types::{
     Attr, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError, FsErrorKind, FsResult, Ino,
     InodeState, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
 };
+use futures_timer::Delay;
 use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;

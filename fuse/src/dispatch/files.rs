@@ -16,7 +16,7 @@ impl Dispatch {
     pub(super) async fn open(&self, caller: &Caller, ino: Ino, flags: OpenFlags) -> FsResult<Reply> {
         self.clear_at_open(caller, ino, flags).await?;
         let opened = self.vfs.open(caller, ino, flags).await?;
-        Ok(Reply::Opened(self.open_reply(ino, opened).await?))
+        Ok(Reply::Opened(self.open_reply(ino, opened, flags).await?))
     }
 
     pub(super) async fn create(
@@ -28,7 +28,7 @@ impl Dispatch {
     ) -> FsResult<Reply> {
         let (entry, opened) = self.vfs.create(caller, at.parent, &at.name, mode, flags).await?;
         self.privileges.note(Some(mode));
-        match self.open_reply(entry.attr.ino, opened).await {
+        match self.open_reply(entry.attr.ino, opened, flags).await {
             Ok(opened) => Ok(Reply::Created(self.entry_reply(&entry), opened)),
             Err(error) => {
                 // The kernel is not told of the inode, so it will never forget it.
@@ -38,8 +38,8 @@ impl Dispatch {
         }
     }
 
-    async fn open_reply(&self, ino: Ino, opened: Opened) -> FsResult<OpenReply> {
-        let Opened { handle, mode, flush } = opened;
+    async fn open_reply(&self, ino: Ino, opened: Opened, flags: OpenFlags) -> FsResult<OpenReply> {
+        let Opened { handle, mode } = opened;
         let epoch = self.privileges.now();
         let mode = match mode {
             IoMode::Passthrough(file) => match self.open_files.add_passthrough(ino, handle, file, epoch) {
@@ -55,7 +55,7 @@ impl Dispatch {
                 OpenMode::Direct
             }
         };
-        Ok(OpenReply { handle, mode, flush })
+        Ok(OpenReply { handle, mode, flush: flags.write })
     }
 
     /// The kernel refused the backing file. Another mode would break the handles that are open already, so the open
