@@ -61,6 +61,18 @@ impl Namespace {
         Ok(there.map(|attr| (moved, attr)))
     }
 
+    /// What the UFS has under a name that is not ours, where the directory around it is being moved to. A name that was
+    /// itself moved away is nothing: the task may still be out when its outcome is recorded and the name given back.
+    pub(crate) async fn find_in_moved(
+        &self,
+        mount: MountId,
+        dir: &UfsKey,
+        name: &Name,
+    ) -> FsResult<Option<UfsAttr>> {
+        let Some(dir) = self.shared.queue.moved(mount, dir) else { return Ok(None) };
+        self.flights.stat(mount, dir.child(name)).await
+    }
+
     /// What it is worth that the UFS has nothing in, or at, the directory `dir`, which was to be at `key`.
     pub(crate) async fn absence(&self, dir: &Inode, key: &UfsKey) -> FsResult<Absence> {
         let moved_on = self.ufs_key(&dir.record()).await?.as_ref() != Some(key);

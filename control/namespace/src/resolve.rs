@@ -251,7 +251,7 @@ impl Namespace {
         let asked_ms = Some(self.shared.now_ms());
         let mut found = self.stat_with_neighbours(dir, record.mount, &dir_key, name).await?;
         if found.is_none() {
-            found = self.find_moved(record.mount, &key).await?.map(|(_, ufs)| ufs);
+            found = self.find_in_moved(record.mount, &dir_key, name).await?;
         }
         match found {
             None if self.absence(dir, &dir_key).await? == Absence::Overtaken => Ok(None),

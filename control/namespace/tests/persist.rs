@@ -163,6 +163,38 @@ fn a_file_that_is_closed_while_it_is_found_open_is_carried() {
 }
 
 #[test]
+fn a_name_that_was_moved_away_is_free_while_that_is_being_recorded() {
+    let world = World::new();
+    block_on(async {
+        for kind in [FileKind::Regular, FileKind::Directory] {
+            let (from, to) = (format!("{kind:?}-a"), format!("{kind:?}-b"));
+            let ino = match kind {
+                FileKind::Regular => write(&world, Ino::ROOT, &from, 3).await,
+                _ => world.make(Ino::ROOT, &from, kind).await.unwrap(),
+            };
+            carry_all(&world).await.unwrap();
+            world.rename((Ino::ROOT, &from), (Ino::ROOT, &to), RenameMode::Replace).await.unwrap();
+            world.expire();
+            let task = due(&world).await;
+            assert!(matches!(task.work, PersistWork::Move { .. }), "{task:?}");
+            let outcome = carry(&world.ufs, &task);
+            let mut finishing = pin!(world.names().finish(&task, outcome));
+            // The outcome is recorded, and not yet on disk: the task is still out.
+            let finished = finishing.as_mut().now_or_never();
+            let there = world.names().lookup(Ino::ROOT, &name(&from)).await;
+            assert_eq!(there.unwrap_err().kind(), FsErrorKind::NotFound);
+            if finished.is_none() {
+                finishing.await.unwrap();
+            }
+            world.rename((Ino::ROOT, &to), (Ino::ROOT, &from), RenameMode::Replace).await.unwrap();
+            carry_all(&world).await.unwrap();
+            assert_eq!(world.names().lookup(Ino::ROOT, &name(&from)).await.unwrap().attr.ino, ino);
+            assert!(world.ufs_path(&from).exists() && !world.ufs_path(&to).exists());
+        }
+    });
+}
+
+#[test]
 fn a_name_that_changes_while_it_is_carried_is_carried_on() {
     let world = World::new();
     block_on(async {
