@@ -18,7 +18,7 @@ pub(super) fn print(text: &str) -> Outcome<()> {
     print_on(text).map(drop)
 }
 
-/// [`print`] that tells whether anybody still reads.
+/// [`print()`] that tells whether anybody still reads.
 pub(super) fn print_on(text: &str) -> Outcome<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
