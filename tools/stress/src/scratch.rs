@@ -7,6 +7,11 @@ use crate::error::{During, Error, Result};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a folder is tried to be removed into which something is still put, and the pause between two tries.
+const REMOVE_WITHIN: Duration = Duration::from_secs(10);
+const REMOVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a run works.
 #[derive(Debug)]
@@ -72,13 +77,27 @@ impl Scratch {
         if self.keep {
             return Ok(());
         }
-        fs::remove_dir_all(self.mine()).during("remove", &self.mine())?;
+        remove_all(&self.mine())?;
         match fs::remove_dir(&self.top) {
             // Other nodes still have theirs in it; the last one takes it away.
             Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {
                 Err(error).during("remove", &self.top)
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// Removes a folder with all that is in it. A helper thread of a store that was closed a moment ago may still be at the
+/// end of what it had begun in it.
+fn remove_all(folder: &Path) -> Result<()> {
+    let until = Instant::now() + REMOVE_WITHIN;
+    loop {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < until => {
+                std::thread::sleep(REMOVE_PAUSE);
+            }
+            removed => return removed.during("remove", folder),
         }
     }
 }
