@@ -2,6 +2,7 @@
 
 use crate::Vfs;
 use crate::handles::FileHandle;
+use crate::search::Search;
 use crate::table::InodeRef;
 use crate::types::{AllocateMode, OpenFlags, Opened, Whence};
 use forebay_shard::Frame;
@@ -30,13 +31,15 @@ impl Vfs {
     /// under the handle and the old bytes are not here.
     pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Frame> {
         let file = self.handles.files.get(handle)?;
-        let location = self.bytes_of(file.inode()).await?;
-        match self.client.read(&location, offset, len).await {
-            Err(error) if error.kind() == FsErrorKind::Stale => {
-                let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
-                self.client.read(&moved, offset, len).await
+        let mut location = self.bytes_of(file.inode()).await?;
+        let mut search = Search::new(self, file.inode());
+        loop {
+            match self.client.read(&location, offset, len).await {
+                Err(error) if error.kind() == FsErrorKind::Stale => {
+                    location = search.next(&location, error).await?;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 
@@ -59,26 +62,6 @@ impl Vfs {
         self.bytes_of(inode).await
     }
 
-    /// Asks the name space again where the bytes are: they may have been persisted and evicted since the
-    /// handle was opened, or a directory above them was renamed. `None` if they are where they were.
-    async fn relocate(
-        &self,
-        inode: &InodeRef,
-        known: &Arc<ContentLocation>,
-    ) -> FsResult<Option<Arc<ContentLocation>>> {
-        let state = self.turn(inode).await?;
-        let told = inode.location()?;
-        if *told != **known {
-            // A writer has come, or somebody else has asked before.
-            return Ok(Some(told));
-        }
-        let now = self.names.content(inode.ino).await?;
-        // A writer's extent stays what it is; what he has not got yet may be elsewhere.
-        let now =
-            if state.writing.is_some() { ContentLocation { ufs: now.ufs, ..(*told).clone() } } else { now };
-        Ok((now != **known).then(|| inode.set_location(now)))
-    }
-
     /// Writes all of `frame`.
     ///
     /// # Errors
@@ -90,18 +73,25 @@ impl Vfs {
             return Err(FsErrorKind::FileTooLarge.into());
         }
         self.room_from_discards().await;
-        let location = self.writable_bytes_of(file.inode()).await?;
-        let written = match self.client.try_write(&location, offset, frame).await {
-            Err((error, Some(frame))) if error.kind() == FsErrorKind::Stale => {
-                let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
-                self.client.write(&moved, offset, frame).await?
-            }
-            written => written.map_err(|(error, _)| error)?,
-        };
+        let written = self.write_bytes(file.inode(), offset, frame).await?;
         if file.sync {
             self.sync_file(&file).await?;
         }
         Ok(written)
+    }
+
+    async fn write_bytes(&self, inode: &InodeRef, offset: u64, mut frame: Frame) -> FsResult<usize> {
+        let mut location = self.writable_bytes_of(inode).await?;
+        let mut search = Search::new(self, inode);
+        loop {
+            match self.client.try_write(&location, offset, frame).await {
+                Err((error, Some(unwritten))) if error.kind() == FsErrorKind::Stale => {
+                    location = search.next(&location, error).await?;
+                    frame = unwritten;
+                }
+                written => return written.map_err(|(error, _)| error),
+            }
+        }
     }
 
     fn writable(&self, handle: HandleId) -> FsResult<Arc<FileHandle>> {
@@ -132,13 +122,15 @@ impl Vfs {
             self.demand_quota(file.inode().ino).await?;
         }
         self.room_from_discards().await;
-        let location = self.writable_bytes_of(file.inode()).await?;
-        match self.client.allocate(&location, mode.into(), offset, len).await {
-            Err(error) if error.kind() == FsErrorKind::Stale => {
-                let moved = self.relocate(file.inode(), &location).await?.ok_or(error)?;
-                self.client.allocate(&moved, mode.into(), offset, len).await
+        let mut location = self.writable_bytes_of(file.inode()).await?;
+        let mut search = Search::new(self, file.inode());
+        loop {
+            match self.client.allocate(&location, mode.into(), offset, len).await {
+                Err(error) if error.kind() == FsErrorKind::Stale => {
+                    location = search.next(&location, error).await?;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 

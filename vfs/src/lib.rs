@@ -31,6 +31,7 @@ mod paths;
 mod permits;
 mod quotas;
 mod recovery;
+mod search;
 mod table;
 mod through;
 mod to_the_end;

@@ -28,6 +28,18 @@ pub(crate) enum Absence {
 }
 
 impl Namespace {
+    /// Whether the UFS may have another version of an inode's bytes than [`Namespace::content`] tells, or have it
+    /// elsewhere, by what we ourselves do: a task is out that changes it, and its outcome is not recorded yet. Who asks
+    /// for the content after a "no" is told what came of every task that has ended.
+    ///
+    /// # Errors
+    /// `Stale` if the inode is gone.
+    pub async fn is_being_carried(&self, ino: Ino) -> FsResult<bool> {
+        let record = self.inode(ino).await?.record();
+        let key = self.ufs_key(&record).await?;
+        Ok(self.shared.queue.holds(record.mount, ino, key.as_ref()))
+    }
+
     /// What the UFS has at `key`, or where that is being moved to, and the key at which it was found.
     pub(crate) async fn find(&self, mount: MountId, key: &UfsKey) -> FsResult<Option<(UfsKey, UfsAttr)>> {
         if let Some(attr) = self.flights.stat(mount, key.clone()).await? {

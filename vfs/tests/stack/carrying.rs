@@ -2,9 +2,12 @@
 
 use crate::support::*;
 use forebay_types::{
-    ContentKey, ExtentId, Ino, MountId, PersistLog, PersistOutcome, PersistWork, Settled, UfsKey,
+    ContentKey, ExtentId, FsErrorKind, Ino, MountId, PersistLog, PersistOutcome, PersistTask, PersistWork,
+    Settled, UfsAttr, UfsKey,
 };
+use forebay_vfs::RenameFlags;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A file of three pages, carried and recorded as clean, whose extent is not known by its content yet: the moment
 /// between the two steps by which a carried file becomes a cached one.
@@ -100,8 +103,146 @@ fn a_reader_between_the_record_and_the_binding_reads_what_was_carried() {
     node.run(move |vfs| async move { assert_eq!(vfs.content(ino).await.unwrap(), pattern(LEN, 1)) });
 }
 
+/// A change of the file "a" that was brought to the under file system and is not recorded yet: the version that the name
+/// space tells of can be had no more.
+struct Unrecorded {
+    ino: Ino,
+    task: PersistTask,
+    /// What the under file system has now.
+    now: UfsAttr,
+    bytes: Vec<u8>,
+}
+
+/// A file of which only the page that was changed is here, the whole of which was put.
+fn put_but_unrecorded(node: &Node) -> Unrecorded {
+    node.put("a", &pattern(LEN, 1));
+    let ino = node.run(|vfs| async move {
+        let ino = vfs.ino("a").await;
+        let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        vfs.put(opened.handle, 7, b"ours").await.unwrap();
+        vfs.release(opened.handle).await.unwrap();
+        ino
+    });
+    node.until_idle();
+    let task = next_task(node);
+    assert!(task.ino == ino && matches!(task.work, PersistWork::Put { .. }), "{task:?}");
+    let mut bytes = pattern(LEN, 1);
+    bytes[7..11].copy_from_slice(b"ours");
+    node.put("upload", &bytes);
+    std::fs::rename(node.under().join("upload"), node.under().join("a")).unwrap();
+    Unrecorded { ino, task, now: attr_of(node, "a"), bytes }
+}
+
+/// A file of which nothing is here, with another name.
+fn moved_but_unrecorded(node: &Node) -> Unrecorded {
+    node.put("a", &pattern(LEN, 1));
+    let ino = node.run(|vfs| async move {
+        let ino = vfs.ino("a").await;
+        let (from, to) = (name("a"), name("b"));
+        let root = Ino::ROOT;
+        vfs.rename(&ALICE, (root, &from), (root, &to), RenameFlags::default()).await.unwrap();
+        ino
+    });
+    let task = next_task(node);
+    assert!(task.ino == ino && matches!(task.work, PersistWork::Move { .. }), "{task:?}");
+    std::fs::rename(node.under().join("a"), node.under().join("b")).unwrap();
+    Unrecorded { ino, task, now: attr_of(node, "b"), bytes: pattern(LEN, 1) }
+}
+
+fn next_task(node: &Node) -> PersistTask {
+    let names = Arc::clone(&node.names);
+    node.wait_for(async move { names.next().await })
+}
+
+fn attr_of(node: &Node, text: &str) -> UfsAttr {
+    let (ufs, key) = (Arc::clone(&node.ufs), UfsKey::new(text.as_bytes()).unwrap());
+    node.wait_for(async move { ufs.stat(&key).await }).unwrap().unwrap()
+}
+
+/// Records the outcome a while from now.
+fn record_soon(node: &Node, of: &Unrecorded) -> std::thread::JoinHandle<()> {
+    let (names, task, now) = (Arc::clone(&node.names), of.task.clone(), of.now.clone());
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        let finish = names.finish(&task, PersistOutcome::Done(Some(now)));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(finish).unwrap();
+    })
+}
+
+#[test]
+fn a_write_while_its_file_is_being_put_gets_the_rest_of_the_page_when_that_is_recorded() {
+    let node = Node::start(no_delay());
+    let of = put_but_unrecorded(&node);
+    let recording = record_soon(&node, &of);
+    let (ino, mut bytes) = (of.ino, of.bytes);
+    bytes[2 * PAGE as usize + 7..][..3].copy_from_slice(b"new");
+    node.run(move |vfs| async move {
+        let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        vfs.put(opened.handle, 2 * PAGE + 7, b"new").await.unwrap();
+        assert_eq!(vfs.get(opened.handle).await.unwrap(), bytes);
+        vfs.release(opened.handle).await.unwrap();
+    });
+    recording.join().unwrap();
+}
+
+#[test]
+fn a_read_while_its_file_is_being_put_gets_what_was_put() {
+    let node = Node::start(no_delay());
+    let of = put_but_unrecorded(&node);
+    let recording = record_soon(&node, &of);
+    let (ino, bytes) = (of.ino, of.bytes);
+    node.run(move |vfs| async move { assert_eq!(vfs.content(ino).await.unwrap(), bytes) });
+    recording.join().unwrap();
+}
+
+#[test]
+fn a_write_to_a_file_that_has_grown_while_it_is_being_moved_finds_it() {
+    let node = Node::start(no_delay());
+    let of = moved_but_unrecorded(&node);
+    let recording = record_soon(&node, &of);
+    let (ino, mut bytes) = (of.ino, of.bytes);
+    bytes[PAGE as usize + 7..][..3].copy_from_slice(b"new");
+    bytes.extend_from_slice(b"more");
+    node.run(move |vfs| async move {
+        let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        vfs.put(opened.handle, LEN, b"more").await.unwrap();
+        vfs.fsync(opened.handle).await.unwrap();
+        vfs.put(opened.handle, PAGE + 7, b"new").await.unwrap();
+        assert_eq!(vfs.get(opened.handle).await.unwrap(), bytes);
+        vfs.release(opened.handle).await.unwrap();
+    });
+    recording.join().unwrap();
+}
+
+#[test]
+fn a_write_does_not_wait_for_ever_for_what_is_being_carried() {
+    let node = Node::start(Setup { inode_wait_max: Duration::from_millis(300), ..no_delay() });
+    let ino = put_but_unrecorded(&node).ino;
+    node.run(move |vfs| async move {
+        let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        assert_eq!(kind(vfs.put(opened.handle, PAGE + 7, b"new").await), FsErrorKind::TimedOut);
+        vfs.release(opened.handle).await.unwrap();
+    });
+}
+
+#[test]
+fn a_write_to_what_others_changed_is_refused_at_once() {
+    let node = Node::start(no_delay());
+    node.put("a", &pattern(LEN, 1));
+    let (ino, opened) = node.run(|vfs| async move {
+        let ino = vfs.ino("a").await;
+        (ino, vfs.open(&ALICE, ino, BOTH).await.unwrap())
+    });
+    node.put("theirs", &pattern(LEN, 2));
+    std::fs::rename(node.under().join("theirs"), node.under().join("a")).unwrap();
+    let began = Instant::now();
+    let refused = node.run(move |vfs| async move { vfs.put(opened.handle, PAGE + 7, b"new").await });
+    assert_eq!(kind(refused), FsErrorKind::Stale, "{ino}");
+    assert!(began.elapsed() < Duration::from_secs(5), "nothing of ours was to be waited for");
+}
+
 fn no_delay() -> Setup {
     let mut setup = Setup::default();
-    setup.root.policy.persist_delay = forebay_types::HumanDuration(std::time::Duration::ZERO);
+    setup.root.policy.persist_delay = forebay_types::HumanDuration(Duration::ZERO);
     setup
 }

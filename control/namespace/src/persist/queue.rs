@@ -39,6 +39,13 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
+    /// Whether it takes in an inode, or what the UFS has of that at `key`.
+    fn holds(&self, mount: MountId, ino: Ino, key: Option<&UfsKey>) -> bool {
+        let holds_key =
+            |key: &UfsKey| self.keys.iter().any(|own| own == key || (self.tree && key.is_within(own)));
+        self.mount == mount && (self.inos.contains(&ino) || key.is_some_and(holds_key))
+    }
+
     /// Whether two tasks may not run side by side.
     pub(crate) fn crosses(&self, other: &Self) -> bool {
         let cross = |a: &UfsKey, b: &UfsKey| {
@@ -434,6 +441,13 @@ impl Queue {
             let named = slots.into_iter().flatten().any(|slot| names(slot, dir, name));
             named || out.footprint.inos.contains(&ino)
         })
+    }
+
+    /// Whether a task that may change what the UFS has of an inode, which is to be at `key`, is out or in doubt.
+    pub(crate) fn holds(&self, mount: MountId, ino: Ino, key: Option<&UfsKey>) -> bool {
+        let state = self.state.lock();
+        let mut begun = state.out.values().chain(state.doubts.values());
+        begun.any(|(out, _)| out.footprint.holds(mount, ino, key))
     }
 
     /// Whether what the UFS has at a name is being moved away from there.
