@@ -23,7 +23,9 @@ plug_in() {
     mount -o loop "$WORK/tier.img" "$tier" || die "the ext4 does not mount any more"
 }
 
+# What the load was told from here on it was told by a machine that is going off: it counts as under way.
 pull_plug() {
+    : >"$WORK/pulled"
     "$VERIFY" power-loss "$tier" || die "the ext4 cannot be shut down"
     wait "$load"
     slay
@@ -43,8 +45,9 @@ scratch
 trap 'umount -l "$M" "$tier" 2>/dev/null; cleanup' EXIT
 up
 for round in $(seq "$rounds"); do
+    rm -f "$WORK/pulled"
     # shellcheck disable=SC2086
-    "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --loss power --seconds 60 --seed $((seed + round)) ${LOAD_FLAGS:-} >"$WORK/load" 2>&1 &
+    "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --loss power --until "$WORK/pulled" --seconds 60 --seed $((seed + round)) ${LOAD_FLAGS:-} >"$WORK/load" 2>&1 &
     load=$!
     ms=$(between 300 4000)
     sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
