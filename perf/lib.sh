@@ -1,6 +1,7 @@
 # Sourced by the scripts below perf/: the binaries, and a daemon on a scratch mount.
 # FOREBAY, VERIFY: the binaries (release builds of this tree if not given). WORK: a scratch directory (made if not given).
 # UNDER: a command before the daemon and before what loads it (chrt -f 10, on a machine that others keep busy).
+# UP_WITHIN: how many seconds a start may take (60).
 # UFS: another under file system. UP_FLAGS: more flags for `forebay up`. CONFIG: a file for `forebay node` instead. KEEP=1 leaves the scratch directory.
 set -uo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -36,7 +37,7 @@ up() {
     disown
     echo "$daemon" >"$WORK/pid"
     local _
-    for _ in $(seq 600); do
+    for _ in $(seq $((${UP_WITHIN:-60} * 10))); do
         if grep -q ^ready "$WORK/out"; then
             [[ $(findmnt -nT "$M" -o FSTYPE) == fuse.forebay ]] && return
             die "the daemon says ready and $M is not its mount"

@@ -21,6 +21,8 @@ ends() {
 }
 trap ends EXIT
 [[ -n ${FAULTS:-} ]] && S3=1
+# What was being carried is looked into first, for five minutes at most; over a store that fails one never knows.
+[[ -n ${FAULTS:-} ]] && UP_WITHIN=${UP_WITHIN:-310}
 every=${EVERY:-5} most_ms=${MOST_MS:-3000}
 [[ -n ${FULL:-}${FAULTS:-} ]] && every=${EVERY:-1}
 if [[ -n ${S3:-} ]]; then

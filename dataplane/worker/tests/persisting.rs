@@ -11,7 +11,7 @@ use forebay_types::{
     NodeId, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, TimeSpec, UfsAttr, UfsKey,
     UfsVersion,
 };
-use forebay_worker::{PersistConfig, Persister};
+use forebay_worker::{PersistConfig, Persister, ReadyPersister};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, mpsc};
 struct TestLog {
     tasks: Mutex<mpsc::Receiver<PersistTask>>,
     done: mpsc::Sender<PersistOutcome>,
+    begun: Vec<PersistTask>,
     answer: Settled,
 }
 
@@ -34,6 +35,10 @@ impl PersistLog for TestLog {
                 None => std::future::pending().await,
             }
         })
+    }
+
+    fn begun(&self) -> Vec<PersistTask> {
+        self.begun.clone()
     }
 
     fn finish<'a>(&'a self, _: &'a PersistTask, outcome: PersistOutcome) -> BoxFuture<'a, FsResult<Settled>> {
@@ -55,7 +60,8 @@ impl Persisting {
     fn start(node: Node, config: PersistConfig) -> Self {
         let (tasks, handed) = mpsc::channel(100);
         let (said, done) = mpsc::channel(100);
-        let log = TestLog { tasks: Mutex::new(handed), done: said, answer: Settled::Clean };
+        let log =
+            TestLog { tasks: Mutex::new(handed), done: said, begun: Vec::new(), answer: Settled::Clean };
         let shards = vec![node.shard(0), node.shard(1)];
         let persister = Persister::start(config, Arc::clone(&node.worker), Arc::new(log), shards);
         Self { node, tasks, done, persister: Some(persister) }
@@ -67,8 +73,7 @@ impl Persisting {
 
     /// `again`: it was begun before, and nobody knows how it ended.
     fn hand_as(&self, work: PersistWork, again: bool) {
-        let task = PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again, work };
-        self.tasks.blocking_send(task).unwrap();
+        self.tasks.blocking_send(task(work, again)).unwrap();
     }
 
     /// The same, until a part of its upload is under way, which waits for other rules.
@@ -116,6 +121,10 @@ impl Persisting {
         let persister = self.persister.take().unwrap();
         self.node.control.block_on(persister.stop(grace))
     }
+}
+
+fn task(work: PersistWork, again: bool) -> PersistTask {
+    PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again, work }
 }
 
 fn config() -> PersistConfig {
@@ -443,6 +452,78 @@ fn what_was_begun_before_is_looked_into() {
     let set = UfsAttr { mode: Some(0o600), ..p.node.control.block_on(stat(&p.node, "d/g")) };
     let work = PersistWork::SetAttr { key: key("d/g"), kind: FileKind::Regular, attr: set };
     assert!(matches!(p.run_again(work), PersistOutcome::Done(Some(attr)) if attr.mode == Some(0o600)));
+}
+
+/// A start is not to wait for one slow answer after the other.
+#[test]
+fn what_was_begun_before_a_start_is_looked_into_side_by_side() {
+    let node = node();
+    let (_, tasks) = mpsc::channel(1);
+    let (done, mut outcomes) = mpsc::channel(100);
+    let dir = |i| PersistWork::MakeDir { key: key(&format!("d{i}")), attr: attr(FileKind::Directory, 0) };
+    let begun: Vec<_> = (0..20).map(|i| task(dir(i), true)).collect();
+    let log = TestLog { tasks: Mutex::new(tasks), done, begun, answer: Settled::Clean };
+    let shards = vec![node.shard(0)];
+    let persister = ReadyPersister::new(config(), Arc::clone(&node.worker), Arc::new(log), shards);
+    node.ufs.rule(Rules { stat_takes: HELD, ..Rules::default() });
+    let settled = node.control.spawn(async move { persister.settle_begun().await });
+    let at_once = config().tasks_at_once as u64;
+    eventually("as many are asked for as may be", || node.ufs.stats.load(SeqCst) == at_once);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(node.ufs.stats.load(SeqCst), at_once, "and no more");
+    node.ufs.rule(Rules::default());
+    assert_eq!(node.control.block_on(settled).unwrap(), Ok(20));
+    for _ in 0..20 {
+        assert_eq!(outcomes.try_recv().unwrap(), PersistOutcome::NotDone);
+    }
+}
+
+/// A directory of files whose store cannot rename, and the task that moves it.
+fn moving_by_copies(files: usize) -> (Persisting, PersistWork) {
+    let p = Persisting::start(Node::start(Setup { renames: false, ..Setup::default() }), config());
+    std::fs::create_dir_all(p.under("from/deep")).unwrap();
+    std::fs::write(p.under("from/deep/f"), "deep").unwrap();
+    for i in 0..files {
+        std::fs::write(p.under(&format!("from/f{i}")), format!("file {i}")).unwrap();
+    }
+    let kind = FileKind::Directory;
+    (p, PersistWork::Move { from: key("from"), to: key("to"), kind, version: None, replaces: None })
+}
+
+#[test]
+fn the_files_of_a_directory_are_copied_side_by_side() {
+    let (mut p, work) = moving_by_copies(40);
+    p.hand_and_hold(work);
+    let at_once = config().files_at_once as u64;
+    eventually("as many are on their way as may be", || p.node.ufs.parts.load(SeqCst) == at_once);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(p.node.ufs.parts.load(SeqCst), at_once, "and no more");
+    p.node.ufs.rule(Rules::default());
+    done_version(p.outcome());
+    assert!(!p.under("from").exists());
+    assert_eq!(std::fs::read(p.under("to/deep/f")).unwrap(), b"deep");
+    for i in 0..40 {
+        assert_eq!(std::fs::read_to_string(p.under(&format!("to/f{i}"))).unwrap(), format!("file {i}"));
+    }
+}
+
+/// What is reported as failed changes nothing any more.
+#[test]
+fn a_copy_that_fails_ends_those_beside_it_first() {
+    let (mut p, work) = moving_by_copies(40);
+    p.node.ufs.rule(Rules { parts_to_fail: 1, part_takes: Duration::from_millis(50), ..Rules::default() });
+    let failed = p.run(work.clone());
+    assert!(matches!(failed, PersistOutcome::Failed(_)), "{failed:?}");
+    let copies = || std::fs::read_dir(p.under("to")).unwrap().count();
+    let at_first = copies();
+    assert!(at_first >= config().files_at_once - 1, "those under way have ended: {at_first}");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(copies(), at_first);
+    assert_eq!(std::fs::read_dir(p.under("from")).unwrap().count(), 41, "nothing was taken away");
+    p.node.ufs.rule(Rules::default());
+    done_version(p.run_again(work));
+    assert_eq!(std::fs::read_dir(p.under("to")).unwrap().count(), 41);
+    assert!(!p.under("from").exists());
 }
 
 /// Something else of the same name is not taken for ours.

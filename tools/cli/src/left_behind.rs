@@ -12,6 +12,8 @@ use forebay_types::ExtentId;
 use forebay_vfs::Vfs;
 use forebay_worker::ReadyPersister;
 use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(crate) fn machine_went_down(report: &RecoveryReport) -> bool {
 
 /// How long it may take to find out what became of all that was being carried.
 const BEGUN_WITHIN: Duration = Duration::from_secs(300);
+/// After how long whoever waits for the mount is told what it waits for.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
 
 /// Finds out how everything ended that the last run was carrying when it died.
 ///
@@ -33,12 +37,25 @@ pub(crate) async fn settle_begun(persister: &ReadyPersister) -> Outcome<()> {
         Failure::new(format!("{what}: {why}"))
             .remedy("make sure that the under file system can be reached, and start again: nothing is lost")
     };
-    let settled = tokio::time::timeout(BEGUN_WITHIN, persister.settle_begun()).await;
+    let settled = tokio::time::timeout(BEGUN_WITHIN, told_if_slow(persister.settle_begun())).await;
     let begun = settled.map_err(|_| failure("it takes too long".to_owned()))?.map_err(failure)?;
     if begun > 0 {
         tracing::info!(begun, "what the last run was carrying is settled");
     }
     Ok(())
+}
+
+/// Waits for `settling`; a start that takes long says what it waits for.
+async fn told_if_slow<T>(settling: impl Future<Output = T>) -> T {
+    let mut settling = pin!(settling);
+    if let Ok(settled) = tokio::time::timeout(TOLD_AFTER, &mut settling).await {
+        return settled;
+    }
+    tracing::warn!(
+        at_most = ?BEGUN_WITHIN,
+        "the start waits for the under file system to tell what became of the files that the last run was carrying"
+    );
+    settling.await
 }
 
 /// Settles everything that is here.

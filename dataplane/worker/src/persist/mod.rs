@@ -27,6 +27,7 @@ use crate::counters::add;
 use crate::pressure::Drain;
 use forebay_shard::ShardHandle;
 use forebay_types::{ByteSize, NodeId, PersistLog};
+use futures_util::stream::{self, StreamExt};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct PersistConfig {
     pub tasks_at_once: usize,
     /// Parts of one file under way at one time.
     pub parts_at_once: usize,
+    /// Files of one directory that are copied or taken away at one time, where the store cannot move it as a whole.
+    pub files_at_once: usize,
     /// Memory for parts under way. One part may be larger: it then goes alone.
     pub memory: ByteSize,
     /// How long one part may take, the retries of the under file system's own layers included.
@@ -58,6 +61,7 @@ impl PersistConfig {
             node,
             tasks_at_once: 16,
             parts_at_once: 4,
+            files_at_once: 8,
             memory: ByteSize::mib(128),
             part_within: Duration::from_secs(300),
             call_within: Duration::from_secs(60),
@@ -162,17 +166,24 @@ impl ReadyPersister {
         Self { engine }
     }
 
-    /// Finds out how everything ended that the last process had begun, one task after the other, so that the name
-    /// space knows what the under file systems have before anybody sees it. Yields how many there were.
+    /// Finds out how everything ended that the last process had begun, so that the name space knows what the under
+    /// file systems have before anybody sees it. Yields how many there were.
+    ///
+    /// As many are looked into at one time as are carried at one time: tasks that are begun together never cross, and
+    /// a store that is slow to answer for one name must not keep the whole start waiting for it in turn.
     ///
     /// # Errors
-    /// Why one could not be settled: the under file system does not answer.
+    /// Why one could not be settled: the under file system does not answer. Those under way are dropped then; they
+    /// stay in the log, and the next start asks for them again.
     pub async fn settle_begun(&self) -> Result<usize, String> {
         let begun = self.engine.log.begun();
-        for task in &begun {
-            self.engine.settle(task).await?;
+        let count = begun.len();
+        let settling = stream::iter(begun).map(|task| async move { self.engine.settle(&task).await });
+        let mut settling = settling.buffer_unordered(self.engine.config.tasks_at_once.max(1));
+        while let Some(settled) = settling.next().await {
+            settled?;
         }
-        Ok(begun.len())
+        Ok(count)
     }
 
     /// Begins to take tasks.

@@ -1,13 +1,15 @@
 //! Names: a further one for a file, and another one for a file or a directory.
 //!
 //! Where the store renames, one call does it. Where it does not, a file is copied and then taken away, and a
-//! directory entry by entry, all copies first: cut short, it leaves nothing missing, and is begun anew.
+//! directory entry by entry, some at a time, all copies first: cut short, it leaves nothing missing, and is begun anew.
 
 use super::Engine;
 use super::carry::{Carried, Stop, removed_or_gone};
 use crate::meta::in_time;
-use forebay_types::{ContentLocation, FileKind, Generation, Ino, MountId, UfsAttr, UfsKey, UfsVersion};
+use forebay_types::{ContentLocation, FileKind, Generation, Ino, MountId, Name, UfsAttr, UfsKey, UfsVersion};
 use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::future::Future;
 use std::sync::Arc;
 
 /// Entries asked for at a time while a directory is copied.
@@ -149,13 +151,13 @@ impl Engine {
                 Ok(()) | Err(Stop::Theirs) => {}
                 Err(stop) => return Err(stop),
             }
-            for (name, attr) in self.list_all(ufs, &from).await? {
-                let (old, new) = (from.child(&name), to.child(&name));
-                match attr.kind {
-                    FileKind::Directory => dirs.push((old, new)),
-                    _ => drop(self.copy(ufs, mount, (&old, &attr), &new, Expect::Any).await?),
-                }
-            }
+            let (below, files) = split(self.list_all(ufs, &from).await?);
+            dirs.extend(below.iter().map(|name| (from.child(name), to.child(name))));
+            let copies = files.iter().map(|(name, attr)| {
+                let (old, new) = (from.child(name), to.child(name));
+                async move { self.copy(ufs, mount, (&old, attr), &new, Expect::Any).await.map(drop) }
+            });
+            self.some_at_once(copies).await?;
         }
         Ok(())
     }
@@ -165,12 +167,17 @@ impl Engine {
         let mut dirs = vec![dir.clone()];
         let mut emptied = Vec::new();
         while let Some(dir) = dirs.pop() {
-            for (name, attr) in self.list_all(ufs, &dir).await? {
-                match attr.kind {
-                    FileKind::Directory => dirs.push(dir.child(&name)),
-                    _ => self.delete(ufs, &dir.child(&name), Expect::Version(attr.version)).await?,
-                }
-            }
+            let (below, mut files) = split(self.list_all(ufs, &dir).await?);
+            dirs.extend(below.iter().map(|name| dir.child(name)));
+            let last = files.pop();
+            let remove = |(name, attr): (Name, UfsAttr)| {
+                let file = dir.child(&name);
+                async move { self.delete(ufs, &file, Expect::Version(attr.version)).await }
+            };
+            self.some_at_once(files.into_iter().map(remove)).await?;
+            // An object store keeps a directory that loses its last file. Of two that go at the same time each would
+            // take the other for what stays, so the last one goes alone.
+            self.some_at_once(last.into_iter().map(remove)).await?;
             emptied.push(dir);
         }
         // Parents were listed before their children, so the other way round each is empty when its turn comes.
@@ -183,6 +190,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Does steps that do not touch each other, some of them side by side. After a failure no further one is begun,
+    /// and those under way are waited for: a task that is reported as failed must not go on changing the store.
+    async fn some_at_once<F>(&self, steps: impl Iterator<Item = F>) -> Result<(), Stop>
+    where
+        F: Future<Output = Result<(), Stop>>,
+    {
+        let (mut steps, mut under_way, mut failure) = (steps, FuturesUnordered::new(), None);
+        loop {
+            let room = self.config.files_at_once.max(1) - under_way.len();
+            if failure.is_none() {
+                under_way.extend(steps.by_ref().take(room));
+            }
+            match under_way.next().await {
+                Some(Ok(())) => {}
+                Some(Err(stop)) => drop(failure.get_or_insert(stop)),
+                None => return failure.map_or(Ok(()), Err),
+            }
+        }
+    }
+
     pub(super) async fn delete(&self, ufs: &Arc<dyn Ufs>, key: &UfsKey, expect: Expect) -> Result<(), Stop> {
         let (store, at) = (Arc::clone(ufs), key.clone());
         let deleted =
@@ -193,11 +220,7 @@ impl Engine {
         }
     }
 
-    async fn list_all(
-        &self,
-        ufs: &Arc<dyn Ufs>,
-        dir: &UfsKey,
-    ) -> Result<Vec<(forebay_types::Name, UfsAttr)>, Stop> {
+    async fn list_all(&self, ufs: &Arc<dyn Ufs>, dir: &UfsKey) -> Result<Vec<(Name, UfsAttr)>, Stop> {
         let (mut entries, mut from) = (Vec::new(), None);
         loop {
             let (store, key) = (Arc::clone(ufs), dir.clone());
@@ -209,4 +232,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// The directories of a listing, and all else.
+fn split(entries: Vec<(Name, UfsAttr)>) -> (Vec<Name>, Vec<(Name, UfsAttr)>) {
+    let (dirs, files): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|(_, attr)| attr.kind == FileKind::Directory);
+    (dirs.into_iter().map(|(name, _)| name).collect(), files)
 }

@@ -36,6 +36,8 @@ pub struct Setup {
     pub worker: WorkerConfig,
     pub client: ClientConfig,
     pub cores: Vec<usize>,
+    /// Whether the under file system renames and copies; else what is moved goes through us.
+    pub renames: bool,
 }
 
 impl Default for Setup {
@@ -50,7 +52,7 @@ impl Default for Setup {
         };
         let read_ahead = ReadAheadConfig { window_min: ByteSize::bytes(0), window_max: ByteSize::bytes(0) };
         let client = ClientConfig { read_ahead, ..ClientConfig::default() };
-        Self { quota: ByteSize::gib(1), worker, client, cores: vec![0, 1] }
+        Self { quota: ByteSize::gib(1), worker, client, cores: vec![0, 1], renames: true }
     }
 }
 
@@ -86,7 +88,7 @@ impl Node {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let url = under.path().to_str().unwrap();
         let plain: Arc<dyn Ufs> = control.block_on(forebay_ufs::open(url, &UfsOptions::default())).unwrap();
-        let ufs = Arc::new(Watched::new(plain));
+        let ufs = Arc::new(Watched::new(plain, setup.renames));
         let table = UfsTable::default();
         table.insert(MOUNT, Arc::clone(&ufs) as Arc<dyn Ufs>);
         let worker = Worker::new(setup.worker, Arc::clone(&store), table, control.handle().clone());

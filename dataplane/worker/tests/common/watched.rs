@@ -28,11 +28,14 @@ pub struct Rules {
     pub parts_to_fail: u64,
     /// Each part of an upload takes this long.
     pub part_takes: Duration,
+    /// Each question what is at a key takes this long.
+    pub stat_takes: Duration,
 }
 
 #[derive(Debug)]
 pub struct Watched {
     inner: Arc<dyn Ufs>,
+    capabilities: Capabilities,
     rules: Arc<Mutex<Rules>>,
     reads: AtomicU64,
     read_bytes: AtomicU64,
@@ -40,12 +43,21 @@ pub struct Watched {
     reading_max: AtomicU64,
     /// Parts of uploads that were begun.
     pub parts: Arc<AtomicU64>,
+    /// Questions what is at a key that were begun.
+    pub stats: AtomicU64,
     link_free_at: Mutex<Option<Instant>>,
 }
 
 impl Watched {
-    pub fn new(inner: Arc<dyn Ufs>) -> Self {
+    /// Without `renames` a name can only be moved by reading what is there and putting it anew.
+    pub fn new(inner: Arc<dyn Ufs>, renames: bool) -> Self {
+        let inner_can = inner.capabilities().clone();
         Self {
+            capabilities: Capabilities {
+                rename: renames && inner_can.rename,
+                copy: renames && inner_can.copy,
+                ..inner_can
+            },
             inner,
             rules: Arc::default(),
             reads: 0.into(),
@@ -53,6 +65,7 @@ impl Watched {
             reading: 0.into(),
             reading_max: 0.into(),
             parts: Arc::default(),
+            stats: 0.into(),
             link_free_at: Mutex::default(),
         }
     }
@@ -116,10 +129,12 @@ impl Ufs for Watched {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+        &self.capabilities
     }
 
     async fn stat(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        self.stats.fetch_add(1, SeqCst);
+        Self::wait(&self.rules, |rules| rules.stat_takes).await;
         self.inner.stat(key).await
     }
 
