@@ -391,6 +391,34 @@ fn the_barrier_leaves_nothing_aside() {
     });
 }
 
+/// The new directory waits for the old one at its name to go, that one for the name in it, that name for the file to be
+/// moved, and the file for the new directory.
+#[test]
+fn a_directory_takes_the_place_of_a_removed_one_whose_files_it_has() {
+    let world = World::new();
+    std::fs::create_dir(world.ufs_path("d")).unwrap();
+    for file in ["a", "b", "c"] {
+        world.put_ufs(&format!("d/{file}"), file.as_bytes());
+    }
+    block_on(async {
+        let old = world.walk("d").await.unwrap().attr.ino;
+        let new = world.make(Ino::ROOT, "new", FileKind::Directory).await.unwrap();
+        for file in ["a", "b", "c"] {
+            world.rename((old, file), (new, file), RenameMode::Replace).await.unwrap();
+        }
+        world.names().rmdir(&ROOT_CALLER, Ino::ROOT, &name("d")).await.unwrap();
+        world.rename((Ino::ROOT, "new"), (Ino::ROOT, "d"), RenameMode::Replace).await.unwrap();
+        world.expire();
+        carry_all(&world).await.unwrap();
+        assert_eq!(world.names().dirty_stats().names, 0);
+        for file in ["a", "b", "c"] {
+            assert_eq!(std::fs::read(world.ufs_path(&format!("d/{file}"))).unwrap(), file.as_bytes());
+        }
+        let names = |dir: &str| std::fs::read_dir(world.ufs_path(dir)).unwrap().count();
+        assert_eq!((names(""), names("d")), (1, 3));
+    });
+}
+
 #[test]
 fn hurry_makes_what_waits_for_its_delay_due() {
     let world = World::new();

@@ -100,9 +100,11 @@ impl Namespace {
         }
         let dirs: BTreeSet<Ino> = names.iter().map(|(slot, _)| slot.0).collect();
         let mut report = self.wait_for(names).await?;
-        // Names that have changed places left some aside for a while, and what was carried into a directory has moved
-        // its time, which is set right only after that.
-        let aside = dirs.iter().flat_map(|dir| self.shared.queue.seen_in(*dir, is_aside));
+        // Names that have changed places left some aside for a while, beside them or in the root of the mount, and what
+        // was carried into a directory has moved its time, which is set right only after that.
+        let roots = self.shared.mounts.all().into_iter().map(|mount| mount.root);
+        let beside: BTreeSet<Ino> = dirs.iter().copied().chain(roots).collect();
+        let aside = beside.into_iter().flat_map(|dir| self.shared.queue.seen_in(dir, is_aside));
         report.failed.extend(self.wait_for(aside.collect()).await?.failed);
         let mut times = Vec::new();
         for dir in dirs {

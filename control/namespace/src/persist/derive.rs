@@ -151,8 +151,8 @@ impl Look<'_, '_> {
         if owner.ufs_at != UfsAt::At(at.key.clone()) || owner.mount != at.mount {
             return Ok(None);
         }
-        if owner.is_dir() && owner.nlink == 0 {
-            let inside = self.txn.find_name(shadow.owner, |_| true)?;
+        if is_removed_dir(&owner) {
+            let inside = self.first_inside(shadow.owner)?;
             return Ok(inside.map(|inside| Verdict::Wait(Wait::For(inside))));
         }
         match &owner.at {
@@ -166,6 +166,12 @@ impl Look<'_, '_> {
             }
             None => Ok(None),
         }
+    }
+
+    /// A name that a removed directory still has in the UFS, and that has to go before the directory can: always the same
+    /// one while it is there.
+    fn first_inside(&self, dir: Ino) -> FsResult<Option<Slot>> {
+        self.txn.find_name(dir, |_| true)
     }
 
     /// Whether names wait for each other from `first` on until it is our turn again.
@@ -186,21 +192,31 @@ impl Look<'_, '_> {
                 return Ok(false);
             }
             let Ok(owner) = self.txn.inode(shadow.owner) else { return Ok(false) };
-            match (&owner.ufs_at, &owner.at) {
-                (UfsAt::At(_), Some(theirs)) if *theirs != next => next = theirs.clone(),
+            let inside = if is_removed_dir(&owner) { self.first_inside(shadow.owner)? } else { None };
+            match (&owner.ufs_at, owner.at.clone().or(inside)) {
+                (UfsAt::At(_), Some(blocker)) if blocker != next => next = blocker,
                 _ => return Ok(false),
             }
         }
         Ok(false)
     }
 
-    /// Two or more files or directories have changed places: one goes to a name of its own first, beside the
-    /// key where it is.
+    /// Where something goes that steps aside: beside the key where it is, or into the root of the mount if what it is
+    /// in is a removed directory, which somebody waits for to go.
+    fn room_aside(&self, at: &Place) -> OpResult<(Ino, UfsKey)> {
+        if is_removed_dir(&*self.txn.inode(self.slot.0)?) {
+            return Ok((self.txn.shared.mount(at.mount)?.root, UfsKey::root()));
+        }
+        let dir_key = at.key.split().map_or_else(UfsKey::root, |(dir_key, _)| dir_key);
+        Ok((self.slot.0, dir_key))
+    }
+
+    /// Two or more files or directories have changed places: one goes to a name of its own first.
     fn step_aside(&mut self, at: &Place, ino: Ino, record: &InodeRecord) -> OpResult<Verdict> {
         let name = name_aside(ino);
-        let Some((dir_key, _)) = at.key.split() else { return self.settled() };
+        let (dir, dir_key) = self.room_aside(at)?;
         let to = dir_key.child(&name);
-        let slot = (self.slot.0, name);
+        let slot = (dir, name);
         let work = PersistWork::Move {
             from: at.key.clone(),
             to,
@@ -375,6 +391,11 @@ impl Look<'_, '_> {
         let crossing = self.out.iter().find(|out| out.footprint.crosses(&ours.footprint));
         crossing.map(|out| Verdict::Wait(Wait::For(out.slot.clone())))
     }
+}
+
+/// Whether it is a directory that has no name any more.
+fn is_removed_dir(record: &InodeRecord) -> bool {
+    record.is_dir() && record.nlink == 0
 }
 
 fn task_of(mount: MountId, ino: Ino, generation: Generation, work: PersistWork) -> PersistTask {
