@@ -140,9 +140,10 @@ impl Namespace {
     }
 }
 
-/// The name under which an inode waits in the UFS while others take its place.
-pub(crate) fn name_aside(ino: Ino) -> Name {
-    let name = format!("{ASIDE}{:016x}", ino.0);
+/// The name under which an inode waits in the UFS while others take its place. Each attempt has one of its own: at that of
+/// an earlier one there may be a copy whose source could not be taken away.
+pub(crate) fn name_aside(ino: Ino, attempt: u64) -> Name {
+    let name = format!("{ASIDE}{:016x}-{attempt:x}", ino.0);
     Name::new(name.into_bytes()).expect("a short name of letters, digits, '-' and '.' is a name")
 }
 

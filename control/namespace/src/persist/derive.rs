@@ -213,7 +213,7 @@ impl Look<'_, '_> {
 
     /// Two or more files or directories have changed places: one goes to a name of its own first.
     fn step_aside(&mut self, at: &Place, ino: Ino, record: &InodeRecord) -> OpResult<Verdict> {
-        let name = name_aside(ino);
+        let name = name_aside(ino, self.txn.seq);
         let (dir, dir_key) = self.room_aside(at)?;
         let to = dir_key.child(&name);
         let slot = (dir, name);

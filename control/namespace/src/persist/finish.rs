@@ -330,18 +330,21 @@ impl End<'_, '_> {
     }
 
     /// The file that was renamed here was changed by others where it still is: what is renamed is what they
-    /// made of it.
+    /// made of it. Where we have content of our own for it the two part: theirs keeps the name at which it is,
+    /// so nothing has to step aside there, and ours is put at its own.
     fn source_changed(&mut self, there: &UfsAttr) -> OpResult<Settled> {
         self.undone()?;
-        if let Some(mut record) = self.record()?
-            && record.state == InodeState::Clean
-        {
-            record.version = Some(there.version.clone());
-            record.size = there.size;
-            record.mtime = there.mtime;
-            record.generation = record.generation.next();
-            record.turned_at = self.txn.seq;
-            self.txn.put(self.task.ino, record);
+        match (self.record()?, self.left) {
+            (Some(mut record), _) if record.state == InodeState::Clean && !record.write_open => {
+                record.version = Some(there.version.clone());
+                record.size = there.size;
+                record.mtime = there.mtime;
+                record.generation = record.generation.next();
+                record.turned_at = self.txn.seq;
+                self.txn.put(self.task.ino, record);
+            }
+            (Some(_), Some((dir, name))) => self.clear_left(*dir, name)?,
+            _ => {}
         }
         self.txn.requeue(self.slot.0, &self.slot.1);
         Ok(Settled::StillDirty)
@@ -389,13 +392,12 @@ impl End<'_, '_> {
         let record = self.record()?;
         match (record, dentry.target) {
             (Some(record), Some((ino, _))) if ino == self.task.ino => self.step_beside(record, copy),
-            (_, Some(_)) => {
-                // Another inode has the name now and meets theirs when it is put.
-                self.set_shadow(None)?;
-                Ok(Settled::StillDirty)
-            }
-            (_, None) => {
-                self.txn.drop_name(self.slot.0, &self.slot.1);
+            (_, target) => {
+                match target {
+                    // Another inode has the name now and meets theirs when it is put.
+                    Some(_) => self.set_shadow(None)?,
+                    None => self.txn.drop_name(self.slot.0, &self.slot.1),
+                }
                 if let Some(shadow) = dentry.shadow {
                     self.drop_removed_dir(shadow.owner)?;
                 }
