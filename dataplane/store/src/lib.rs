@@ -23,6 +23,7 @@ mod blanks;
 mod change;
 mod config;
 mod counters;
+mod cut;
 mod dir;
 mod direct;
 mod error;

@@ -5,6 +5,7 @@
 //! **Never believes** a record whose checksum fails, a page record that was not durable before an unclean boot, or the
 //! length of a clean file that differs from its sidecar's.
 
+use crate::cut;
 use crate::dir::LastExit;
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent, ExtentParts, Origin};
@@ -39,6 +40,8 @@ pub struct RecoveryReport {
     pub pages_not_believed: u64,
     /// Clean extents dropped because their file had another length than their sidecar says.
     pub dropped: u64,
+    /// Extents whose truncation had not reached their sidecar.
+    pub cuts_ended: u64,
     /// Extents whose sidecar's header is damaged: no page of them is believed.
     pub damaged: Vec<ExtentId>,
 }
@@ -51,6 +54,7 @@ impl RecoveryReport {
         self.records_refused += other.records_refused;
         self.pages_not_believed += other.pages_not_believed;
         self.dropped += other.dropped;
+        self.cuts_ended += other.cuts_ended;
         self.damaged.extend(other.damaged);
     }
 }
@@ -152,7 +156,7 @@ impl Scan<'_> {
             report.authored += 1;
             return Ok(Some(base));
         }
-        Ok(self.with_sidecar(base, &bytes, report))
+        self.with_sidecar(base, &bytes, report)
     }
 
     fn with_sidecar(
@@ -160,42 +164,50 @@ impl Scan<'_> {
         base: ExtentParts,
         bytes: &[u8],
         report: &mut RecoveryReport,
-    ) -> Option<ExtentParts> {
+    ) -> io::Result<Option<ExtentParts>> {
         let len = base.len;
-        let header = match SidecarHeader::decode_pair(bytes, base.id) {
+        let mut header = match SidecarHeader::decode_pair(bytes, base.id) {
             Ok(header) if header.page_size.pages_in(header.origin_len) <= TRACKED_PAGES_MAX => header,
             refused => {
                 tracing::error!(extent = %base.id, ?refused, "the sidecar is damaged; no page of it is believed");
                 report.damaged.push(base.id);
                 let tracked = len.min(TRACKED_PAGES_MAX * self.page_size.bytes());
                 let origin = Origin::absent(Authority::Here, tracked, self.page_size);
-                return Some(ExtentParts { origin, ..base });
+                return Ok(Some(ExtentParts { origin, ..base }));
             }
         };
         let clean = header.authority == Authority::Origin;
         if clean && (header.len != len || header.origin_len != len || header.keys.is_empty()) {
-            return None;
+            return Ok(None);
         }
-        let origin_len = header.origin_len.min(len);
-        let pages = self.pages(&header, origin_len, bytes, report);
+        let records = bytes.get(RECORDS_AT as usize..).unwrap_or_default();
+        let cut = if clean { len } else { cut::origin_len(&header, len, records) };
+        if cut < header.origin_len {
+            (header.origin_len, header.len, header.sequence) = (cut, len, header.sequence + 1);
+            cut::write_down(self.tier, &header)?;
+            report.cuts_ended += 1;
+        }
+        let pages = self.pages(&header, records, report);
         let count = if clean { &mut report.clean } else { &mut report.authored };
         *count += 1;
-        Some(ExtentParts {
+        // After the daemon's death alone, what it wrote last may not be on the disk yet.
+        let sidecar = Sidecar::existing(header.sequence, self.exit != LastExit::DaemonDied);
+        Ok(Some(ExtentParts {
             page_size: header.page_size,
             born_here: header.born_here,
-            origin: Origin { authority: header.authority, len: origin_len, pages: Arc::new(pages) },
+            origin: Origin { authority: header.authority, len: header.origin_len, pages: Arc::new(pages) },
             keys: header.keys,
-            sidecar: Sidecar::existing(header.sequence),
+            sidecar,
             verified: self.exit != LastExit::Unclean,
             ..base
-        })
+        }))
     }
 
     /// The pages whose records are believed.
-    fn pages(self, header: &SidecarHeader, len: u64, bytes: &[u8], report: &mut RecoveryReport) -> Pages {
-        let pages = Pages::new(header.page_size.pages_in(len));
-        let records = bytes.get(RECORDS_AT as usize..).unwrap_or_default().chunks_exact(RECORD_LEN);
-        for (page, record) in records.take(pages.count() as usize).enumerate() {
+    fn pages(self, header: &SidecarHeader, records: &[u8], report: &mut RecoveryReport) -> Pages {
+        let pages = Pages::new(header.page_size.pages_in(header.origin_len));
+        let records = records.chunks_exact(RECORD_LEN).take(pages.count() as usize);
+        for (page, record) in records.enumerate() {
             let page = PageIndex(page as u64);
             let record = match PageRecord::decode(record, header.id, page) {
                 Ok(Some(record)) => record,
@@ -206,7 +218,7 @@ impl Scan<'_> {
                 }
             };
             // A truncation that was cut short leaves records of the longer length; what remains of the page is whole.
-            let len_now = header.page_size.len_of(page, len);
+            let len_now = header.page_size.len_of(page, header.origin_len);
             let shortened = header.authority == Authority::Here && u64::from(record.len) > len_now;
             let whole = u64::from(record.len) == len_now || shortened;
             if !(record.durable || record.epoch == self.tier.epoch) || !whole {

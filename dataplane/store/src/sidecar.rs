@@ -44,9 +44,9 @@ struct Turn {
 }
 
 impl Sidecar {
-    /// A sidecar that is on disk already, with the sequence of its header.
-    pub(crate) fn existing(sequence: u64) -> Self {
-        let turn = Turn { sequence, ..Turn::default() };
+    /// A sidecar that is there already, with the sequence of its header, and whether all of it is known to be on the disk.
+    pub(crate) fn existing(sequence: u64, synced: bool) -> Self {
+        let turn = Turn { sequence, header_unsynced: !synced, unsynced: !synced };
         Self { turn: tokio::sync::Mutex::new(turn), exists: AtomicBool::new(true), ..Self::default() }
     }
 
