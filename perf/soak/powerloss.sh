@@ -23,10 +23,24 @@ plug_in() {
     mount -o loop "$WORK/tier.img" "$tier" || die "the ext4 does not mount any more"
 }
 
-# What the load was told from here on it was told by a machine that is going off: it counts as under way.
+# Stops every thread of the daemon, each behind the system call it is in.
+halt() {
+    kill -STOP "$daemon"
+    local _
+    for _ in $(seq 500); do
+        grep -qhv '^[0-9]* (.*) T' /proc/"$daemon"/task/*/stat || return 0
+        sleep 0.01
+    done
+    die "the daemon does not halt"
+}
+
+# A machine without power does nothing: the daemon is halted first, or it would go on changing the under file system for a
+# while with calls on the dead ext4 that had not noticed. What the load, which goes on, was told from here on counts as under way.
 pull_plug() {
     : >"$WORK/pulled"
+    halt
     "$VERIFY" power-loss "$tier" || die "the ext4 cannot be shut down"
+    kill -KILL "$daemon"
     wait "$load"
     slay
     local _

@@ -273,12 +273,13 @@ pub trait Ufs: Send + Sync + fmt::Debug + 'static {
         Err(UfsError::Unsupported("copy"))
     }
 
-    /// Gives a file a second name, which must be free. Returns the version, which both names have from then on.
+    /// Gives a file a second name, replacing a file or link there in one step if it is as expected. Returns the version,
+    /// which both names have from then on.
     ///
     /// # Errors
-    /// [`UfsError::Unsupported`] without [`Capabilities::hard_links`]; [`UfsError::Exists`].
-    async fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
-        let _ = (key, new);
+    /// [`UfsError::Unsupported`] without [`Capabilities::hard_links`].
+    async fn hard_link(&self, key: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        let _ = (key, to);
         Err(UfsError::Unsupported("hard link"))
     }
 

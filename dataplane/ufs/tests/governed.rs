@@ -69,7 +69,7 @@ async fn a_lost_answer_is_not_a_second_effect() {
     let version = upload.finish().await.unwrap();
     let (from, to) = (key("d/f"), key("d/g"));
     let renamed = ufs.rename((&from, &Expect::Version(version)), (&to, &Expect::Absent)).await.unwrap();
-    let linked = ufs.hard_link(&to, &key("d/h")).await.unwrap();
+    let linked = ufs.hard_link(&to, (&key("d/h"), &Expect::Absent)).await.unwrap();
     assert_eq!(renamed, linked, "a further name is no other content");
     ufs.symlink(&key("d/l"), b"g", &Default::default(), &Expect::Absent).await.unwrap();
     for name in ["d/g", "d/h", "d/l"] {
@@ -161,7 +161,7 @@ async fn a_read_only_mount_changes_nothing() {
         ufs.mkdir(&g, &Default::default()).await.unwrap_err(),
         ufs.rmdir(&g).await.unwrap_err(),
         ufs.rename((&f, any), (&g, any)).await.unwrap_err(),
-        ufs.hard_link(&f, &g).await.unwrap_err(),
+        ufs.hard_link(&f, (&g, any)).await.unwrap_err(),
         ufs.symlink(&g, b"f", &Default::default(), any).await.unwrap_err(),
         ufs.set_attr(&f, &Default::default(), any).await.unwrap_err(),
         ufs.begin_put(&g, &PutSpec::default()).await.err().unwrap(),

@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -240,4 +241,29 @@ async fn a_token_of_another_directory_is_refused() {
     let garbage = forebay_types::PageToken(Box::from(*b"xyz"));
     let refused = ufs.list(&key("a"), Some(&garbage), 1).await;
     assert!(matches!(refused, Err(UfsError::Invalid(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_becomes_another_files_is_never_missing() {
+    let dir = TempDir::new().unwrap();
+    let ufs = open(dir.path()).await;
+    put(&*ufs, "a", b"first", PutSpec::default()).await.unwrap();
+    put(&*ufs, "b", b"second", PutSpec::default()).await.unwrap();
+    ufs.hard_link(&key("a"), (&key("name"), &Expect::Absent)).await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let (looked, over) = (Arc::clone(&ufs), Arc::clone(&done));
+    let looking = tokio::spawn(async move {
+        let mut looks = 0;
+        while !over.load(SeqCst) {
+            assert_eq!(names(&*looked, "").await, ["a", "b", "name"], "after {looks} looks");
+            looks += 1;
+        }
+        looks
+    });
+    for n in 0..200 {
+        let from = if n % 2 == 0 { "b" } else { "a" };
+        ufs.hard_link(&key(from), (&key("name"), &Expect::Any)).await.unwrap();
+    }
+    done.store(true, SeqCst);
+    assert!(looking.await.unwrap() > 50);
 }

@@ -4,7 +4,7 @@ use super::Outcome::{self, CannotShow, Passed};
 use super::support::{Stage, content, kind, send_parts};
 use crate::error::UfsErrorKind;
 use crate::ufs::{AttrChange, Expect, PutAttrs, PutSpec};
-use forebay_types::{FileKind, TimeSpec};
+use forebay_types::{FileKind, TimeSpec, UfsVersion};
 
 const MTIME: TimeSpec = TimeSpec { secs: 1_234_567_890, nanos: 123_456_789 };
 
@@ -67,14 +67,35 @@ pub(super) async fn a_hard_link_is_a_second_name(stage: Stage) -> Outcome {
     let (key, second) = (stage.key("f"), stage.key("second"));
     stage.put(&key, &content(1, 100)).await;
     if !stage.can().hard_links {
-        assert_eq!(kind(stage.ufs.hard_link(&key, &second).await), UfsErrorKind::Unsupported);
+        let refused = stage.ufs.hard_link(&key, (&second, &Expect::Absent)).await;
+        assert_eq!(kind(refused), UfsErrorKind::Unsupported);
         return CannotShow("it has no hard links");
     }
-    let version = stage.ufs.hard_link(&key, &second).await.unwrap();
+    let version = stage.ufs.hard_link(&key, (&second, &Expect::Absent)).await.unwrap();
     assert_eq!((stage.version(&key).await, stage.version(&second).await), (version.clone(), version));
-    assert_eq!(kind(stage.ufs.hard_link(&key, &second).await), UfsErrorKind::Exists);
+    let again = stage.ufs.hard_link(&key, (&second, &Expect::Absent)).await;
+    assert_eq!(kind(again), UfsErrorKind::Exists);
     stage.ufs.delete(&key, &Expect::Any).await.unwrap();
     stage.assert_content(&second, &content(1, 100)).await;
+    Passed
+}
+
+pub(super) async fn a_hard_link_takes_the_place_of_what_is_expected(stage: Stage) -> Outcome {
+    if !stage.can().hard_links {
+        return CannotShow("it has no hard links");
+    }
+    let (key, other) = (stage.key("f"), stage.key("other"));
+    let (first, theirs) =
+        (stage.put(&key, &content(1, 100)).await, stage.put(&other, &content(2, 200)).await);
+    let over = |version: &UfsVersion| Expect::Version(version.clone());
+    let refused = stage.ufs.hard_link(&key, (&other, &over(&first))).await;
+    assert_eq!(kind(refused), UfsErrorKind::Changed);
+    stage.assert_content(&other, &content(2, 200)).await;
+    assert_eq!(stage.ufs.hard_link(&key, (&other, &over(&theirs))).await.unwrap(), first);
+    stage.assert_content(&other, &content(1, 100)).await;
+    // Once more over itself, which is no change.
+    assert_eq!(stage.ufs.hard_link(&key, (&other, &over(&first))).await.unwrap(), first);
+    assert_eq!(stage.names(stage.dir()).await, [b"f".to_vec(), b"other".to_vec()]);
     Passed
 }
 

@@ -129,6 +129,7 @@ pub async fn run_without(ufs: Arc<dyn Ufs>, skipped: &[(&'static str, &'static s
         attrs::attributes_come_with_a_put,
         attrs::a_symbolic_link_is_a_link,
         attrs::a_hard_link_is_a_second_name,
+        attrs::a_hard_link_takes_the_place_of_what_is_expected,
         attrs::attributes_change_alone,
     );
     let known = |case: &&str| report.cases.iter().any(|(name, _)| name == case);

@@ -225,8 +225,8 @@ impl Ufs for FaultyUfs {
         self.plan.strike(Op::Copy, to.0, self.inner.copy(from, to)).await
     }
 
-    async fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
-        self.plan.strike(Op::HardLink, new, self.inner.hard_link(key, new)).await
+    async fn hard_link(&self, key: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        self.plan.strike(Op::HardLink, to.0, self.inner.hard_link(key, to)).await
     }
 
     async fn symlink(

@@ -223,12 +223,12 @@ impl Ufs for Governed {
         attempts!(self.rules, Op::Copy, repeat_for(to.1), self.inner.copy(from, to))
     }
 
-    async fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
-        self.rules.writable(new)?;
-        let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::HardLink, self.inner.hard_link(key, new));
+    async fn hard_link(&self, key: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        self.rules.writable(to.0)?;
+        let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::HardLink, self.inner.hard_link(key, to));
         match outcome {
-            Err(error @ UfsError::Exists(_)) if doubt => {
-                let (first, second) = (self.stat(key).await?, self.stat(new).await?);
+            Err(error @ (UfsError::Exists(_) | UfsError::Changed(_))) if doubt => {
+                let (first, second) = (self.stat(key).await?, self.stat(to.0).await?);
                 let version = second.map(|attr| attr.version);
                 version.filter(|version| first.is_some_and(|attr| attr.version == *version)).ok_or(error)
             }

@@ -7,8 +7,10 @@ use super::upload::{refuse_directory, rename_staged, temp_name};
 use crate::error::{UfsError, UfsResult};
 use crate::ufs::{AttrChange, Expect, PutAttrs};
 use forebay_types::{FileKind, TimeSpec, UfsKey, UfsVersion};
-use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+};
 use rustix::io::Errno;
 
 impl Root {
@@ -71,16 +73,14 @@ impl Root {
         Ok(version)
     }
 
-    pub(super) fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
-        let (source, target) = (self.place(key)?, self.place_for_new(new)?);
-        let (from, to) = (source.name.as_bytes(), target.name.as_bytes());
-        match rustix::fs::linkat(&source.dir, from, &target.dir, to, AtFlags::empty()) {
-            Err(Errno::EXIST) => return Err(UfsError::Exists(new.clone())),
-            Err(Errno::PERM) => return Err(UfsError::Unsupported("hard link to what is no plain file")),
-            linked => linked.or_fault("link", key)?,
+    pub(super) fn hard_link(&self, key: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        let (source, target) = (self.place(key)?, self.place_for_new(to.0)?);
+        match to.1 {
+            Expect::Absent => link(&source, &target, target.name.as_bytes(), to.0)?,
+            Expect::Any | Expect::Version(_) => link_over(&source, &target, to)?,
         }
-        target.sync(new)?;
-        target.version(new)
+        target.sync(to.0)?;
+        target.version(to.0)
     }
 
     pub(super) fn symlink(
@@ -141,6 +141,45 @@ fn rename_checked(source: &Place, target: &Place, target_free: bool, key: &UfsKe
         }
         renamed => renamed.or_fault("rename to", key),
     }
+}
+
+/// Gives what is at `source` the name `name`, which is free, in the directory of `target`.
+fn link(source: &Place, target: &Place, name: &[u8], to: &UfsKey) -> UfsResult<()> {
+    match rustix::fs::linkat(&source.dir, source.name.as_bytes(), &target.dir, name, AtFlags::empty()) {
+        Err(Errno::EXIST) => Err(UfsError::Exists(to.clone())),
+        Err(Errno::PERM) => Err(UfsError::Unsupported("hard link to what is no plain file")),
+        linked => linked.or_fault("link to", to),
+    }
+}
+
+/// The same over what may be there. By a temporary name: at no moment is there nothing under the other, for whoever lists
+/// the directory meanwhile or finds it after a crash.
+fn link_over(source: &Place, target: &Place, to: (&UfsKey, &Expect)) -> UfsResult<()> {
+    let _not_swept = lock_shared(source);
+    let temp = temp_name();
+    link(source, target, &temp, to.0)?;
+    let placed = place_link(target, &temp, to);
+    // It is still there after an error, and where both names were the same file's before: rename(2) then does nothing.
+    let _ = rustix::fs::unlinkat(&target.dir, temp.as_slice(), AtFlags::empty());
+    placed
+}
+
+fn place_link(target: &Place, temp: &[u8], (to, expect): (&UfsKey, &Expect)) -> UfsResult<()> {
+    let _guard = target.lock();
+    let found = target.check(to, expect)?;
+    refuse_directory(found.as_ref(), to)?;
+    let flags = if found.is_none() { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+    rename_staged(target, temp, flags, to)
+}
+
+/// Keeps a listing from taking the temporary name of a file away, which it does only with the file's lock. What is no file
+/// is not locked, nor swept that way.
+fn lock_shared(place: &Place) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&place.dir, place.name.as_bytes(), flags, Mode::empty()).ok()?;
+    // Whoever else has it locked keeps it from being swept as well.
+    let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    Some(file)
 }
 
 fn place_symlink(

@@ -212,9 +212,9 @@ impl Ufs for PosixUfs {
         self.pool.run(move || upload::copy(root, (&source, &version), &key, expect)).await
     }
 
-    async fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
-        let (key, new) = (key.clone(), new.clone());
-        self.blocking(move |root| root.hard_link(&key, &new)).await
+    async fn hard_link(&self, key: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        let (key, new, expect) = (key.clone(), to.0.clone(), to.1.clone());
+        self.blocking(move |root| root.hard_link(&key, (&new, &expect))).await
     }
 
     async fn symlink(

@@ -35,12 +35,10 @@ impl Engine {
             let copy = self.copy(ufs, mount, (existing, &source), to, Expect::from(expect.clone())).await?;
             return Ok(Carried::as_is(copy));
         }
-        if there.is_some() {
-            let (store, at, expect) = (Arc::clone(ufs), to.clone(), Expect::from(expect.clone()));
-            self.ask(async move { store.delete(&at, &expect).await }).await?;
-        }
+        let replaced = there.and_then(|_| expect.clone());
         let (store, from, at) = (Arc::clone(ufs), existing.clone(), to.clone());
-        let version = self.ask(async move { store.hard_link(&from, &at).await }).await?;
+        let linked = async move { store.hard_link(&from, (&at, &Expect::from(replaced))).await };
+        let version = self.ask(linked).await?;
         let was = Some(source.version.clone());
         self.bind_also(mount, (existing, &was), (existing, &version)).await;
         self.bind_also(mount, (existing, &was), (to, &version)).await;

@@ -186,8 +186,8 @@ impl Ufs for Watched {
         self.inner.rename(from, to).await
     }
 
-    async fn hard_link(&self, key: &UfsKey, new: &UfsKey) -> UfsResult<UfsVersion> {
-        self.inner.hard_link(key, new).await
+    async fn hard_link(&self, key: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
+        self.inner.hard_link(key, to).await
     }
 
     async fn symlink(
