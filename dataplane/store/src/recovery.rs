@@ -154,9 +154,22 @@ impl Scan<'_> {
         if headers.iter().all(|b| *b == 0) {
             // No sidecar, or one whose header was never written: born here, and not yet bound.
             report.authored += 1;
+            self.end_of(id, &meta)?;
             return Ok(Some(base));
         }
-        self.with_sidecar(base, &bytes, report)
+        let parts = self.with_sidecar(base, &bytes, report)?;
+        if parts.as_ref().is_some_and(|parts| parts.origin.authority == Authority::Here) {
+            self.end_of(id, &meta)?;
+        }
+        Ok(parts)
+    }
+
+    /// The clean ones are checked against their checksums, and grow only once they are ours.
+    fn end_of(self, id: ExtentId, meta: &fs::Metadata) -> io::Result<()> {
+        match self.exit {
+            LastExit::Unclean => cut::zero_behind_end(self.tier, id, meta),
+            _ => Ok(()),
+        }
     }
 
     fn with_sidecar(

@@ -6,7 +6,7 @@ mod common;
 
 use common::disk::{Disk, may_mount};
 use common::{PAGE, bytes_of, config, fetched, fill, frame_of, on_shard, read};
-use forebay_store::{Extent, LastExit, RecoveryReport, Store, StoreConfig};
+use forebay_store::{Extent, ExtentSpec, LastExit, RecoveryReport, Store, StoreConfig};
 use forebay_types::{ExtentId, PageIndex};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -124,4 +124,36 @@ fn a_cut_that_a_dead_daemon_wrote_is_synced_by_the_next_one() {
     assert_eq!(report.tiers[0].1, Some(LastExit::Unclean));
     assert_eq!(report.cuts_ended, 0);
     on_shard(move || async move { check(&store, id).await });
+}
+
+/// A block that reached the disk without the length that covers it leaves bytes behind the end of a file. They must not come
+/// up when the file grows over them.
+#[test]
+fn what_lay_behind_the_end_when_the_power_went_is_zeros() {
+    if !may_mount() {
+        eprintln!("skipped: needs root and loop devices");
+        return;
+    }
+    let mut disk = Disk::new(600);
+    let (store, _) = boot(disk.path(), 1);
+    let id = on_shard(move || async move {
+        let extent = store.create(ExtentSpec::BORN_HERE).await.unwrap();
+        extent.write(frame_of(&bytes_of(1, 0, 4096)).await, 0).await.unwrap();
+        extent.sync().await.unwrap();
+        extent.id()
+    });
+    let file = paths(disk.path(), id).0;
+    let within = file.strip_prefix(disk.path()).unwrap().to_owned();
+    let set_len = |len: u64| format!("set_inode_field {} size {len}", within.display());
+    let changed = std::fs::metadata(&file).unwrap().modified().unwrap();
+    disk.edit_and_reboot(&set_len(CUT));
+
+    let (store, report) = boot(disk.path(), 2);
+    assert_eq!(report.tiers[0].1, Some(LastExit::Unclean));
+    assert_eq!(store.get(id).unwrap().len(), CUT);
+    drop(store);
+    disk.edit_and_reboot(&set_len(4096));
+    let behind = std::fs::read(&file).unwrap().split_off(CUT as usize);
+    assert!(behind.iter().all(|byte| *byte == 0), "bytes that were behind the end: {:?}", &behind[..16]);
+    assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), changed);
 }

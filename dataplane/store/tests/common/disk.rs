@@ -36,7 +36,7 @@ impl Disk {
         let mounted_at = image_dir.path().join("mnt");
         std::fs::create_dir(&mounted_at).unwrap();
         std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]).unwrap();
+        run("mkfs.ext4", &["-q", "-F", "-b", "4096", image.to_str().unwrap()]).unwrap();
         let mut disk = Self { _image_dir: image_dir, image, mounted_at, mounted: false };
         disk.mount();
         disk
@@ -60,6 +60,13 @@ impl Disk {
     /// What the next boot does: mount, with the journal's recovery.
     pub fn reboot(&mut self) {
         self.unmount().unwrap();
+        self.mount();
+    }
+
+    /// As [`Self::reboot`], with a change that debugfs(8) makes in between.
+    pub fn edit_and_reboot(&mut self, request: &str) {
+        self.unmount().unwrap();
+        run("debugfs", &["-w", "-R", request, self.image.to_str().unwrap()]).unwrap();
         self.mount();
     }
 
