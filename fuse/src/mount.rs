@@ -16,6 +16,7 @@ use crate::park::block_on;
 use crate::stats::StatsSnapshot;
 use crate::witness::Witness;
 use forebay_shard::ShardHandle;
+use forebay_types::ByteSize;
 use forebay_vfs::Vfs;
 use std::io;
 use std::path::Path;
@@ -46,6 +47,7 @@ pub struct FuseMount {
     dispatch: Arc<Dispatch>,
     notifier: Notifier,
     granted: Granted,
+    buffers: ByteSize,
     picked: Picked,
     ended: watch::Receiver<Option<SessionEnd>>,
 }
@@ -75,8 +77,8 @@ impl FuseMount {
         };
         let attached = Arc::new(prepared.attach()?);
         widen_read_ahead(&attached);
-        let Session { dispatch, notifier, granted, picked, .. } = session;
-        Ok(Self { attached, dispatch, notifier, granted, picked, ended })
+        let Session { dispatch, notifier, granted, buffers, picked, .. } = session;
+        Ok(Self { attached, dispatch, notifier, granted, buffers, picked, ended })
     }
 
     /// Waits until the session ends; blocks.
@@ -126,6 +128,11 @@ impl FuseMount {
         self.granted.passthrough
     }
 
+    /// The part of the arena that the channel holds on to as long as the mount is there.
+    pub fn buffers(&self) -> ByteSize {
+        self.buffers
+    }
+
     /// The way requests come, and why this one.
     pub fn channel(&self) -> &Picked {
         &self.picked
@@ -162,6 +169,7 @@ struct Session {
     dispatch: Arc<Dispatch>,
     notifier: Notifier,
     granted: Granted,
+    buffers: ByteSize,
     picked: Picked,
     channel: Option<Box<dyn Channel>>,
 }
@@ -180,7 +188,8 @@ impl Session {
         let (channel, picked) = channel::connect(spec.options.channel.unwrap_or_default(), clone()?, front)
             .map_err(MountError::Handshake)?;
         let notifier = Notifier::start(device)?;
-        Ok(Self { dispatch, notifier, granted: channel.granted(), picked, channel: Some(channel) })
+        let (granted, buffers) = (channel.granted(), channel.buffers());
+        Ok(Self { dispatch, notifier, granted, buffers, picked, channel: Some(channel) })
     }
 
     /// Starts the threads that read requests, and one that sees their end.

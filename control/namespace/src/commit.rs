@@ -116,6 +116,11 @@ impl Committer {
         self.waiting.lock().pushed
     }
 
+    /// The bytes of the changes that wait for the engine, and of what holds them.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting.lock().bytes
+    }
+
     /// Whether the engine has everything.
     pub(crate) fn is_settled(&self) -> bool {
         let waiting = self.waiting.lock();

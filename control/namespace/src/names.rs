@@ -71,6 +71,9 @@ impl Equivalent<NameKey> for NameRef<'_> {
     }
 }
 
+/// The bytes of an answer and its key, without those of the name.
+pub(crate) const ENTRY_LEN: usize = size_of::<(NameKey, Cached)>();
+
 #[derive(Default)]
 struct Slice {
     young: HashMap<NameKey, Cached>,

@@ -149,17 +149,6 @@ impl fmt::Display for FileState {
     }
 }
 
-/// Sizes of the tables in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableSizes {
-    /// Inodes.
-    pub inodes: usize,
-    /// Names.
-    pub names: usize,
-    /// Changed keys that the engine does not have yet.
-    pub overlay: usize,
-}
-
 /// The name space of one partition.
 pub struct Namespace {
     pub(crate) shared: Arc<Shared>,
@@ -567,12 +556,6 @@ impl Namespace {
     pub(crate) fn is_mount_root(&self, ino: Ino, record: &InodeRecord) -> bool {
         record.kind == FileKind::Directory
             && self.shared.mounts.get(record.mount).is_some_and(|m| m.root == ino)
-    }
-
-    /// How large the tables in memory are.
-    pub fn table_sizes(&self) -> TableSizes {
-        let Shared { table, names, view, .. } = &*self.shared;
-        TableSizes { inodes: table.len(), names: names.len(), overlay: view.overlay.len() }
     }
 }
 

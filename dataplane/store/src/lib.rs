@@ -57,5 +57,6 @@ pub use guard::{Evictable, Held, Hold};
 pub use own_file::FileStat;
 pub use recovery::RecoveryReport;
 pub use store::{ExtentSpec, Store};
+pub use table::EXTENT_WEIGHT;
 pub use tier::{Reservation, TierUsage};
 pub use verify::Verdict;

@@ -1,13 +1,36 @@
 //! The index of extents: by id and by content key, in parts with a lock each.
 
-use crate::extent::Extent;
-use forebay_types::{ContentKey, ExtentId};
+use crate::extent::{Extent, Origin};
+use crate::residency::Pages;
+use forebay_types::{ByteSize, ContentKey, ExtentId};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// More parts than cores, so that two cores seldom meet.
 const PARTS: usize = 64;
+
+/// The counts in front of what is shared, and what the allocator adds to a piece of memory.
+const PIECE: usize = 32;
+/// An entry of a hash table of so many bytes where the table is three quarters full.
+const fn in_hash_table(entry: usize) -> usize {
+    (entry + 1) * 4 / 3
+}
+
+/// About the memory that an extent takes: itself with what it has of its content, its places in the index by id and by
+/// one key, and its place in the order of eviction. The bits and checksums of long files come on top: some 5 bytes a page.
+pub const EXTENT_WEIGHT: ByteSize = ByteSize::bytes(
+    (size_of::<Extent>()
+        + size_of::<Origin>()
+        + size_of::<Pages>()
+        + size_of::<ContentKey>()
+        + 4 * PIECE
+        + in_hash_table(size_of::<(ExtentId, Arc<Extent>)>())
+        + in_hash_table(size_of::<(ContentKey, ExtentId)>())
+        + EVICTION_UNIT) as u64,
+);
+/// A unit in the order of eviction: an entry of its table, and its node in the queue.
+const EVICTION_UNIT: usize = in_hash_table(40) + 16;
 
 type Parts<K, V> = Box<[RwLock<HashMap<K, V>>]>;
 

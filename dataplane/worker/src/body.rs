@@ -7,6 +7,7 @@ use forebay_shard::Frame;
 use forebay_types::{ByteSize, FsError, FsErrorKind, FsResult};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,16 +18,28 @@ const UNIT: u64 = 4096;
 pub(crate) struct Budget {
     units: Arc<Semaphore>,
     total: u64,
+    /// Bytes beyond `total`, of what is larger than all of it.
+    beyond: Arc<AtomicU64>,
 }
 
 /// A share of it.
 #[derive(Debug)]
-pub(crate) struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Room {
+    _permit: OwnedSemaphorePermit,
+    beyond: u64,
+    beyond_all: Arc<AtomicU64>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.beyond_all.fetch_sub(self.beyond, Relaxed);
+    }
+}
 
 impl Budget {
     pub(crate) fn new(total: ByteSize) -> Self {
         let units = (total.as_u64() / UNIT).min(Semaphore::MAX_PERMITS as u64);
-        Self { units: Arc::new(Semaphore::new(units as usize)), total: units * UNIT }
+        Self { units: Arc::new(Semaphore::new(units as usize)), total: units * UNIT, beyond: Arc::default() }
     }
 
     fn units_for(&self, len: usize) -> u32 {
@@ -38,7 +51,7 @@ impl Budget {
     pub(crate) async fn take(&self, len: usize, within: Duration) -> FsResult<Room> {
         let permit = Arc::clone(&self.units).acquire_many_owned(self.units_for(len));
         match forebay_shard::timeout(within, permit).await {
-            Ok(Ok(permit)) => Ok(Room(permit)),
+            Ok(Ok(permit)) => Ok(self.room(permit, len)),
             _ => {
                 Err(FsError::new(FsErrorKind::Overloaded, "no memory for fetched bytes became free in time"))
             }
@@ -50,12 +63,24 @@ impl Budget {
         if self.free() < spare.saturating_add(len as u64) {
             return None;
         }
-        Arc::clone(&self.units).try_acquire_many_owned(self.units_for(len)).ok().map(Room)
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_for(len)).ok()?;
+        Some(self.room(permit, len))
+    }
+
+    fn room(&self, permit: OwnedSemaphorePermit, len: usize) -> Room {
+        let beyond = (len as u64).saturating_sub(self.total);
+        self.beyond.fetch_add(beyond, Relaxed);
+        Room { _permit: permit, beyond, beyond_all: Arc::clone(&self.beyond) }
     }
 
     /// Bytes not taken.
     pub(crate) fn free(&self) -> u64 {
         self.units.available_permits() as u64 * UNIT
+    }
+
+    /// Bytes taken, those beyond all of it included.
+    pub(crate) fn used(&self) -> u64 {
+        self.total.saturating_sub(self.free()) + self.beyond.load(Relaxed)
     }
 
     /// All of it, in bytes.
@@ -125,8 +150,8 @@ mod tests {
         assert!(run(budget.take(8 << 20, SOON)).is_err());
         drop(small);
         let large = run(budget.take(8 << 20, SOON)).unwrap();
-        assert_eq!(budget.free(), 0);
+        assert_eq!((budget.free(), budget.used()), (0, 8 << 20), "what it takes is told");
         drop(large);
-        assert_eq!(budget.free(), 1 << 20);
+        assert_eq!((budget.free(), budget.used()), (1 << 20, 0));
     }
 }

@@ -73,6 +73,11 @@ impl Fetcher {
         Arc::new(Self { config, flights: Flights::new(), budget, transit, landed, counters, control, gets })
     }
 
+    /// How many ranged reads are under way.
+    pub(crate) fn gets_under_way(&self) -> usize {
+        self.config.gets.max(1).saturating_sub(self.gets.available_permits())
+    }
+
     /// Fetches the pages of the tickets, given in order, in as few requests as `run_max` pages each allow. Returns
     /// at once. `room` is the memory for a single run, if the caller has it already.
     pub(crate) fn launch(

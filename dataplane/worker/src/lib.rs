@@ -90,7 +90,12 @@ impl Worker {
 
     /// Memory that fetched bytes take just now, in bytes, and the most they may take.
     pub fn fetch_memory(&self) -> (u64, u64) {
-        let total = self.fetch.budget.total();
-        (total - self.fetch.budget.free(), total)
+        (self.fetch.budget.used(), self.fetch.budget.total())
+    }
+
+    /// What the ranged reads that are under way just now may hold beside the arena, in bytes: each as much as it asks for
+    /// at the most.
+    pub fn transfer_memory(&self) -> u64 {
+        self.fetch.gets_under_way() as u64 * self.config.get_len.as_u64()
     }
 }

@@ -36,6 +36,7 @@ pub(crate) use pick::connect;
 pub use pick::{BadChannel, ChannelChoice, ChannelKind, Picked, probe_channel};
 pub(crate) use trial::trial;
 
+use forebay_types::ByteSize;
 use std::io;
 
 /// The largest write request, and the largest read: 256 pages, the kernel's default limit for a request
@@ -73,6 +74,9 @@ pub(crate) struct Granted {
 pub(crate) trait Channel: Send + 'static {
     /// What the kernel granted.
     fn granted(&self) -> Granted;
+
+    /// The part of the arena that it holds on to as long as it serves, so that requests have somewhere to come to.
+    fn buffers(&self) -> ByteSize;
 
     /// Begins to take requests. Called once, before the mount can be seen.
     fn start(&mut self) -> io::Result<()>;

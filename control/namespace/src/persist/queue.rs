@@ -98,6 +98,9 @@ struct Entry {
     failures: u64,
 }
 
+/// The bytes of a queued name and its key, without those of the name itself.
+pub(crate) const ENTRY_LEN: usize = size_of::<(Slot, Entry)>();
+
 impl Entry {
     fn new(queued: Queued, now_ms: u64, due_ms: u64) -> Self {
         Self {
@@ -567,6 +570,11 @@ impl Queue {
         let state = self.state.lock();
         let begun = state.out.values().chain(state.doubts.values()).filter(|(_, task)| task.mount == mount);
         begun.filter_map(|(_, task)| moved_by(task, key)).next()
+    }
+
+    /// The number of names that are queued.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().entries.len()
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -21,6 +21,7 @@ mod change;
 mod fault;
 mod list;
 mod root;
+mod scratch;
 mod stat;
 mod upload;
 
@@ -33,14 +34,12 @@ use crate::ufs::{
 use async_trait::async_trait;
 use forebay_types::limits::{FILE_LEN_MAX, PATH_LEN_MAX};
 use forebay_types::{PageToken, UfsAttr, UfsKey, UfsVersion};
-use parking_lot::Mutex;
 use root::Root;
+use scratch::Scratch;
+pub use scratch::scratch_memory;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Buffers longer than this are not kept for the next read.
-const SCRATCH_LEN_MAX: usize = 4 << 20;
 
 /// A directory as an under file system. See the module for how.
 pub struct PosixUfs {
@@ -49,9 +48,6 @@ pub struct PosixUfs {
     name: String,
     capabilities: Capabilities,
     part_len: u64,
-    /// Buffers between `pread` and the callers' memory, which a blocking thread cannot borrow. At most one
-    /// for each place of the pool.
-    scratch: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl fmt::Debug for PosixUfs {
@@ -77,8 +73,7 @@ impl PosixUfs {
         };
         let capabilities = capabilities(&root);
         let part_len = options.part_len_min.as_u64().max(1);
-        let scratch = Arc::default();
-        Ok(Self { root: Arc::new(root), pool, name, capabilities, part_len, scratch })
+        Ok(Self { root: Arc::new(root), pool, name, capabilities, part_len })
     }
 
     /// Runs `call` with the root on a blocking thread.
@@ -88,18 +83,6 @@ impl PosixUfs {
     ) -> UfsResult<T> {
         let root = Arc::clone(&self.root);
         self.pool.run(move || call(&root)).await
-    }
-
-    fn take_scratch(&self, len: usize) -> Vec<u8> {
-        let mut buffer = self.scratch.lock().pop().unwrap_or_default();
-        buffer.resize(len, 0);
-        buffer
-    }
-
-    fn put_back_scratch(&self, buffer: Vec<u8>) {
-        if buffer.capacity() <= SCRATCH_LEN_MAX {
-            self.scratch.lock().push(buffer);
-        }
     }
 }
 
@@ -156,16 +139,15 @@ impl Ufs for PosixUfs {
         buf: &mut [u8],
     ) -> UfsResult<usize> {
         let (key, version) = (key.clone(), version.clone());
-        let mut scratch = self.take_scratch(buf.len());
+        let mut scratch = Scratch::of(buf.len());
         let reading = self.blocking(move |root| {
-            let outcome = root.read(&key, &version, offset, &mut scratch);
+            let outcome = root.read(&key, &version, offset, scratch.bytes_mut());
             Ok((outcome, scratch))
         });
         let (outcome, scratch) = reading.await?;
         if let Ok(len) = outcome {
-            buf[..len].copy_from_slice(&scratch[..len]);
+            buf[..len].copy_from_slice(&scratch.bytes()[..len]);
         }
-        self.put_back_scratch(scratch);
         outcome
     }
 

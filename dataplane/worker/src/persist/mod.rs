@@ -216,6 +216,11 @@ impl Persister {
         self.engine.counters.snapshot(self.engine.in_flight.load(Relaxed) as u64)
     }
 
+    /// Memory that parts under way take just now, in bytes.
+    pub fn memory_used(&self) -> u64 {
+        self.engine.memory.used()
+    }
+
     /// Takes no more tasks and waits for those under way, at most for `grace`; the rest are dropped, which aborts
     /// their uploads. They stay in the log. Returns how many were dropped.
     pub async fn stop(self, grace: Duration) -> usize {

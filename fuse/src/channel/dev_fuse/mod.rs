@@ -18,8 +18,9 @@ mod reader;
 
 use super::ends::Ends;
 use super::serving::Serving;
-use super::{Channel, Granted, device::clone_device};
+use super::{Channel, Granted, REQUEST_LEN_MAX, device::clone_device};
 use forebay_shard::{Device as ShardDevice, spawn};
+use forebay_types::ByteSize;
 use reader::Reader;
 use rustix::fs::OFlags;
 use std::io;
@@ -49,6 +50,10 @@ impl DevFuse {
 impl Channel for DevFuse {
     fn granted(&self) -> Granted {
         self.granted
+    }
+
+    fn buffers(&self) -> ByteSize {
+        ByteSize::bytes(self.clones.len() as u64 * u64::from(REQUEST_LEN_MAX))
     }
 
     fn start(&mut self) -> io::Result<()> {

@@ -25,6 +25,7 @@ mod respond;
 
 use crate::channel::{BACKGROUND_MAX, Channel, Granted, REQUEST_LEN_MAX, Wish};
 use crate::front::Front;
+use forebay_types::ByteSize;
 use fuser::{InitFlags, KernelConfig, Session};
 use readers::{further_session, put_clone_behind, read_on, session_of};
 use requests::{Handshake, Requests};
@@ -63,6 +64,11 @@ impl FuserChannel {
 impl Channel for FuserChannel {
     fn granted(&self) -> Granted {
         self.granted
+    }
+
+    /// fuser has buffers of its own.
+    fn buffers(&self) -> ByteSize {
+        ByteSize::default()
     }
 
     /// fuser reads where it serves.

@@ -28,6 +28,7 @@ use super::{Channel, Granted, device::clone_device};
 use crate::front::Front;
 use entry::Entry;
 use forebay_shard::{Device as ShardDevice, spawn};
+use forebay_types::ByteSize;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -57,6 +58,12 @@ pub(crate) struct Uring {
 impl Channel for Uring {
     fn granted(&self) -> Granted {
         self.granted
+    }
+
+    fn buffers(&self) -> ByteSize {
+        let queues = places::possible_cpus().unwrap_or_default() as u64;
+        let of_entries = queues * self.fit.depth as u64 * u64::from(self.fit.payload_len);
+        ByteSize::bytes(of_entries + self.classic.buffers().as_u64())
     }
 
     fn start(&mut self) -> io::Result<()> {
