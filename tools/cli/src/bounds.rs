@@ -1,6 +1,6 @@
 //! Bounds that settings may be given, and how they hang together.
 //!
-//! A share, a memory or a number that makes no sense is refused here, while a refusal still leaves no trace; the parts
+//! A share or a number that makes no sense is refused here, while a refusal still leaves no trace; the parts
 //! assert what they need and never mend it.
 
 use crate::config::{Cache, Config, Persist};
@@ -16,7 +16,7 @@ const RESERVE_SHARE_MIN: u64 = 4;
 const TASKS_MAX: usize = 256;
 const PARTS_MAX: usize = 64;
 /// The least memory for parts: one of the usual length.
-const PERSIST_MEMORY_MIN: ByteSize = ByteSize::mib(8);
+pub(crate) const PERSIST_MEMORY_MIN: ByteSize = ByteSize::mib(8);
 /// The longest file that is packed: a segment holds many.
 const PACK_MAX: ByteSize = ByteSize::mib(1);
 /// The slowest scrubber: below it a disk of a terabyte takes longer than it lasts.
@@ -75,12 +75,7 @@ fn check_persist(persist: &Persist) -> Outcome<()> {
             .remedy(format!("give a number from 1 to {most}")))
     };
     number("tasks", persist.tasks, TASKS_MAX)?;
-    number("parts", persist.parts, PARTS_MAX)?;
-    if persist.memory < PERSIST_MEMORY_MIN {
-        return Err(Failure::new(format!("persist.memory = {} is too small", persist.memory))
-            .remedy(format!("give at least {PERSIST_MEMORY_MIN}")));
-    }
-    Ok(())
+    number("parts", persist.parts, PARTS_MAX)
 }
 
 /// The room that a writer is promised on a tier of `quota` bytes.
@@ -116,7 +111,6 @@ mod tests {
         assert!(refusal(|c| c.cache.scrub_rate = ByteSize::kib(1)).contains("64KiB a second"));
         assert!(refusal(|c| c.persist.tasks = 0).contains("persist.tasks = 0 cannot be"));
         assert!(refusal(|c| c.persist.parts = 1000).contains("from 1 to 64"));
-        assert!(refusal(|c| c.persist.memory = ByteSize::mib(1)).contains("at least 8MiB"));
         let large = |c: &mut Config| {
             (c.cache.reserve, c.cache.size) = (Some(ByteSize::mib(64)), Some(ByteSize::mib(128)));
         };

@@ -22,6 +22,7 @@ mod host;
 mod keeper;
 mod left_behind;
 mod logging;
+mod memory;
 mod metrics;
 mod mount_helper;
 mod mounts;

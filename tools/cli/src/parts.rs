@@ -14,6 +14,7 @@ use crate::fdlimit;
 use crate::keeper::{Keeper, KeeperParts};
 use crate::left_behind;
 use crate::logging::LogSwitch;
+use crate::memory::{Account, Counted, Part};
 use crate::metrics;
 use crate::mounts::{self, Mounts, Reached};
 use crate::plan::Plan;
@@ -22,7 +23,7 @@ use crate::tiers::TierDirs;
 use forebay_client::{Client, ClientConfig};
 use forebay_fuse::{FuseMount, MountSpec as FuseSpec, probe_passthrough};
 use forebay_meta::{LmdbOptions, LmdbStore};
-use forebay_namespace::{Namespace, NamespaceConfig, Recovery};
+use forebay_namespace::{CHANGE_COPIES, INODE_WEIGHT, NAME_WEIGHT, Namespace, NamespaceConfig, Recovery};
 use forebay_net::InProcess;
 use forebay_shard::{ShardHandle, Shards, ShardsConfig};
 use forebay_store::{Store, StoreConfig};
@@ -38,6 +39,8 @@ use tokio::task::JoinHandle;
 pub(crate) const CACHE_TIER: usize = 0;
 /// The share of the I/O memory that fetched bytes may take; the rest is for requests.
 const FETCH_SHARE: u64 = 2;
+/// The fewest ranged reads at one time, however little memory there is for them.
+const GETS_MIN: usize = 2;
 /// What part of the permitted open files may be empty extents, and extents that nobody uses.
 const BLANKS_SHARE: usize = 8;
 const IDLE_FILES_SHARE: usize = 4;
@@ -61,6 +64,7 @@ pub(crate) struct Parts {
     ufs: UfsTable,
     asked: Arc<AskedFile>,
     audit: Arc<AuditLog>,
+    memory: Arc<Account>,
     keeper: Arc<Keeper>,
     keeps: JoinHandle<()>,
     shards: Shards,
@@ -114,7 +118,15 @@ impl Parts {
             keeper_every,
         );
         let keeps = tokio::spawn(Arc::clone(&keeper).run());
+        let counted = Counted {
+            mount: Arc::clone(&mount),
+            worker: Arc::clone(&worker),
+            store: Arc::clone(&store),
+            names: Arc::clone(&names),
+            persister: Arc::downgrade(&persister),
+        };
         Ok(Self {
+            memory: Account::begin(&plan.memory, counted),
             passthrough: passthrough && mount.has_passthrough(),
             mount,
             vfs,
@@ -175,6 +187,7 @@ impl Parts {
             asked: Arc::clone(&self.asked),
             keeper: Arc::clone(&self.keeper),
             audit: Arc::clone(&self.audit),
+            memory: Arc::clone(&self.memory),
             mounts: Arc::new(self.mounts(plan)),
             settings: Arc::clone(settings),
             shard: self.first_shard(),
@@ -196,6 +209,7 @@ impl Parts {
             ufs: self.ufs.clone(),
             keeper: Arc::clone(&self.keeper),
             audit: Arc::clone(&self.audit),
+            memory: Arc::clone(&self.memory),
         }
     }
 
@@ -213,9 +227,11 @@ impl Parts {
         self.keeper.stop();
         let mount = Arc::clone(&self.mount);
         let unmounted = blocking(move || mount.unmount(grace).map_err(Failure::new)).await;
-        let Self { mount, vfs, names, worker, client, store, persister, keeper, keeps, shards, .. } = self;
+        let Self {
+            mount, vfs, names, worker, client, store, persister, keeper, keeps, memory, shards, ..
+        } = self;
         keeps.abort();
-        drop(keeper);
+        drop((keeper, memory));
         // The metrics page, the only other one who knows the engine, holds on to it for one look at a time.
         if let Some(persister) = Arc::into_inner(persister) {
             let dropped = persister.stop(PERSIST_STOP).await;
@@ -249,7 +265,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 
 }
 
 fn shards_config(plan: &Plan) -> ShardsConfig {
-    ShardsConfig { cores: plan.cores.clone(), arena: plan.arena, ..ShardsConfig::default() }
+    ShardsConfig {
+        cores: plan.cores.clone(),
+        arena: plan.memory.limit(Part::Arena),
+        ..ShardsConfig::default()
+    }
 }
 
 /// The store, and whether the machine went down under it.
@@ -275,13 +295,15 @@ fn open_store(plan: &Plan, tiers: &TierDirs) -> Outcome<(Arc<Store>, bool)> {
 
 fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsTable) {
     let ufs = UfsTable::default();
-    let fetch_memory = ByteSize::bytes(plan.arena.as_u64() / FETCH_SHARE);
+    let defaults = WorkerConfig::default();
+    let gets = plan.memory.limit(Part::Transfers).as_u64() / defaults.get_len.as_u64();
     let config = WorkerConfig {
-        fetch_memory,
+        fetch_memory: ByteSize::bytes(plan.memory.limit(Part::Arena).as_u64() / FETCH_SHARE),
+        gets: usize::try_from(gets).unwrap_or(usize::MAX).clamp(GETS_MIN, defaults.gets),
         reserve: bounds::reserve(plan.cache.reserve, store.written_to().quota),
         full_mark: plan.cache.full_mark,
         dirty_mark: plan.cache.dirty_mark,
-        ..WorkerConfig::default()
+        ..defaults
     };
     let worker = Worker::new(config, Arc::clone(store), ufs.clone(), tokio::runtime::Handle::current());
     let client = Client::new(ClientConfig::default(), Arc::new(InProcess::new(Arc::clone(&worker))));
@@ -290,7 +312,14 @@ fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsT
 
 fn open_names(plan: &Plan, cache: &CacheDir, worker: &Arc<Worker>) -> Outcome<(Arc<Namespace>, Recovery)> {
     let engine = LmdbStore::open(&cache.folder(META), &LmdbOptions::default()).map_err(Failure::new)?;
-    let config = NamespaceConfig::new(cache.folder(LOG), plan.node.clone(), mounts::spec_of(&plan.mounts[0]));
+    let entries =
+        |part: Part, weight: ByteSize| (plan.memory.limit(part).as_u64() / weight.as_u64()) as usize;
+    let config = NamespaceConfig {
+        inodes_max: entries(Part::Inodes, INODE_WEIGHT),
+        names_max: entries(Part::Names, NAME_WEIGHT),
+        commit_bytes_max: entries(Part::Changes, ByteSize::bytes(CHANGE_COPIES)),
+        ..NamespaceConfig::new(cache.folder(LOG), plan.node.clone(), mounts::spec_of(&plan.mounts[0]))
+    };
     let ufs: Arc<dyn UfsMeta> = Arc::clone(worker) as _;
     let (names, recovery) = Namespace::open(config, Arc::new(engine), ufs).map_err(Failure::new)?;
     let (orphans, write_open) = (recovery.orphans.len(), recovery.write_open.len());
@@ -320,7 +349,7 @@ fn ready_persister(
     let config = PersistConfig {
         tasks_at_once: plan.persist.tasks,
         parts_at_once: plan.persist.parts,
-        memory: plan.persist.memory,
+        memory: plan.memory.limit(Part::Persist),
         ..PersistConfig::new(plan.node.clone())
     };
     ReadyPersister::new(config, Arc::clone(worker), log, shards.handles().to_vec())

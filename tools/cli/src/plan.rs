@@ -8,6 +8,7 @@ use crate::bounds;
 use crate::cachedir;
 use crate::config::{self, Cache, Config, Mount, Persist, Tier};
 use crate::failure::{Failure, Outcome};
+use crate::memory::{self, Split};
 use crate::{secrets, tiers};
 use forebay_fuse::{BadChannel, MountOptions};
 use forebay_namespace::PolicyChange;
@@ -40,8 +41,8 @@ pub(crate) struct Plan {
     pub(crate) fuse: MountOptions,
     /// The cores of the shards; all if empty.
     pub(crate) cores: Vec<usize>,
-    /// The I/O memory.
-    pub(crate) arena: ByteSize,
+    /// The memory, and the limit of each part of it.
+    pub(crate) memory: Split,
 }
 
 /// An under file system to mount.
@@ -104,7 +105,7 @@ impl Plan {
             dir,
             fuse,
             cores: config.node.cores.clone(),
-            arena: config.node.arena,
+            memory: Split::of(config, memory::available())?,
             cache_dir,
             mounts,
         })

@@ -62,8 +62,15 @@ pub(crate) struct Node {
     pub(crate) name: Option<NodeId>,
     /// The cores the shards may use; all permitted ones if empty.
     pub(crate) cores: Vec<usize>,
-    /// The memory registered for I/O.
-    pub(crate) arena: ByteSize,
+    /// All memory that the daemon is to take; a share of the machine's if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Of that, the memory registered for I/O.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) arena: Option<ByteSize>,
+    /// Of that, the memory for inodes, names and extents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tables: Option<ByteSize>,
     /// How long an orderly stop waits for files open for writing.
     pub(crate) stop_grace: HumanDuration,
 }
@@ -177,8 +184,9 @@ pub(crate) struct Persist {
     pub(crate) tasks: usize,
     /// Parts of one file under way at one time.
     pub(crate) parts: usize,
-    /// Memory for parts under way.
-    pub(crate) memory: ByteSize,
+    /// Of `node.memory`, that for parts under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<ByteSize>,
 }
 
 /// What is done again and again for pins, times to live and quotas.
@@ -213,9 +221,6 @@ pub(crate) struct Mount {
 const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(30);
 /// How often pins, times to live and quotas are looked at unless told otherwise.
 const KEEPER_EVERY_DEFAULT: Duration = Duration::from_secs(10);
-/// The I/O memory of one node unless told otherwise: half of it for fetched bytes,
-/// half for requests.
-const ARENA_DEFAULT: ByteSize = ByteSize::mib(256);
 
 fn root_path() -> String {
     "/".to_owned()
@@ -226,7 +231,9 @@ impl Default for Node {
         Self {
             name: None,
             cores: Vec::new(),
-            arena: ARENA_DEFAULT,
+            memory: None,
+            arena: None,
+            tables: None,
             stop_grace: HumanDuration(STOP_GRACE_DEFAULT),
         }
     }
@@ -256,9 +263,9 @@ impl Default for Cache {
 
 impl Default for Persist {
     fn default() -> Self {
-        let PersistConfig { tasks_at_once, parts_at_once, memory, .. } =
+        let PersistConfig { tasks_at_once, parts_at_once, .. } =
             PersistConfig::new(NodeId::new("any").expect("three letters are a name"));
-        Self { tasks: tasks_at_once, parts: parts_at_once, memory }
+        Self { tasks: tasks_at_once, parts: parts_at_once, memory: None }
     }
 }
 
@@ -319,7 +326,12 @@ const fn at_start(path: &'static str, meaning: &'static str) -> Field {
 pub(crate) const FIELDS: &[Field] = &[
     at_start("node.name", "name of this node; the host's name if absent"),
     at_start("node.cores", "cores the shards may use, as a list; all if empty"),
-    at_start("node.arena", "memory registered for I/O"),
+    at_start(
+        "node.memory",
+        "all memory the daemon is to take; 1/16 of the machine's, 512MiB to 4GiB, if absent: `forebay info` says",
+    ),
+    at_start("node.arena", "of node.memory, what is registered for I/O; derived from it if absent"),
+    at_start("node.tables", "of node.memory, what inodes, names and extents take; derived from it if absent"),
     live("node.stop_grace", "how long a stop waits for files open for writing"),
     live("log.filter", "which events are logged: a level or target=level pairs"),
     at_start("log.format", "text or json"),
@@ -348,7 +360,7 @@ pub(crate) const FIELDS: &[Field] = &[
     at_start("cache.scrub_rate", "bytes a second read to find what a disk has lost"),
     at_start("persist.tasks", "files carried at one time"),
     at_start("persist.parts", "parts of one file under way at one time"),
-    at_start("persist.memory", "memory for parts under way"),
+    at_start("persist.memory", "of node.memory, what parts under way take; derived from it if absent"),
     live("metrics.listen", "address and port of GET /metrics, like 127.0.0.1:9464; none if absent"),
     live("audit.file", "file to which every open and change is written as a line of JSON; none if absent"),
     live("keeper.every", "how often pins, times to live and quotas are looked at"),
@@ -388,7 +400,14 @@ mod tests {
     #[test]
     fn the_field_table_names_every_scalar_of_the_schema() {
         let full = Config {
-            node: Node { name: Some(NodeId::new("n").unwrap()), ..Node::default() },
+            node: Node {
+                name: Some(NodeId::new("n").unwrap()),
+                memory: Some(ByteSize::gib(2)),
+                arena: Some(ByteSize::mib(256)),
+                tables: Some(ByteSize::mib(256)),
+                ..Node::default()
+            },
+            persist: Persist { memory: Some(ByteSize::mib(64)), ..Persist::default() },
             cache: Cache {
                 dir: Some("/c".into()),
                 size: Some(ByteSize::gib(1)),

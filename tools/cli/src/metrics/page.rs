@@ -2,6 +2,7 @@
 
 use crate::audit::AuditLog;
 use crate::keeper::Keeper;
+use crate::memory::Account;
 use forebay_fuse::{FuseMount, bucket_end_us};
 use forebay_namespace::Namespace;
 use forebay_shard::ShardHandle;
@@ -47,6 +48,8 @@ pub(crate) struct Sources {
     pub(crate) keeper: Arc<Keeper>,
     /// What was audited.
     pub(crate) audit: Arc<AuditLog>,
+    /// The memory and its parts.
+    pub(crate) memory: Arc<Account>,
 }
 
 impl fmt::Debug for Sources {

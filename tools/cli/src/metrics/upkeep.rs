@@ -2,6 +2,7 @@
 //! again for pins, times to live, quotas and the audit log.
 
 use super::page::{Encoded, Page, Sources};
+use crate::memory::{PartReport, Report};
 use forebay_types::MountId;
 use forebay_ufs::StatsSnapshot;
 use prometheus_client::metrics::MetricType;
@@ -73,7 +74,12 @@ impl Page<'_> {
         let arena = forebay_shard::arena();
         self.gauge("arena_bytes", "I/O memory in all", arena.size().as_u64())?;
         self.gauge("arena_waiting", "Requests that wait for I/O memory", arena.waiting() as u64)?;
-        self.gauge("resident_memory_bytes", "Memory of the daemon", resident_memory())?;
+        self.gauge(
+            "resident_memory_bytes",
+            "Memory of the daemon, pages of files included",
+            resident_memory(),
+        )?;
+        self.budget(&from.memory.report())?;
         let sizes = from.names.table_sizes();
         self.gauge("inodes_in_memory", "Inodes in the table", sizes.inodes as u64)?;
         self.gauge("names_in_memory", "Names in the cache of names", sizes.names as u64)?;
@@ -87,6 +93,22 @@ impl Page<'_> {
             "Notices to the kernel that found no place in the queue",
             from.mount.notifier().lost(),
         )
+    }
+
+    fn budget(&mut self, now: &Report) -> Encoded {
+        self.gauge("memory_budget_bytes", "All memory that the daemon is to take (node.memory)", now.budget)?;
+        self.gauge("memory_resident_bytes", "What it takes, pages of files not counted", now.resident)?;
+        let each = |pick: fn(&PartReport) -> u64| {
+            now.parts.iter().map(move |part| ([("part", part.part)], pick(part))).collect::<Vec<_>>()
+        };
+        self.gauges(
+            "memory_limit_bytes",
+            "The most of each part, or what was foreseen",
+            each(|part| part.limit),
+        )?;
+        let within = now.within.iter().map(|within| ([("part", within.part)], within.used));
+        let used = each(|part| part.used).into_iter().chain(within);
+        self.gauges("memory_used_bytes", "What is in use of each; channel and fetched are within arena", used)
     }
 
     pub(super) fn upkeep(&mut self, from: &Sources) -> Encoded {

@@ -177,6 +177,27 @@ const CASES: &[Case] = &[
         &["its scheme is not one of", "s3://bucket/prefix"],
     ),
     case(
+        "parts of the memory that are more than all of it",
+        |ground| {
+            let text = "[node]\nmemory = \"512MiB\"\narena = \"384MiB\"\n[persist]\nmemory = \"128MiB\"\n";
+            with_config(ground, text)
+        },
+        &[
+            "node.memory = 512MiB does not hold its parts: node.arena = 384MiB, persist.memory = 128MiB, and at least",
+            "remedy: set node.memory to at least 612MiB, or lower these, or leave them out",
+        ],
+    ),
+    case(
+        "more memory than there is",
+        |ground| with_variable(up(ground), "FOREBAY_NODE_MEMORY", "1024TiB"),
+        &["node.memory = 1PiB is more than the", "would be the default for node.memory here"],
+    ),
+    case(
+        "too little memory",
+        |ground| with_variable(up(ground), "FOREBAY_NODE_MEMORY", "16MiB"),
+        &["node.memory = 16MiB is too small", "give at least 140MiB"],
+    ),
+    case(
         "a store that cannot be reached",
         |ground| on_s3(ground, &["access_key_id=a", "secret_access_key=hunter2"]),
         &["cannot be reached", "Connection refused", "check the endpoint, the network and any proxy"],

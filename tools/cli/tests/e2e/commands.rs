@@ -15,6 +15,7 @@ fn version_and_info_speak_to_people_and_to_scripts() {
     assert!(said(&["version", "--json"]).starts_with("{\"version\":\""));
     assert!(said(&["info"]).contains("io_uring"));
     assert!(said(&["info"]).contains("FUSE channel"));
+    assert!(said(&["info"]).contains("of it unless node.memory says otherwise"));
     assert!(said(&["info", "--json"]).contains("\"kernel_suffices\":true"));
 }
 

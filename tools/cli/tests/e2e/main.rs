@@ -8,6 +8,7 @@ mod by_mount;
 mod commands;
 mod files;
 mod keeping;
+mod memory;
 mod mounting;
 mod posix;
 mod restart;

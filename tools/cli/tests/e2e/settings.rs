@@ -82,7 +82,7 @@ fn the_metrics_port_opens_and_closes_live() {
 }
 
 /// What an operator is promised to find.
-const METRICS: [&str; 38] = [
+const METRICS: [&str; 42] = [
     "opens",
     "opens_resident_bytes",
     "open_handles",
@@ -117,6 +117,10 @@ const METRICS: [&str; 38] = [
     "arena_used_bytes",
     "fetch_memory_bytes",
     "resident_memory_bytes",
+    "memory_budget_bytes",
+    "memory_limit_bytes",
+    "memory_used_bytes",
+    "memory_resident_bytes",
     "pinned_files",
     "quota_kept_bytes",
     "audit_lines",

@@ -8,6 +8,7 @@ use crate::asked::AskedFile;
 use crate::audit::AuditLog;
 use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
+use crate::memory::Account;
 use crate::mounts::Mounts;
 use crate::settings::Settings;
 use forebay_client::Client;
@@ -37,6 +38,7 @@ pub(crate) struct Service {
     pub(crate) asked: Arc<AskedFile>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) audit: Arc<AuditLog>,
+    pub(crate) memory: Arc<Account>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) shard: ShardHandle,
@@ -99,6 +101,7 @@ impl Service {
             "promotions": self.store.counters().promotions(),
             "demotions": self.store.counters().demotions(),
             "pins": self.asked.now().pins,
+            "memory": self.memory.report(),
         })
     }
 
