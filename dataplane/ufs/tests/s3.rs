@@ -348,6 +348,41 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     assert_eq!(wire.struck(), 2);
 }
 
+/// Empty objects may be links, so each is asked about, 16 at a time: in three attempts of the whole one always fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_repeats_only_the_requests_that_failed() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    let mut expected: Vec<String> = (0..60).map(|n| format!("empty-{n:02}")).collect();
+    for name in &expected {
+        put_raw(&server, &format!("p/{name}"), "");
+    }
+    put_raw(&server, "p/full", "content");
+    expected.push("full".into());
+    wire.once_each(
+        "HEAD /forebay-test/p/",
+        &[Accident::Refused(500), Accident::Refused(503), Accident::Lost],
+    );
+    assert_eq!(names(&*ufs, "", 100).await, expected);
+    let list = ufs.stats().unwrap().snapshot().ops.into_iter().find(|op| op.op == Op::List).unwrap();
+    assert_eq!((list.errors, wire.struck()), (vec![], 60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_within_a_listing_is_repeated_only_while_that_may_help() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    put_raw(&server, "p/empty", "");
+    wire.next(1000, "HEAD /forebay-test/p/", Accident::Refused(403));
+    let denied = ufs.list(&key(""), None, 10).await.unwrap_err();
+    assert_eq!((denied.kind(), wire.struck()), (UfsErrorKind::Denied, 1));
+    let (wire, ufs) = behind_wire(&server).await;
+    wire.next(1000, "HEAD /forebay-test/p/", Accident::Refused(500));
+    let down = ufs.list(&key(""), None, 10).await.unwrap_err();
+    // Three attempts are allowed, of the listing and within each of the request.
+    assert_eq!((down.kind(), wire.struck()), (UfsErrorKind::Unavailable, 9));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_goes_silent_is_given_up_in_time_for_another() {
     let server = with_bucket();

@@ -25,4 +25,6 @@ pub use faults::{Fault, FaultPlan, FaultRule, FaultyUfs};
 pub use governed::Governed;
 pub use op::Op;
 pub use retry::RetryPolicy;
+#[cfg(feature = "objects")]
+pub(crate) use retry::{Attempts, Repeat};
 pub use stats::{LATENCY_BUCKETS, OpSnapshot, StatsSnapshot, UfsStats};

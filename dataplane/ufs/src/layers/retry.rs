@@ -41,7 +41,7 @@ impl Default for RetryPolicy {
 
 /// When a call may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(crate) enum Repeat {
     /// After every transient failure.
     Always,
     /// Only after a refusal, which surely took no effect.
@@ -50,7 +50,7 @@ pub(super) enum Repeat {
 
 /// The attempts of one call.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     policy: RetryPolicy,
     repeat: Repeat,
     began: Instant,
@@ -60,12 +60,12 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    pub(super) fn new(policy: RetryPolicy, repeat: Repeat) -> Self {
+    pub(crate) fn new(policy: RetryPolicy, repeat: Repeat) -> Self {
         Self { policy, repeat, began: Instant::now(), made: 0, in_doubt: false }
     }
 
     /// Takes note of an attempt's outcome. Hands it back if it stands; else waits, and the caller tries again.
-    pub(super) async fn settle<T>(&mut self, outcome: UfsResult<T>) -> Option<UfsResult<T>> {
+    pub(crate) async fn settle<T>(&mut self, outcome: UfsResult<T>) -> Option<UfsResult<T>> {
         self.made += 1;
         let error = match outcome {
             Err(error) if error.is_transient() => error,

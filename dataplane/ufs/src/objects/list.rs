@@ -18,6 +18,9 @@ use std::collections::HashSet;
 /// How many empty objects of a page are asked about at once.
 const HEADS_AT_ONCE: usize = 16;
 
+/// An object of a page: the name it has in its directory, its key, and what the page says of it.
+type Listed = (Name, String, Object);
+
 impl Shared {
     pub(super) async fn list_dir(
         &self,
@@ -61,7 +64,8 @@ impl Shared {
         let Some(last) = last_object.max(page.prefixes.last().map(String::as_str)) else { return Ok(hidden) };
         let undecided = page.objects.iter().map(|(key, _)| key).filter(|key| last.starts_with(key.as_str()));
         for object in undecided.filter(|key| format!("{key}/").as_str() > last) {
-            if self.first_below(object).await.map_err(|fault| fault.at(dir))?.is_some() {
+            let below = || async move { self.first_below(object).await.map_err(|fault| fault.at(dir)) };
+            if self.one_of_many.repeated(below).await?.is_some() {
                 hidden.insert(object.clone());
             }
         }
@@ -92,23 +96,28 @@ impl Shared {
                 None => listed.left_out += 1,
             }
         }
-        let looked_up = stream::iter(files).map(|file| self.entry(dir, file)).buffered(HEADS_AT_ONCE);
-        let files: Vec<Option<DirPageEntry>> = looked_up.try_collect().await?;
-        listed.entries.extend(files.into_iter().flatten());
+        listed.entries.extend(self.looked_up(dir, files).await?);
         Ok(listed)
     }
 
+    /// The entries of objects, in their order. One that is slow to be answered for holds up no other: with the repeats
+    /// of each, waits one after the other would add up to more than the call's deadline.
+    async fn looked_up(&self, dir: &UfsKey, files: Vec<Listed>) -> UfsResult<Vec<DirPageEntry>> {
+        let entry = |(at, file)| async move { Ok::<_, UfsError>((at, self.entry(dir, file).await?)) };
+        let answers = stream::iter(files.into_iter().enumerate()).map(entry).buffer_unordered(HEADS_AT_ONCE);
+        let mut entries: Vec<(usize, Option<DirPageEntry>)> = answers.try_collect().await?;
+        entries.sort_unstable_by_key(|(at, _)| *at);
+        Ok(entries.into_iter().filter_map(|(_, entry)| entry).collect())
+    }
+
     /// The entry of an object; `None` if it is gone by the time it is asked about.
-    async fn entry(
-        &self,
-        dir: &UfsKey,
-        (name, key, listed): (Name, String, Object),
-    ) -> UfsResult<Option<DirPageEntry>> {
+    async fn entry(&self, dir: &UfsKey, (name, key, listed): Listed) -> UfsResult<Option<DirPageEntry>> {
         let whole = self.client.limits().listed_meta;
         if listed.size > 0 || whole {
             return Ok(Some(DirPageEntry { name, attr: file_attr(&listed), whole }));
         }
-        let found = self.client.head(&key).await.map_err(|fault| fault.at(dir))?;
+        let head = || async { self.client.head(&key).await.map_err(|fault| fault.at(dir)) };
+        let found = self.one_of_many.repeated(head).await?;
         Ok(found.map(|found| DirPageEntry { name, attr: file_attr(&found), whole: true }))
     }
 }

@@ -26,6 +26,7 @@ mod fault;
 pub(crate) mod gcs;
 mod keys;
 mod list;
+mod many;
 mod meta;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;

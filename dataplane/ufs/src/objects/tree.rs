@@ -9,6 +9,7 @@
 use super::client::{ListQuery, ObjectClient};
 use super::fault::Fault;
 use super::keys::{KeySpace, SHADOWED_SUFFIX};
+use super::many::OneOfMany;
 use super::meta::Meta;
 use super::sweep::{Underway, sweep};
 use super::upload;
@@ -43,6 +44,7 @@ pub(crate) struct ObjectTree {
 pub(super) struct Shared {
     pub(super) client: Arc<dyn ObjectClient>,
     pub(super) keys: KeySpace,
+    pub(super) one_of_many: OneOfMany,
     locks: Vec<Mutex<()>>,
     pub(super) underway: Underway,
     opened_at: TimeSpec,
@@ -88,8 +90,14 @@ impl ObjectTree {
             file_len_max: limits.object_len_max,
         };
         let locks = (0..KEY_LOCKS).map(|_| Mutex::new(())).collect();
-        let shared =
-            Shared { client, keys, locks, underway: Underway::default(), opened_at: SystemClock.now() };
+        let shared = Shared {
+            client,
+            keys,
+            one_of_many: OneOfMany::new(options),
+            locks,
+            underway: Underway::default(),
+            opened_at: SystemClock.now(),
+        };
         let part_len_min = options.part_len_min.as_u64().max(limits.part_len_min);
         Self { shared: Arc::new(shared), name, capabilities, part_len_min }
     }

@@ -288,13 +288,16 @@ async fn copy_in_parts(
     let part_len = part_len_for(len, part_len_min).max(client.limits().copy_len_max / 16);
     let mut tags = Vec::new();
     for (number, start) in (1u32..).zip((0..len).step_by(part_len as usize)) {
-        let range = start..len.min(start + part_len);
-        match client.copy_part(target, &upload, number, (source, version, range)).await {
+        let from = (source, version, start..len.min(start + part_len));
+        let part = || async {
+            client.copy_part(target, &upload, number, from.clone()).await.map_err(|fault| fault.at(key))
+        };
+        match shared.one_of_many.repeated(part).await {
             Ok(tag) => tags.push(tag),
-            Err(fault) => {
+            Err(error) => {
                 // The first failure says what went wrong; lingering parts are the lesser trouble.
                 let _ = client.abort_parts(target, &upload).await;
-                return Err(fault.at(key));
+                return Err(error);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A proxy between a client and a server that loses, cuts and makes up answers, on the wire itself.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -21,10 +22,14 @@ pub(crate) enum Accident {
     Retagged,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Plan {
     /// What a request's first line holds, how often, and what happens.
     accidents: Vec<(&'static str, u32, Accident)>,
+    /// Each request whose first line holds this has one of these, and none when it is made again.
+    once_each: Option<(&'static str, &'static [Accident])>,
+    /// The first lines of those that had theirs.
+    had: HashSet<String>,
     struck: u32,
 }
 
@@ -39,7 +44,7 @@ impl Wire {
     /// A proxy to the server at `upstream`.
     pub(crate) fn to(upstream: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let plan = Arc::new(Mutex::new(Plan { accidents: Vec::new(), struck: 0 }));
+        let plan = Arc::new(Mutex::new(Plan::default()));
         let wire = Self { port: listener.local_addr().unwrap().port(), plan };
         let serving = wire.clone();
         std::thread::spawn(move || {
@@ -57,6 +62,11 @@ impl Wire {
         self.plan.lock().unwrap().accidents.push((line, times, accident));
     }
 
+    /// Lets each request whose first line holds `line` have one of these accidents, and none when it is made again.
+    pub(crate) fn once_each(&self, line: &'static str, accidents: &'static [Accident]) {
+        self.plan.lock().unwrap().once_each = Some((line, accidents));
+    }
+
     /// How many requests had one.
     pub(crate) fn struck(&self) -> u32 {
         self.plan.lock().unwrap().struck
@@ -69,6 +79,7 @@ impl Wire {
             found.1 -= 1;
             found.2
         });
+        let accident = accident.or_else(|| plan.first_time(first_line));
         plan.struck += u32::from(accident.is_some());
         accident
     }
@@ -103,6 +114,13 @@ impl Wire {
             }
             _ => client.write_all(&answer),
         }
+    }
+}
+
+impl Plan {
+    fn first_time(&mut self, first_line: &str) -> Option<Accident> {
+        let (_, accidents) = self.once_each.filter(|(line, _)| first_line.contains(line))?;
+        self.had.insert(first_line.to_owned()).then(|| accidents[self.had.len() % accidents.len()])
     }
 }
 
