@@ -43,7 +43,7 @@ impl Store {
             log_failure("moving to a faster tier", self.promote_hot(tier).await);
             log_failure("packing", self.pack_due(tier).await);
         }
-        self.close_idle_files();
+        log_failure("closing idle files", self.close_idle_files().await);
         log_failure("scrubbing", scrubber.step(self, elapsed).await);
     }
 
@@ -81,21 +81,21 @@ impl Store {
         Ok(())
     }
 
-    /// Closes files that were not used since the last look, while more are open than there may be.
-    fn close_idle_files(&self) {
-        let open = |store: &Self| store.tiers().iter().map(|tier| tier.open_files()).sum::<usize>();
-        let mut excess = open(self).saturating_sub(self.config().open_files_max);
+    /// Closes files that were not used since the last look, while more are open than there may be. Away from the shard: it looks
+    /// at every extent.
+    async fn close_idle_files(self: &Arc<Self>) -> Result<(), StoreError> {
+        let open: usize = self.tiers().iter().map(|tier| tier.open_files()).sum();
+        let excess = open.saturating_sub(self.config().open_files_max);
         if excess == 0 {
-            return;
+            return Ok(());
         }
-        for extent in self.table().all() {
-            if excess == 0 {
-                return;
-            }
-            if !extent.take_recently_used() && extent.close_idle() {
-                excess -= 1;
-            }
-        }
+        let store = Arc::clone(self);
+        let closed = blocking(move || {
+            let extents = store.table().all();
+            let idle = extents.iter().filter(|extent| !extent.take_recently_used() && extent.close_idle());
+            idle.take(excess).count()
+        });
+        closed.await.map(|_| ()).map_err(|e| overloaded("closing idle files", e))
     }
 }
 
