@@ -1,0 +1,229 @@
+//! The queue in memory: which names wait, since when, for what, and which are out.
+//!
+//! **Owns** the schedule only. The names themselves are durable keys; after a restart all of them are here
+//! again, due at once. Fed by the home with every change of those keys.
+//!
+//! Here is what changes the schedule; [`state`] has it, [`entry`] is one name of it, [`out`] is what was handed out, and
+//! [`look`] answers who asks.
+
+mod entry;
+mod look;
+mod out;
+mod state;
+
+pub(crate) use look::Seen;
+pub(crate) use out::{Footprint, Out};
+
+use crate::proto::Queued;
+use crate::record::Slot;
+use entry::{Entry, Status};
+use forebay_types::{Ino, MountId, PersistTask};
+use parking_lot::Mutex;
+use state::State;
+use std::collections::BTreeMap;
+use tokio::sync::Notify;
+
+/// How soon a name that waits for something is looked at again even if nobody wakes it.
+const RECHECK_MS: u64 = 5_000;
+/// How soon a name is looked at again whose inode only an open handle keeps.
+const ORPHAN_RECHECK_MS: u64 = 1_000;
+/// How long a call to hurry holds.
+const HURRY_MS: u64 = 1_000;
+/// The most names that are looked at for one task.
+const CANDIDATES_MAX: usize = 64;
+/// Files from this length on are put in parts; shorter ones in one call, and behind those with
+/// `persist_order = checkpoint`.
+pub(crate) const LARGE_LEN: u64 = 8 << 20;
+/// The bytes of a queued name and its key, without those of the name itself.
+pub(crate) const ENTRY_LEN: usize = size_of::<(Slot, Entry)>();
+
+/// Why a name cannot be carried now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// This name has to be carried first.
+    For(Slot),
+    /// Large files of the mount that were closed before have to be put first.
+    ForLarge(MountId),
+    /// It is open for write: its close queues it again.
+    ForClose,
+    /// Somebody has an inode open whose content still is where this name's is to go.
+    ForOrphan,
+    /// Only the directory's time is to be set, after all that is queued in it.
+    ForNamesIn(Ino),
+}
+
+/// The queue.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// A name came, left, was woken or failed.
+    pub(crate) changed: Notify,
+}
+
+/// A name that may be carried now.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) slot: Slot,
+    pub(crate) seq: u64,
+    pub(crate) since_ms: u64,
+}
+
+/// The names that may be carried now, and what is out.
+pub(crate) struct Candidates {
+    pub(crate) slots: Vec<Candidate>,
+    /// What is out, and what is in doubt.
+    pub(crate) out: Vec<Out>,
+    /// For each mount the first large file that is queued.
+    pub(crate) first_large: BTreeMap<MountId, u64>,
+    /// When the next name is due, if none is now.
+    pub(crate) next_due_ms: Option<u64>,
+}
+
+impl Queue {
+    /// A name was queued, queued again, or (`None`) is settled. `due_ms` is when it may be carried.
+    pub(crate) fn note(&self, slot: Slot, queued: Option<Queued>, now_ms: u64, due_ms: u64) {
+        let mut state = self.state.lock();
+        let Some(queued) = queued else {
+            let news = state.entries.contains_key(&slot);
+            state.remove(&slot);
+            if news {
+                self.changed.notify_waiters();
+            }
+            return;
+        };
+        let first_due_ms = state.first_due_ms();
+        let mut news = now_ms < state.hurry_until_ms;
+        let mut entry = Entry::new(queued, now_ms, due_ms);
+        if let Some(known) = state.entries.remove(&slot) {
+            news |= known.urgent || known.tries > 0 || !matches!(known.status, Status::Due(_));
+            if let Status::Due(at) = known.status {
+                state.due.remove(&(at, known.seq, slot.clone()));
+            }
+            state.bytes -= known.bytes;
+            state.large.remove(&(known.mount, known.seq));
+            entry.succeed(&known, due_ms);
+        }
+        if queued.bytes >= LARGE_LEN && !entry.is_set_aside() {
+            state.large.insert((entry.mount, queued.seq));
+        }
+        state.bytes += queued.bytes;
+        if let Status::Due(at) = entry.status {
+            state.due.insert((at, queued.seq, slot.clone()));
+        }
+        state.entries.insert(slot, entry);
+        // Who waits for nothing but that something is due is woken if that is sooner than it was: not for each of the
+        // thousands of files that are made and closed in a second, and are due a while from now.
+        let sooner = state.first_due_ms().is_some_and(|at| first_due_ms.is_none_or(|before| at < before));
+        if news || sooner {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// What may be carried now. Nobody else asks meanwhile (the port sees to that).
+    pub(crate) fn candidates(&self, now_ms: u64) -> Candidates {
+        let state = self.state.lock();
+        let hurry = now_ms < state.hurry_until_ms;
+        let ready = |slot: &Slot, at: u64| {
+            at <= now_ms
+                || (hurry && state.entries.get(slot).is_some_and(|entry| entry.delayed && entry.tries == 0))
+        };
+        let due = state.due.iter().take_while(|(at, ..)| *at <= now_ms || hurry);
+        let slots = due
+            .filter(|(at, _, slot)| ready(slot, *at))
+            .take(CANDIDATES_MAX)
+            .map(|(_, seq, slot)| {
+                let since_ms = state.entries.get(slot).map_or(now_ms, |entry| entry.since_ms);
+                Candidate { slot: slot.clone(), seq: *seq, since_ms }
+            })
+            .collect();
+        let mut first_large = BTreeMap::new();
+        for (mount, seq) in &state.large {
+            first_large.entry(*mount).or_insert(*seq);
+        }
+        let next_due_ms = state.first_due_ms();
+        let out = state.out.values().chain(state.doubts.values()).map(|(out, _)| out.clone()).collect();
+        Candidates { slots, out, first_large, next_due_ms }
+    }
+
+    /// A name that was looked at has to wait. One that was queued again since then may have nothing to wait for any
+    /// more (a close that has come meanwhile does not come again), and stays due.
+    pub(crate) fn wait(&self, Candidate { slot, seq, .. }: &Candidate, wait: Wait, now_ms: u64) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(slot).filter(|entry| entry.seq == *seq) else { return };
+        entry.delayed = false;
+        entry.only_time = matches!(wait, Wait::ForNamesIn(_));
+        let urgent = entry.urgent;
+        let recheck = match wait {
+            Wait::ForOrphan => ORPHAN_RECHECK_MS,
+            _ => RECHECK_MS,
+        };
+        let status = match wait {
+            Wait::ForClose => Status::OpenForWrite,
+            _ => Status::Due(now_ms + recheck),
+        };
+        state.set_status(slot, status);
+        match wait {
+            Wait::For(other) => {
+                let trouble = state.entries.get(&other).filter(|other| other.tries > 0);
+                let trouble = trouble.and_then(|other| other.failure.clone());
+                match trouble {
+                    // Who waits for this name learns why, and the other one is left to its back-off.
+                    Some(why) if urgent => state.blame(slot, &other, &why),
+                    None if urgent => state.hasten(&other),
+                    _ => {}
+                }
+                state.waiters.entry(other).or_default().insert(slot.clone());
+            }
+            Wait::ForLarge(mount) => {
+                if urgent {
+                    state.hasten_large(mount);
+                }
+                state.large_waiters.entry(mount).or_default().insert(slot.clone());
+            }
+            Wait::ForClose => state.wake_dir(slot.0),
+            Wait::ForNamesIn(dir) => {
+                state.dir_waiters.insert(dir, slot.clone());
+                // The last of them may have been carried since the look.
+                state.wake_dir(dir);
+            }
+            Wait::ForOrphan => {}
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The task `id` has ended; `failure` says why it is to be tried again later.
+    pub(crate) fn ended(&self, id: u64, failure: Option<String>, now_ms: u64) {
+        let mut state = self.state.lock();
+        let Some((out, task)) = state.out.remove(&id) else { return };
+        let slot = out.slot.clone();
+        let looked_into = task.again;
+        if failure.is_some() {
+            state.doubts.insert(slot.clone(), (out, PersistTask { again: true, ..task }));
+        }
+        if state.entries.get(&slot).is_some_and(|entry| entry.status == Status::Out(id)) {
+            let due = state.after(&slot, failure, looked_into, now_ms);
+            state.set_status(&slot, Status::Due(due));
+        }
+        state.wake_waiters(&slot);
+        state.wake_dir(slot.0);
+        self.changed.notify_waiters();
+    }
+
+    /// What waits for its delay is due now, for a while. Says whether there is anything that can be carried.
+    pub(crate) fn hurry(&self, now_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        state.hurry_until_ms = now_ms + HURRY_MS;
+        self.changed.notify_waiters();
+        let can = |entry: &Entry| !entry.is_set_aside() && entry.status != Status::OpenForWrite;
+        state.entries.values().any(can)
+    }
+
+    /// Makes names urgent.
+    pub(crate) fn hasten<'a>(&self, slots: impl Iterator<Item = &'a Slot>) {
+        let mut state = self.state.lock();
+        for slot in slots {
+            state.hasten(slot);
+        }
+        self.changed.notify_waiters();
+    }
+}
