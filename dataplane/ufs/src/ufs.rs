@@ -317,6 +317,16 @@ pub trait Ufs: Send + Sync + fmt::Debug + 'static {
         Ok(())
     }
 
+    /// Makes durable that something has the name `key`, or that nothing has it, as it is now. For whoever finds a change
+    /// that the process which made it may not have lived to sync.
+    ///
+    /// # Errors
+    /// A power loss may bring back what was there before.
+    async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
+        let _ = key;
+        Ok(())
+    }
+
     /// The room in the store; `None` where it has no such notion.
     async fn space(&self) -> UfsResult<Option<Space>> {
         Ok(None)

@@ -439,12 +439,15 @@ fn what_was_begun_before_is_looked_into() {
     ];
     for work in works {
         assert_eq!(p.run_again(work.clone()), PersistOutcome::NotDone, "{work:?}");
+        assert_eq!(p.node.ufs.synced.lock().len(), 0);
         let carried = p.run(work.clone());
         let what = |outcome| match outcome {
             PersistOutcome::Done(now) => now.map(|now| (now.kind, now.version)),
             other => panic!("{other:?}"),
         };
-        assert_eq!(what(p.run_again(work)), what(carried));
+        assert_eq!(what(p.run_again(work.clone())), what(carried));
+        let synced = std::mem::take(&mut *p.node.ufs.synced.lock());
+        assert_eq!(synced.len(), if matches!(work, PersistWork::Move { .. }) { 2 } else { 1 }, "{work:?}");
     }
     let left: Vec<_> = std::fs::read_dir(p.under("there")).unwrap().collect();
     assert!(left.is_empty(), "the remains of a put are swept: {left:?}");

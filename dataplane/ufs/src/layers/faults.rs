@@ -217,6 +217,10 @@ impl Ufs for FaultyUfs {
         self.inner.sweep(key).await
     }
 
+    async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
+        self.inner.sync_name(key).await
+    }
+
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
         self.plan.strike(Op::Rename, to.0, self.inner.rename(from, to)).await
     }

@@ -209,6 +209,10 @@ impl Ufs for Governed {
         self.inner.sweep(key).await
     }
 
+    async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
+        self.inner.sync_name(key).await
+    }
+
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
         self.rules.writable(to.0)?;
         let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::Rename, self.inner.rename(from, to));

@@ -27,6 +27,15 @@ impl Root {
         place.sync(key)
     }
 
+    pub(super) fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
+        match self.place(key) {
+            Ok(place) => place.sync(key),
+            // With its directory the name is gone as well.
+            Err(UfsError::NotFound(_) | UfsError::NotADirectory(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn mkdir(&self, key: &UfsKey, attrs: &PutAttrs) -> UfsResult<()> {
         let place = self.place_for_new(key)?;
         // Nobody else gets in before the owner and mode are right.

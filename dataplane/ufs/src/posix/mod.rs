@@ -182,6 +182,11 @@ impl Ufs for PosixUfs {
         self.blocking(move |root| root.sweep_all(&dir)).await
     }
 
+    async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
+        let key = key.clone();
+        self.blocking(move |root| root.sync_name(&key)).await
+    }
+
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
         let from = (from.0.clone(), from.1.clone());
         let to = (to.0.clone(), to.1.clone());

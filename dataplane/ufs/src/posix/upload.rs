@@ -124,7 +124,9 @@ impl Staged {
         let replaced = self.place.stat(&self.key)?.filter(|stat| kind_of(stat) == FileKind::Regular);
         let default_mode = self.root.default_mode(0o666);
         set_new_attrs(&self.file, &self.spec.attrs, replaced.as_ref(), default_mode, &self.key)?;
-        rustix::fs::fsync(&self.file).or_fault("sync", &self.key)
+        let synced = rustix::fs::fsync(&self.file).or_fault("sync", &self.key);
+        // The kernel tells of what it could not write once, and a sync after that would succeed: all of it is to be put anew.
+        synced.map_err(|error| if error.is_transient() { UfsError::Io(error.to_string()) } else { error })
     }
 
     fn rename_over(&self) -> UfsResult<UfsVersion> {

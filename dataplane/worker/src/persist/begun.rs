@@ -32,30 +32,42 @@ impl From<Option<UfsAttr>> for Begun {
 }
 
 impl Engine {
-    /// Finds out how a task ended that was begun before.
+    /// Finds out how a task ended that was begun before. What is reported as done is durable in the under file system:
+    /// whoever began it may have ended between the change and its sync, and ours is given up for it.
     pub(super) async fn look_into(&self, task: &PersistTask) -> Result<Begun, Stop> {
         let ufs = self.worker.ufs.get(task.mount)?;
+        let begun = self.how_it_ended(&ufs, task).await?;
+        if matches!(begun, Begun::Done(_)) {
+            for key in names_in(&task.work) {
+                let (store, at) = (Arc::clone(&ufs), key.clone());
+                self.ask(async move { store.sync_name(&at).await }).await?;
+            }
+        }
+        Ok(begun)
+    }
+
+    async fn how_it_ended(&self, ufs: &Arc<dyn Ufs>, task: &PersistTask) -> Result<Begun, Stop> {
         match &task.work {
             PersistWork::Put { content, to, expect, attr } => {
-                self.put_before(&ufs, (content, attr), to, expect).await
+                self.put_before(ufs, (content, attr), to, expect).await
             }
             PersistWork::MakeDir { key, .. } => {
-                let there = self.stat(&ufs, key).await?;
+                let there = self.stat(ufs, key).await?;
                 Ok(there.filter(|there| there.kind == FileKind::Directory).into())
             }
             PersistWork::MakeSpecial { key, attr, .. } => {
-                self.sweep(&ufs, key).await;
-                let there = self.stat(&ufs, key).await?;
+                self.sweep(ufs, key).await;
+                let there = self.stat(ufs, key).await?;
                 Ok(there
                     .filter(|there| there.kind == attr.kind && there.link_target == attr.link_target)
                     .into())
             }
-            PersistWork::Link { existing, to, .. } => self.linked_before(&ufs, existing, to).await,
+            PersistWork::Link { existing, to, .. } => self.linked_before(ufs, existing, to).await,
             PersistWork::Move { from, to, kind, version, replaces } => {
-                self.moved_before(&ufs, task, (from, version), (to, replaces), *kind).await
+                self.moved_before(ufs, task, (from, version), (to, replaces), *kind).await
             }
-            PersistWork::SetAttr { key, kind, attr } => self.attrs_before(&ufs, task, key, *kind, attr).await,
-            PersistWork::Remove { key, .. } => Ok(match self.stat(&ufs, key).await? {
+            PersistWork::SetAttr { key, kind, attr } => self.attrs_before(ufs, task, key, *kind, attr).await,
+            PersistWork::Remove { key, .. } => Ok(match self.stat(ufs, key).await? {
                 None => Begun::Done(Carried::GONE),
                 Some(_) => Begun::NotDone,
             }),
@@ -170,6 +182,19 @@ impl Engine {
         if let Err(stop) = self.ask(async move { store.sweep(&at).await }).await {
             tracing::debug!(%key, ?stop, "the remains of an upload were not swept");
         }
+    }
+}
+
+/// The names that a task makes or takes away.
+fn names_in(work: &PersistWork) -> Vec<&UfsKey> {
+    match work {
+        PersistWork::Put { to: key, .. }
+        | PersistWork::Link { to: key, .. }
+        | PersistWork::MakeDir { key, .. }
+        | PersistWork::MakeSpecial { key, .. }
+        | PersistWork::Remove { key, .. } => vec![key],
+        PersistWork::Move { from, to, .. } => vec![to, from],
+        PersistWork::SetAttr { .. } => Vec::new(),
     }
 }
 

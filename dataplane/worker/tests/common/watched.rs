@@ -45,6 +45,8 @@ pub struct Watched {
     pub parts: Arc<AtomicU64>,
     /// Questions what is at a key that were begun.
     pub stats: AtomicU64,
+    /// Names that were made durable as they were found.
+    pub synced: Mutex<Vec<UfsKey>>,
     link_free_at: Mutex<Option<Instant>>,
 }
 
@@ -66,6 +68,7 @@ impl Watched {
             reading_max: 0.into(),
             parts: Arc::default(),
             stats: 0.into(),
+            synced: Mutex::default(),
             link_free_at: Mutex::default(),
         }
     }
@@ -122,6 +125,11 @@ impl Watched {
 impl Ufs for Watched {
     async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
         self.inner.sweep(key).await
+    }
+
+    async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
+        self.synced.lock().push(key.clone());
+        self.inner.sync_name(key).await
     }
 
     fn name(&self) -> &str {
