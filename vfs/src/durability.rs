@@ -12,8 +12,9 @@ impl Vfs {
     /// Makes the file and its names durable.
     ///
     /// # Errors
-    /// `Io` if the tier or the log failed: then nothing is promised, and the same call may be repeated. Where the write
-    /// mode promises the under file system: `Unavailable` or `Unsupported` with what it said.
+    /// `Io` if the tier or the log failed: then nothing is promised. The kernel tells once of bytes that a tier could not
+    /// write, so the same call fails until the file is cut to nothing. Where the write mode promises the under file
+    /// system: `Unavailable` or `Unsupported` with what it said.
     pub async fn fsync(&self, handle: HandleId) -> FsResult<()> {
         let file = self.handles.files.get(handle)?;
         self.sync_file(&file).await?;

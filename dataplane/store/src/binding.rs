@@ -87,11 +87,22 @@ impl Store {
     pub async fn unbind_all(self: &Arc<Self>, id: ExtentId) -> Result<(), StoreError> {
         let extent = self.settle_on_disk(self.get(id).ok_or(StoreError::Gone(id))?).await?;
         let _held = extent.hold(Hold::Filling)?;
+        if extent.is_packed() && extent.needs_verify() {
+            // Once they are ours nobody compares its bytes any more.
+            extent.verify().await?;
+        }
+        if extent.authority() == Authority::Origin {
+            self.end_copies(&extent).await?;
+        }
         extent.tier().evictor.forget(&extent);
         for key in std::mem::take(&mut *extent.keys_mut()) {
             self.table().unbind(key, id);
         }
-        extent.become_authority().await?;
+        if let Err(error) = extent.become_authority().await {
+            // Found by nothing, written by nobody, and the under file system has all of it.
+            self.end(&extent);
+            return Err(error);
+        }
         extent.print.store(0, Ordering::Release);
         Ok(())
     }

@@ -97,6 +97,8 @@ pub(crate) struct Blanks {
 }
 
 type Doomed = Vec<Doom>;
+/// A tier and an id.
+type Place = (usize, ExtentId);
 
 /// What is to be unlinked.
 #[derive(Debug)]
@@ -107,11 +109,22 @@ enum Doom {
     Segment(PathBuf),
 }
 
+impl Doom {
+    /// The tier and the id whose files are unlinked.
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::Extent(extent) => Some((extent.tier_index(), extent.id())),
+            Self::Copy(tier, id) => Some((tier.index, *id)),
+            Self::Segment(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Jobs {
     doomed: Doomed,
     /// Taken from `doomed` and not unlinked yet.
-    unlinking: usize,
+    unlinking: Vec<Option<Place>>,
     stop: bool,
 }
 
@@ -166,10 +179,17 @@ impl Blanks {
         self.wake.notify_one();
     }
 
+    /// Whether files of an extent in a tier are about to be unlinked, by their names: another file that gets one of these
+    /// names before would go in their place.
+    pub(crate) fn is_doomed(&self, tier: &Tier, id: ExtentId) -> bool {
+        let (jobs, place) = (self.jobs.lock(), Some((tier.index, id)));
+        jobs.unlinking.contains(&place) || jobs.doomed.iter().any(|doom| doom.place() == place)
+    }
+
     /// Waits until all that was doomed is unlinked, or the time is up; says which. Blocks.
     pub(crate) fn wait_unlinked(&self, limit: Duration) -> bool {
         let mut jobs = self.jobs.lock();
-        let busy = |jobs: &mut Jobs| !jobs.doomed.is_empty() || jobs.unlinking > 0;
+        let busy = |jobs: &mut Jobs| !jobs.doomed.is_empty() || !jobs.unlinking.is_empty();
         !self.done.wait_while_for(&mut jobs, busy, limit).timed_out()
     }
 
@@ -230,13 +250,13 @@ impl Blanks {
         }
         let count = jobs.doomed.len().min(UNLINK_BATCH);
         let batch: Vec<_> = jobs.doomed.drain(..count).collect();
-        jobs.unlinking = batch.len();
+        jobs.unlinking = batch.iter().map(Doom::place).collect();
         let refill = self.refill.swap(false, Ordering::AcqRel) && !jobs.stop;
         Some((batch, refill))
     }
 
     fn batch_done(&self) {
-        self.jobs.lock().unlinking = 0;
+        self.jobs.lock().unlinking.clear();
         self.done.notify_all();
     }
 }

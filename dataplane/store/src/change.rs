@@ -25,8 +25,10 @@ impl Extent {
             return Ok(());
         }
         self.unpack().await?;
-        if !self.len_synced.load(Ordering::Acquire) {
-            // From now on the file's own length counts, and after a power loss it would be what it was before.
+        let len_unsynced = !self.len_synced.load(Ordering::Acquire);
+        if len_unsynced || (self.is_complete() && !self.is_durable()) {
+            // From now on the file's own length counts, and after a power loss it would be what it was before. And the
+            // kernel may write all that is here without a word to us: sync(2) makes its bytes durable, but no record says so.
             let covered = self.origin().pages.not_durable();
             self.sync_bytes().await?;
             self.mark_durable(&covered);
@@ -92,6 +94,10 @@ impl Extent {
         let _alone = self.change.write().await;
         self.check_authored()?;
         self.truncate_file(len).await?;
+        if len == 0 {
+            // Of what could not be written nothing is left.
+            self.sync_failed.store(false, Ordering::Release);
+        }
         self.store_len(len);
         if len < self.origin().len {
             self.shrink_origin(len).await?;

@@ -131,7 +131,12 @@ pub(crate) fn next_header(
         (false, true) => LastExit::DaemonDied,
         (false, false) => LastExit::Unclean,
     };
-    let epoch = if exit == LastExit::Unclean { old.epoch.wrapping_add(1) } else { old.epoch };
+    // A start that follows the machine's fall bears the boot of before until it has come to its end. If it does not, what
+    // it found out is in no memory any more, and the next one has to find it out again.
+    let (epoch, boot_id) = match exit {
+        LastExit::Unclean => (old.epoch.wrapping_add(1), old.boot_id),
+        _ => (old.epoch, boot_id),
+    };
     (TierHeader { boot_id, epoch, clean: false, page_size: cfg.page_size, ..old }, exit)
 }
 

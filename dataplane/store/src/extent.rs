@@ -78,6 +78,9 @@ pub struct Extent {
     pub(crate) verified: AtomicBool,
     /// Whether the directory entry is on disk.
     pub(crate) entry_synced: AtomicBool,
+    /// A sync of the bytes has failed. The kernel tells of it once and forgets what it could not write, so that no later
+    /// sync says anything of it.
+    pub(crate) sync_failed: AtomicBool,
     /// Whether the file's length is on disk as it is; matters while we are not the authority for it.
     pub(crate) len_synced: AtomicBool,
     /// Shared by whoever only adds bytes that nobody else adds; exclusive for what changes the meaning of the bits.
@@ -152,6 +155,7 @@ impl Extent {
             sidecar: parts.sidecar,
             verified: AtomicBool::new(parts.verified),
             entry_synced: AtomicBool::new(parts.entry_synced),
+            sync_failed: AtomicBool::new(false),
             len_synced: AtomicBool::new(parts.len_synced),
             change: tokio::sync::RwLock::new(()),
             bits: RwLock::new(()),

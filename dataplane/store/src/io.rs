@@ -333,7 +333,8 @@ impl Extent {
     /// Pages the kernel wrote to an open passthrough file are covered too.
     ///
     /// # Errors
-    /// [`StoreError::Io`]: nothing is known of what is on disk, and the bits say so.
+    /// [`StoreError::Io`]: nothing is known of what is on disk, and the bits say so. From then on every sync fails, until
+    /// the file is cut to nothing.
     pub async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
         let _held = self.hold(Hold::Filling)?;
         if self.is_packed() {
@@ -360,8 +361,14 @@ impl Extent {
             return Ok(());
         }
         let (file, _) = self.place()?;
+        let failed = |e| StoreError::io(format!("syncing extent {}", self.id()), e);
         let synced = file.sync_data().await;
-        synced.map_err(|e| StoreError::io(format!("syncing extent {}", self.id()), e))?;
+        self.tier().note_sync(synced.is_ok());
+        self.sync_failed.fetch_or(synced.is_err(), Ordering::AcqRel);
+        synced.map_err(failed)?;
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(failed(std::io::Error::other("what an earlier sync could not write is lost")));
+        }
         self.len_synced.store(true, Ordering::Release);
         Ok(())
     }

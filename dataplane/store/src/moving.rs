@@ -17,11 +17,13 @@ use crate::sidecar::{Sidecar, overloaded};
 use crate::store::Store;
 use crate::tier::{MOVING_EXT, Tier};
 use forebay_shard::{File, blocking};
+use forebay_types::ExtentId;
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How much is copied at once.
 const COPY_LEN: u64 = 1 << 20;
@@ -29,6 +31,8 @@ const COPY_LEN: u64 = 1 << 20;
 const PROMOTED_SHARE: u64 = 8;
 /// The most bytes promoted in one round of housekeeping.
 const PROMOTE_AT_ONCE: u64 = 128 << 20;
+/// How long a move waits until what was there before is unlinked.
+const VACANT_WAIT: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Moves an extent down if there is a slower tier with room, else ends it; returns the bytes freed.
@@ -110,6 +114,7 @@ impl Store {
         to: &Arc<Tier>,
     ) -> Result<Arc<Extent>, StoreError> {
         Box::pin(to.ensure_room(old.charged())).await?;
+        self.wait_until_vacant(to, old.id()).await?;
         let source = old.file()?;
         let (ranges, len, id, tier) = (resident_ranges(old), old.len(), old.id(), Arc::clone(to));
         let copied = blocking(move || copy(source.std(), &tier, id, len, &ranges)).await;
@@ -129,10 +134,37 @@ impl Store {
         Ok(moved)
     }
 
+    /// Waits until what was in a tier under an id, before it was moved out, is unlinked there.
+    async fn wait_until_vacant(&self, to: &Arc<Tier>, id: ExtentId) -> Result<(), StoreError> {
+        if self.blanks().is_doomed(to, id) {
+            self.wait_unlinked(VACANT_WAIT).await;
+            if self.blanks().is_doomed(to, id) {
+                return Err(StoreError::Busy { extent: id, what: "it left the tier a moment ago" });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has no tier but its own keep anything of an extent that is about to be written to, durably: what came back after
+    /// a power loss could be taken for the newer one.
+    pub(crate) async fn end_copies(self: &Arc<Self>, extent: &Arc<Extent>) -> Result<(), StoreError> {
+        if self.tiers().len() == 1 {
+            return Ok(());
+        }
+        let (store, own, id) = (Arc::clone(self), extent.tier_index(), extent.id());
+        let ended = blocking(move || {
+            let others = store.tiers().iter().filter(|tier| tier.index != own);
+            others.into_iter().try_for_each(|tier| tier.end_copy(id))
+        });
+        let ended = ended.await.map_err(|e| overloaded("removing copies in other tiers", e))?;
+        ended.map_err(|e| StoreError::io(format!("removing copies of extent {id} in other tiers"), e))
+    }
+
     async fn publish(&self, moved: &Arc<Extent>) -> Result<(), StoreError> {
         moved.sidecar.note_header();
         moved.origin().pages.resident_pages().for_each(|page| moved.sidecar.note_page(page));
-        moved.flush_sidecar().await?;
+        // A name whose sidecar came to nothing would say that the file was born here whole.
+        moved.sync_sidecar().await?;
         let (tier, id) = (Arc::clone(moved.tier()), moved.id());
         let named = blocking(move || {
             let path = tier.path_of(id);
@@ -184,7 +216,7 @@ fn resident_ranges(extent: &Extent) -> Vec<Range<u64>> {
 fn copy(
     source: &fs::File,
     tier: &Tier,
-    id: forebay_types::ExtentId,
+    id: ExtentId,
     len: u64,
     ranges: &[Range<u64>],
 ) -> io::Result<fs::File> {

@@ -177,14 +177,13 @@ pub(crate) fn recover(
     let last = found.keys().next_back().copied();
     for (id, path) in found {
         let appendable = Some(id) == last && exit != LastExit::Unclean;
-        recover_segment(tier, exit, (id, path, appendable), own, report)?;
+        recover_segment(tier, (id, path, appendable), own, report)?;
     }
     Ok(())
 }
 
 fn recover_segment(
     tier: &Arc<Tier>,
-    exit: LastExit,
     (id, path, appendable): (u64, PathBuf, bool),
     own: &mut BTreeMap<ExtentId, Arc<Extent>>,
     report: &mut RecoveryReport,
@@ -206,7 +205,7 @@ fn recover_segment(
             drop_older(tier, there);
             report.clean -= u64::from(there.is_packed());
         }
-        let extent = packed_extent(tier, exit, &segment, at, entry);
+        let extent = packed_extent(tier, &segment, at, entry);
         report.clean += 1;
         own.insert(extent.id(), extent);
     }
@@ -227,13 +226,7 @@ fn drop_older(tier: &Tier, older: &Arc<Extent>) {
     }
 }
 
-fn packed_extent(
-    tier: &Arc<Tier>,
-    exit: LastExit,
-    segment: &Arc<Segment>,
-    at: u64,
-    entry: SegmentEntry,
-) -> Arc<Extent> {
+fn packed_extent(tier: &Arc<Tier>, segment: &Arc<Segment>, at: u64, entry: SegmentEntry) -> Arc<Extent> {
     let (entry_len, data_at) = (entry.total_len(), at + entry.header_len() as u64);
     let pages = Pages::new(entry.checksums.len() as u64);
     for (page, checksum) in entry.checksums.iter().enumerate() {
@@ -251,8 +244,8 @@ fn packed_extent(
         keys: entry.keys,
         file: None,
         sidecar: Sidecar::default(),
-        // The entry's header says nothing of its bytes: after an unclean boot they are compared before they are read.
-        verified: exit != LastExit::Unclean,
+        // The entry's header says nothing of its bytes, which may be missing since some earlier fall of the machine.
+        verified: false,
         entry_synced: true,
         len_synced: true,
         charged: entry_len,

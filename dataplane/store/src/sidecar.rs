@@ -41,12 +41,14 @@ struct Turn {
     header_unsynced: bool,
     /// Something was written and not synced since.
     unsynced: bool,
+    /// The blocks of records of which that is so.
+    unsynced_blocks: BTreeSet<u64>,
 }
 
 impl Sidecar {
     /// A sidecar that is there already, with the sequence of its header, and whether all of it is known to be on the disk.
     pub(crate) fn existing(sequence: u64, synced: bool) -> Self {
-        let turn = Turn { sequence, header_unsynced: !synced, unsynced: !synced };
+        let turn = Turn { sequence, header_unsynced: !synced, unsynced: !synced, ..Turn::default() };
         Self { turn: tokio::sync::Mutex::new(turn), exists: AtomicBool::new(true), ..Self::default() }
     }
 
@@ -154,6 +156,7 @@ impl Extent {
         }
         for block in &work.blocks {
             turn.unsynced = true;
+            turn.unsynced_blocks.insert(*block);
             self.write_block(&file, block_at(*block), |bytes| self.encode_block(*block, bytes)).await?;
         }
         Ok(())
@@ -197,10 +200,23 @@ impl Extent {
     async fn sync_in_turn(&self, turn: &mut Turn) -> Result<(), StoreError> {
         let file = self.sidecar_file().await?;
         let synced = file.sync_data().await;
-        synced.map_err(|e| StoreError::io(format!("syncing the sidecar of extent {}", self.id()), e))?;
-        turn.header_unsynced = false;
-        turn.unsynced = false;
+        self.tier().note_sync(synced.is_ok());
+        if let Err(error) = synced {
+            self.write_again(turn);
+            return Err(StoreError::io(format!("syncing the sidecar of extent {}", self.id()), error));
+        }
+        *turn = Turn { sequence: turn.sequence, ..Turn::default() };
         Ok(())
+    }
+
+    /// The kernel forgets what it could not write: all that was not synced is to be written once more, the header to the
+    /// slot in which it may be broken.
+    fn write_again(&self, turn: &mut Turn) {
+        let blocks = std::mem::take(&mut turn.unsynced_blocks);
+        self.sidecar.put_back(Pending { header: turn.header_unsynced, blocks });
+        if std::mem::take(&mut turn.header_unsynced) {
+            turn.sequence = turn.sequence.saturating_sub(1);
+        }
     }
 
     async fn sidecar_file(&self) -> Result<File, StoreError> {

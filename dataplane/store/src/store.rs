@@ -123,16 +123,16 @@ impl Store {
         store
     }
 
-    /// Puts an extent that was found at start into the index. Of two copies of one (a move between tiers was cut
-    /// short) the one in the faster tier stays, unless it has no sidecar.
+    /// Puts an extent that was found at start into the index. Of two with one id (a move between tiers was cut short, or
+    /// the old place was not given up durably) the one that counts for more stays, the one in the faster tier if both
+    /// count for the same.
     fn take_in(&self, extent: &Arc<Extent>) {
         if let Some(faster) = self.table.get(extent.id()) {
-            let stray = if faster.is_replaceable() || !extent.is_replaceable() { extent } else { &faster };
-            stray.guards().retire();
-            self.bury(stray);
-            if Arc::ptr_eq(stray, extent) {
-                return;
+            if rank(&faster) >= rank(extent) {
+                extent.guards().retire();
+                return self.bury(extent);
             }
+            self.end(&faster);
         }
         self.table.insert(extent);
         for key in extent.keys() {
@@ -142,6 +142,16 @@ impl Store {
             extent.tier().evictor.admit(extent);
             extent.tier().note_packable(extent);
         }
+    }
+
+    /// Records, durably, that the start has come to its end: whoever opened the store has done all that
+    /// [`RecoveryReport::tiers`] asks for. To be called before anything is acknowledged to anybody. A start that does not
+    /// come here leaves it to the next one to find that the machine went down. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: nothing may be acknowledged.
+    pub fn confirm_start(&self) -> Result<(), StoreError> {
+        self.tiers.iter().try_for_each(|tier| tier.confirm_start())
     }
 
     /// A new extent, from the pool of blanks if it is not empty. If `spec.key` is bound already, the extent it is
@@ -392,6 +402,19 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.blanks.stop();
+    }
+}
+
+/// What an extent that was found counts for beside another one of its id.
+fn rank(extent: &Extent) -> u8 {
+    match (extent.is_replaceable(), extent.sidecar.is_used()) {
+        // Written here: no other copy was left when that began.
+        (false, true) => 3,
+        (true, true) => 2,
+        // An entry of a segment may be one that died long ago.
+        (true, false) => 1,
+        // Without its sidecar nothing says which of its bytes are there.
+        (false, false) => 0,
     }
 }
 

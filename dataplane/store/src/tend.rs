@@ -5,7 +5,7 @@
 //! does** anything a caller waits for, and every step of a round is bounded, so that the shard it runs on stays quick.
 
 use crate::error::StoreError;
-use crate::extent::Extent;
+use crate::extent::{Authority, Extent};
 use crate::scrub::Scrubber;
 use crate::sidecar::overloaded;
 use crate::store::Store;
@@ -52,12 +52,20 @@ impl Store {
         let due = tier.take_filled(self.config().sync_delay, SYNC_AT_ONCE_MAX);
         let due: Vec<_> = due.into_iter().filter_map(|id| self.get(id)).filter(|e| !e.is_durable()).collect();
         if due.len() > SYNC_ONE_BY_ONE_MAX {
-            return self.sync_together(tier, &due).await;
+            match self.sync_together(tier, &due).await {
+                // Each file's own sync tells whether it was that one.
+                Err(error) => log_failure::<()>("syncing many files at once", Err(error)),
+                synced => return synced,
+            }
         }
         for extent in due {
             match extent.sync().await {
                 // It is going, so nothing of it needs to last.
                 Ok(()) | Err(StoreError::Gone(_)) => {}
+                Err(StoreError::Io { what, source }) if extent.authority() == Authority::Origin => {
+                    tracing::warn!(what, error = %source, "a cached file is dropped: its bytes may be lost");
+                    self.end(&extent);
+                }
                 Err(StoreError::Busy { .. }) => tier.note_filled(extent.id()),
                 Err(error) => return Err(error),
             }
@@ -67,7 +75,9 @@ impl Store {
 
     /// One `syncfs` for the bytes of many extents. Their sidecars follow when the kernel writes them back.
     async fn sync_together(&self, tier: &Arc<Tier>, due: &[Arc<Extent>]) -> Result<(), StoreError> {
-        let held: Vec<_> = due.iter().filter_map(|e| e.hold(crate::Hold::Filling).ok()).collect();
+        // What the kernel has told of and forgotten is not in this sync.
+        let due = due.iter().filter(|extent| !extent.sync_failed.load(Ordering::Acquire));
+        let held: Vec<_> = due.filter_map(|e| e.hold(crate::Hold::Filling).ok()).collect();
         let covered: Vec<Vec<PageIndex>> =
             held.iter().map(|held| held.extent().origin().pages.not_durable()).collect();
         let whole = Arc::clone(tier);

@@ -70,6 +70,12 @@ pub(crate) struct Tier {
     pub(crate) epoch: u32,
     pub(crate) skip_data_sync: bool,
     header: Mutex<TierHeader>,
+    /// The kernel's boot_id now.
+    boot_id: [u8; 16],
+    /// The directory, open since the start: the kernel tells of a failure to write only who had a file open before it.
+    root: File,
+    /// Some sync has failed since the start.
+    sync_failed: AtomicBool,
     /// Which directories exist already, one bit each.
     dirs_made: Mutex<[bool; FANOUT as usize]>,
     pub(crate) evictor: Evictor,
@@ -102,7 +108,8 @@ impl Tier {
             fs::create_dir_all(tier.dir.join(sub)).map_err(io)?;
         }
         let (header, exit) = dir::next_header(cfg, found, boot_id);
-        let opened = Self::assemble(cfg, index, header, lock, counters);
+        let root = File::open(&tier.dir).map_err(io)?;
+        let opened = Self::assemble(cfg, index, (header, boot_id), (lock, root), counters);
         opened.write_header().map_err(io)?;
         Ok((opened, exit))
     }
@@ -110,8 +117,8 @@ impl Tier {
     fn assemble(
         cfg: &StoreConfig,
         index: usize,
-        header: TierHeader,
-        lock: File,
+        (header, boot_id): (TierHeader, [u8; 16]),
+        (lock, root): (File, File),
         counters: &Arc<Counters>,
     ) -> Self {
         let tier = &cfg.tiers[index];
@@ -131,6 +138,9 @@ impl Tier {
             epoch: header.epoch,
             skip_data_sync: cfg.skip_data_sync,
             header: Mutex::new(header),
+            boot_id,
+            root,
+            sync_failed: AtomicBool::new(false),
             dirs_made: Mutex::new([false; FANOUT as usize]),
             evictor: Evictor::new(cfg.eviction, tier.quota.as_u64()),
             counters: Arc::clone(counters),
@@ -162,13 +172,45 @@ impl Tier {
 
     /// Syncs everything on the tier's file system. Blocks.
     pub(crate) fn sync_all(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(File::open(&self.dir)?)?)
+        let synced = rustix::fs::syncfs(&self.root);
+        self.note_sync(synced.is_ok());
+        Ok(synced?)
+    }
+
+    /// Some sync of something in the tier has ended.
+    pub(crate) fn note_sync(&self, succeeded: bool) {
+        if !succeeded {
+            self.sync_failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Records that a start has come to its end, with everything done that the way in which the last process ended asks
+    /// for. Blocks.
+    pub(crate) fn confirm_start(&self) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.header.lock().boot_id, self.boot_id) == self.boot_id {
+            return Ok(());
+        }
+        self.write_header()
+            .map_err(|e| StoreError::io(format!("recording the start of tier {}", self.name), e))
+    }
+
+    /// Removes what this tier may have of an extent that is in another one, durably. Blocks.
+    pub(crate) fn end_copy(&self, id: ExtentId) -> io::Result<()> {
+        crate::blanks::unlink(self, id);
+        match self.sync_dir_of(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        }
     }
 
     /// Syncs everything in the tier and leaves the mark that says so. Blocks.
     pub(crate) fn mark_clean(&self) -> Result<(), StoreError> {
         let io = |e| StoreError::io(format!("closing tier {}", self.name), e);
         self.sync_all().map_err(io)?;
+        if self.sync_failed.load(Ordering::Acquire) {
+            // The kernel tells of it once; what was to be written then may not be on the disk even now.
+            return Err(io(io::Error::other("something in it could not be synced before")));
+        }
         self.header.lock().clean = true;
         self.write_header().map_err(io)
     }

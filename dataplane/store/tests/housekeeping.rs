@@ -164,21 +164,28 @@ fn segment_bytes(dir: &Path) -> u64 {
     files_under(&dir.join("segments")).iter().map(|path| path.metadata().unwrap().len()).sum()
 }
 
+/// The length of the entry of such a file: with one key and two checksums, a multiple of 64.
+const PACKED_LEN: usize = (48 + 16 + 2 * 4 + 100_000_usize).next_multiple_of(64);
+
+/// Packs files of 100,000 bytes, with the keys from 1 on.
+fn packed(dir: &Path, files: u128) -> StoreConfig {
+    let cfg = StoreConfig { pack_max: ByteSize::kib(256), boot_id: Some([1; 16]), ..eager(dir) };
+    let (store, _) = Store::open(cfg.clone()).unwrap();
+    on_shard(move || async move {
+        spawn(store.clone().tend());
+        for key in 1..=files {
+            filled(&store, key, 100_000).await;
+        }
+        let packed = |key| store.find(&ContentKey(key)).is_some_and(|extent| extent.is_packed());
+        until("all are packed", || (1..=files).all(packed)).await;
+    });
+    cfg
+}
+
 #[test]
 fn a_damaged_segment_costs_only_what_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
-    let cfg = StoreConfig { pack_max: ByteSize::kib(256), boot_id: Some([1; 16]), ..eager(dir.path()) };
-    let (store, _) = Store::open(cfg.clone()).unwrap();
-    let opened = store.clone();
-    on_shard(move || async move {
-        spawn(opened.clone().tend());
-        for key in 1..=10 {
-            filled(&opened, key, 100_000).await;
-        }
-        let packed = |key| opened.find(&ContentKey(key)).is_some_and(|extent| extent.is_packed());
-        until("all are packed", || (1..=10).all(packed)).await;
-    });
-    drop(store);
+    let cfg = packed(dir.path(), 10);
     let segment = dir.path().join(format!("segments/{:016x}", 1));
     let mut bytes = std::fs::read(&segment).unwrap();
     let entry_len = (bytes.len() - 64) / 10;
@@ -200,6 +207,34 @@ fn a_damaged_segment_costs_only_what_is_damaged() {
                 assert_bytes(&extent, key as u64).await;
             }
         }
+    });
+}
+
+/// The machine went down before the bytes of entries were on the disk, and nobody read them before the next starts.
+#[test]
+fn packed_bytes_are_compared_by_a_later_start_too_and_before_they_are_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = packed(dir.path(), 2);
+    let segment = dir.path().join(format!("segments/{:016x}", 1));
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // There may be more than two: what is read while it is packed is packed once more.
+    for entry in bytes[64..].chunks_exact_mut(PACKED_LEN) {
+        entry[5000..][..4096].fill(0);
+    }
+    std::fs::write(&segment, &bytes).unwrap();
+    let after = StoreConfig { boot_id: Some([2; 16]), ..cfg };
+    let (store, _) = Store::open(after.clone()).unwrap();
+    store.close().unwrap();
+    drop(store);
+
+    let (store, _) = Store::open(after).unwrap();
+    on_shard(move || async move {
+        let read = store.find(&ContentKey(1)).unwrap();
+        let found = read.read(frame_of(&[0; 4096]).await, 0).await;
+        assert!(matches!(found, Err(StoreError::Gone(_))), "{found:?}");
+        let written = store.find(&ContentKey(2)).unwrap();
+        let ours = store.unbind_all(written.id()).await;
+        assert!(matches!(ours, Err(StoreError::Gone(_))), "{ours:?}");
     });
 }
 
