@@ -79,7 +79,15 @@ pub(crate) async fn settle(
     let settled = settled.await.map_err(Failure::new)?;
     let corrected = settled.map_err(|error| Failure::new(error.during("settle what the last run left")))?;
     tracing::info!(went_down, corrected, swept, "what the last run left is settled");
-    Ok(())
+    confirm(store).await
+}
+
+/// From here on the end of this run counts. If this start had ended before, the next one would find that the machine
+/// went down, as this one did.
+async fn confirm(store: &Arc<Store>) -> Outcome<()> {
+    let store = Arc::clone(store);
+    let confirmed = tokio::task::spawn_blocking(move || store.confirm_start());
+    confirmed.await.map_err(Failure::new)?.map_err(Failure::new)
 }
 
 /// The extents that the name space speaks of; any other that was written here belongs to a file that never came to be.

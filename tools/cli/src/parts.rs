@@ -217,7 +217,7 @@ impl Parts {
         self.shards.handles()[0].clone()
     }
 
-    /// Stops in order: the mount, the metadata, the store, the shards. Files open for writing get `grace` to be
+    /// Stops in order: the mount, the metadata, the shards, the store. Files open for writing get `grace` to be
     /// closed; what is not closed by then keeps the mount, and the stop fails with the names of those who hold it.
     ///
     /// # Errors
@@ -243,16 +243,14 @@ impl Parts {
             // The kernel still has files of the tier open: no mark of a clean end.
             return unmounted.and(flushed);
         }
-        let tiers = Arc::clone(&store);
-        let closed = blocking(move || tiers.close().map_err(Failure::new)).await;
-        drop((mount, vfs, client, worker, names, store));
-        blocking(move || {
+        drop((mount, vfs, client, worker, names));
+        // Housekeeping, and whoever still fetches, end before the mark that says that everything is synced.
+        let closed = blocking(move || {
             let report = shards.stop(SHARDS_STOP);
             tracing::debug!(?report, "the shards have stopped");
-            Ok(())
-        })
-        .await?;
-        flushed.and(closed)
+            store.close().map_err(Failure::new)
+        });
+        flushed.and(closed.await)
     }
 }
 
