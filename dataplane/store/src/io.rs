@@ -8,10 +8,11 @@ use crate::error::StoreError;
 use crate::extent::{Authority, Extent};
 use crate::guard::Hold;
 use crate::sidecar::overloaded;
-use forebay_shard::{File, Frame, blocking};
+use forebay_shard::{File, Frame, blocking, spawn};
 use forebay_types::{PageChecksum, PageIndex};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
 
 impl Extent {
     /// Reads into the frame's whole length at `offset`; the frame is cut short at the end of the file.
@@ -336,6 +337,13 @@ impl Extent {
     /// [`StoreError::Io`]: nothing is known of what is on disk, and the bits say so. From then on every sync fails, until
     /// the file is cut to nothing.
     pub async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
+        let (extent, (tell, told)) = (Arc::clone(self), oneshot::channel());
+        // To its end, also where nobody waits for it any more: the kernel tells of what it could not write once.
+        spawn(async move { drop(tell.send(extent.sync_to_the_end().await)) });
+        told.await.map_err(|e| overloaded("syncing an extent", e))?
+    }
+
+    async fn sync_to_the_end(self: &Arc<Self>) -> Result<(), StoreError> {
         let _held = self.hold(Hold::Filling)?;
         if self.is_packed() {
             return Ok(());

@@ -93,6 +93,25 @@ impl Sidecar {
     }
 }
 
+/// Work that was taken to be written. What is left of it when this is dropped is put back: whoever writes may be given up
+/// in the middle, and nobody notes it again.
+struct Taken<'a> {
+    sidecar: &'a Sidecar,
+    work: Pending,
+}
+
+impl<'a> Taken<'a> {
+    fn from(sidecar: &'a Sidecar) -> Self {
+        Self { sidecar, work: sidecar.take_pending() }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.sidecar.put_back(std::mem::take(&mut self.work));
+    }
+}
+
 impl Extent {
     /// Writes (does not sync) what was noted before the call.
     pub(crate) async fn flush_sidecar(&self) -> Result<(), StoreError> {
@@ -103,14 +122,11 @@ impl Extent {
     /// Writes and syncs the page records noted before the call, and leaves the header as it is on disk.
     pub(crate) async fn sync_records(&self) -> Result<(), StoreError> {
         let mut turn = self.sidecar.turn.lock().await;
-        let mut work = self.sidecar.take_pending();
-        let header = std::mem::take(&mut work.header);
-        let written = self.write_work(&work, &mut turn).await;
-        match written {
-            Ok(()) => self.sidecar.put_back(Pending { header, ..Pending::default() }),
-            Err(_) => self.sidecar.put_back(Pending { header, ..work }),
-        }
-        written?;
+        let mut taken = Taken::from(&self.sidecar);
+        let records = Pending { header: false, blocks: taken.work.blocks.clone() };
+        self.write_work(&records, &mut turn).await?;
+        taken.work.blocks.clear();
+        drop(taken);
         if turn.unsynced { self.sync_in_turn(&mut turn).await } else { Ok(()) }
     }
 
@@ -128,17 +144,15 @@ impl Extent {
     }
 
     async fn flush_in_turn(&self, turn: &mut Turn) -> Result<(), StoreError> {
-        let mut work = self.sidecar.take_pending();
-        if !work.header && work.blocks.is_empty() {
+        let mut taken = Taken::from(&self.sidecar);
+        if !taken.work.header && taken.work.blocks.is_empty() {
             return Ok(());
         }
         // The first flush makes the file, and without a header its records say nothing.
-        work.header |= turn.sequence == 0;
-        let written = self.write_work(&work, turn).await;
-        if written.is_err() {
-            self.sidecar.put_back(work);
-        }
-        written
+        taken.work.header |= turn.sequence == 0;
+        self.write_work(&taken.work, turn).await?;
+        taken.work = Pending::default();
+        Ok(())
     }
 
     async fn write_work(&self, work: &Pending, turn: &mut Turn) -> Result<(), StoreError> {

@@ -5,14 +5,17 @@
 mod common;
 
 use common::{PAGE, bytes_of, config, fetched, fill, frame_of, on_shard, read};
+use forebay_shard::sleep;
 use forebay_store::{
     Authority, Extent, ExtentSpec, LastExit, RecoveryReport, Store, StoreConfig, TierConfig,
 };
 use forebay_types::{ContentKey, ExtentId};
+use futures_util::poll;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The first bytes of what is written over the under file system's.
 const OURS: &[u8] = b"written here";
@@ -191,4 +194,33 @@ fn a_sidecar_that_could_not_be_synced_is_written_again() {
         let extent = store.get(id).unwrap();
         assert_eq!(read(&extent, 0, PAGE as usize).await, bytes_of(1, 0, PAGE as usize));
     });
+}
+
+/// A program that waits for its fsync can be killed, and the request is then dropped wherever it is.
+#[test]
+fn a_sync_that_is_given_up_leaves_the_next_one_all_there_is_to_do() {
+    const POLLS_MAX: u128 = 40;
+    // Where a sync takes no time, the steps before and after it do.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (store, _) = tiers(&[dir.path()], 1);
+    on_shard(move || async move {
+        for polls in 1..=POLLS_MAX {
+            let extent = fetched(&store, polls, 2 * PAGE).await;
+            store.unbind_all(extent.id()).await.unwrap();
+            fill(&extent, 1, 0).await;
+            // The sidecar is opened again between the taking of what is to be written to it and the writing.
+            store.ease_open_files(extent.id());
+            let mut given_up = Box::pin(extent.sync());
+            for _ in 0..polls {
+                if poll!(given_up.as_mut()).is_ready() {
+                    break;
+                }
+                sleep(Duration::from_micros(20)).await;
+            }
+            drop(given_up);
+            extent.sync().await.unwrap();
+        }
+    });
+    let (_store, report) = tiers(&[dir.path()], 2);
+    assert_eq!(report.pages_not_believed, 0);
 }
