@@ -36,7 +36,7 @@ pub use mount::{FuseMount, SessionEnd};
 pub use mounting::{
     MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, mounts_of_type, remount, users_of,
 };
-pub use notify::{Notice, Notifier};
+pub use notify::{Notice, Notifier, PRUNE_MAX};
 pub use op::OpKind;
 pub use options::{MountOptions, OptionError};
 pub use probe::{NoPassthrough, probe_passthrough};

@@ -128,6 +128,11 @@ impl FuseMount {
         self.granted.passthrough
     }
 
+    /// Whether the kernel lets go of inodes when it is asked to by [`Notice::Prune`](crate::Notice::Prune).
+    pub fn can_prune(&self) -> bool {
+        self.granted.prune
+    }
+
     /// The part of the arena that the channel holds on to as long as the mount is there.
     pub fn buffers(&self) -> ByteSize {
         self.buffers

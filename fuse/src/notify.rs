@@ -54,7 +54,15 @@ pub enum Notice {
         /// The name.
         name: Name,
     },
+    /// Inodes that nobody uses any more, as far as that is so: the kernel lets go of them and says so (Linux 6.18).
+    Prune {
+        /// At most [`PRUNE_MAX`].
+        inodes: Vec<Ino>,
+    },
 }
+
+/// The most inodes of one notice: as many as the kernel takes in at a time.
+pub const PRUNE_MAX: usize = 512;
 
 enum Message {
     Notice(Notice),
@@ -119,5 +127,6 @@ fn send_one(device: &Device, notice: &Notice) -> io::Result<()> {
         Notice::Entry { parent, name } => device.inval_entry(*parent, name),
         Notice::Expired { parent, name } => device.expire_entry(*parent, name),
         Notice::Gone { parent, child, name } => device.delete(*parent, *child, name),
+        Notice::Prune { inodes } => device.prune(inodes),
     }
 }

@@ -9,7 +9,7 @@ use crate::persist::queue;
 use crate::record::InodeRecord;
 use crate::table;
 use crate::{Namespace, shared::Shared};
-use forebay_types::ByteSize;
+use forebay_types::{ByteSize, Ino};
 
 /// What the allocator adds to a piece of memory.
 const PIECE: usize = 16;
@@ -62,6 +62,22 @@ pub struct TableSizes {
 }
 
 impl Namespace {
+    /// How many inodes are above what is to be in memory, with some to spare; 0 if there are no more than that.
+    pub fn inode_surplus(&self) -> usize {
+        self.shared.table.surplus()
+    }
+
+    /// Up to `count` inodes that only the kernel's lookups keep in memory.
+    pub fn only_looked_up(&self, count: usize) -> Vec<Ino> {
+        self.shared.table.only_looked_up(count)
+    }
+
+    /// How many of these inodes the kernel has looked up and not given back.
+    pub fn still_looked_up(&self, inodes: &[Ino]) -> usize {
+        let table = &self.shared.table;
+        inodes.iter().filter(|ino| table.get(**ino).is_some_and(|inode| inode.is_only_looked_up())).count()
+    }
+
     /// How large the tables in memory are.
     pub fn table_sizes(&self) -> TableSizes {
         let Shared { table, names, view, queue, .. } = &*self.shared;

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
+    AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release, fence,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,6 +23,8 @@ use xxhash_rust::xxh3::Xxh3;
 const SLICES: usize = 256;
 /// How many inodes are looked at for one that can go, when one comes in: keeps the cost of coming in even.
 const EVICT_TRIES: usize = 4;
+/// What part of what the table may hold is made free at a time where it is the kernel that has to forget.
+const SLACK_SHARE: usize = 8;
 /// The most own names of one directory that are remembered by their hashes, of 8 bytes and about as much around each.
 const OWN_NAMES_MAX: usize = 1 << 20;
 /// The most that are read for it.
@@ -234,6 +236,11 @@ impl Inode {
         seen > 0 && now_ms.checked_sub(seen).is_none_or(|age| age <= age_max_ms)
     }
 
+    /// Whether nothing but lookups of the kernel keeps it in the table. The root is never let go of.
+    pub(crate) fn is_only_looked_up(&self) -> bool {
+        self.lookups.load(Acquire) > 0 && self.holds.load(Acquire) == 0 && self.ino != Ino::ROOT
+    }
+
     fn is_idle(&self, committed: u64) -> bool {
         let in_use = self.lookups.load(Acquire) > 0 || self.holds.load(Acquire) > 0;
         !in_use && self.live.read().changed_by <= committed
@@ -297,7 +304,7 @@ impl Table {
     pub(crate) fn new(inodes_max: usize, committed: u64, stored_derived: bool) -> Self {
         Self {
             slices: (0..SLICES).map(|_| Mutex::default()).collect(),
-            slice_max: inodes_max.div_ceil(SLICES).max(1),
+            slice_max: (inodes_max / SLICES).max(1),
             committed: AtomicU64::new(committed),
             stored_derived: AtomicBool::new(stored_derived),
         }
@@ -413,6 +420,34 @@ impl Table {
         }
     }
 
+    /// How many inodes are above what it is to hold, and a little below that, so that it is not full again at once; 0 if it
+    /// is not full.
+    pub(crate) fn surplus(&self) -> usize {
+        let most = self.slice_max * SLICES;
+        match self.len() {
+            len if len > most => len - most + most / SLACK_SHARE,
+            _ => 0,
+        }
+    }
+
+    /// Up to `count` inodes that are in the table for nothing but the kernel's lookups, so that it may be asked to give
+    /// those back: of each slice as many as its share, those that are ours first, which cost no question to come back, and
+    /// then those that the UFS was asked about the longest ago.
+    pub(crate) fn only_looked_up(&self, count: usize) -> Vec<Ino> {
+        let of_slice = count.div_ceil(SLICES);
+        let mut all = Vec::new();
+        for slice in &self.slices {
+            let slice = slice.lock();
+            let known = slice.inodes.values().filter(|inode| inode.is_only_looked_up());
+            let mut ages: Vec<_> = known.map(|inode| (inode.validated_ms(), inode.ino)).collect();
+            drop(slice);
+            ages.sort_unstable();
+            all.extend(ages.into_iter().take(of_slice).map(|(_, ino)| ino));
+        }
+        all.truncate(count);
+        all
+    }
+
     /// Gives back one hold.
     pub(crate) fn unhold(&self, ino: Ino) {
         let mut slice = self.slice(ino).lock();
@@ -444,6 +479,10 @@ impl Table {
         for _ in 0..EVICT_TRIES {
             let Some(ino) = slice.idle.pop_front() else { return };
             let Some(inode) = slice.inodes.get(&ino) else { continue };
+            // The table's own reference is the only one: nobody can be about to lay claim to it. Looked at before the claims
+            // are: who had it in hand until just now has counted his by the time he lets go.
+            let is_unclaimed = Arc::strong_count(inode) == 1;
+            fence(Acquire);
             if !inode.is_idle(self.committed()) {
                 let waits = inode.lookups.load(Acquire) == 0 && inode.holds.load(Acquire) == 0;
                 if waits {
@@ -453,8 +492,7 @@ impl Table {
                 }
                 continue;
             }
-            // The table's own reference is the only one: nobody can be about to claim it.
-            if Arc::strong_count(inode) == 1 {
+            if is_unclaimed {
                 slice.inodes.remove(&ino);
             } else {
                 slice.idle.push_back(ino);
@@ -520,6 +558,29 @@ mod tests {
             Offered::Here(inode) => inode,
             Offered::Taken => panic!("the table is empty"),
         }
+    }
+
+    #[test]
+    fn what_only_the_kernel_keeps_is_too_much_above_the_bound_and_the_oldest_goes_first() {
+        let table = Table::new(8 * SLICES, 0, false);
+        let record = InodeRecord::clone(&a_dir().record());
+        // All in one slice, looked up in turn; one of them is held as well, and one by nobody.
+        let ino = |n: u64| Ino(2 + n * SLICES as u64);
+        for n in 0..4 {
+            let Offered::Here(inode) = table.offer_clean(ino(n), record.clone(), true, 10 - n) else {
+                panic!("the number is free")
+            };
+            inode.add_lookups(u64::from(n != 3));
+        }
+        table.get(ino(2)).unwrap().hold();
+        assert_eq!(table.only_looked_up(2 * SLICES), [ino(1), ino(0)]);
+        assert_eq!(table.only_looked_up(1), [ino(1)]);
+        assert_eq!(table.surplus(), 0);
+        table.forget(ino(1), 1);
+        assert_eq!(table.only_looked_up(SLICES), [ino(0)]);
+        let small = Table::new(SLICES, 0, false);
+        (0..=SLICES as u64).for_each(|n| small.load(Ino(n), record.clone()).hold());
+        assert_eq!(small.surplus(), 1 + SLICES / SLACK_SHARE);
     }
 
     #[test]

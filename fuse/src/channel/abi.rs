@@ -19,6 +19,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(crate) const MAJOR: u32 = 7;
 /// The newest minor version whose changes are known here; the smaller one of both sides is spoken.
 pub(crate) const MINOR: u32 = 45;
+/// The first whose kernels prune inodes when they are asked to: Linux 6.18.
+pub(crate) const MINOR_PRUNE: u32 = 45;
 /// The oldest that is spoken: Linux 6.1.
 pub(crate) const MINOR_MIN: u32 = 37;
 /// `FUSE_MIN_READ_BUFFER`: the kernel hands no request to a smaller buffer.
@@ -126,6 +128,8 @@ pub(crate) mod notify {
     pub(crate) const INVAL_ENTRY: i32 = 3;
     pub(crate) const DELETE: i32 = 6;
     pub(crate) const RESEND: i32 = 7;
+    /// 7.45
+    pub(crate) const PRUNE: i32 = 9;
 }
 
 /// Makes the structures: `repr(C)`, no padding (a derive refuses it), and the size that the header file gives.
@@ -200,6 +204,8 @@ layouts! {
 
     NotifyInvalInode, 24 { ino: u64, off: i64, len: i64 }
     NotifyInvalEntry, 16 { parent: u64, namelen: u32, flags: u32 }
+    /// As many node numbers as `count` says follow.
+    NotifyPrune, 16 { count: u32, padding: u32, spare: u64 }
     NotifyDelete, 24 { parent: u64, child: u64, namelen: u32, padding: u32 }
 
     /// `struct fuse_uring_ent_in_out`: by io_uring, which request this is and how long its payload is.

@@ -97,37 +97,48 @@ impl Device {
     /// Drops what the kernel cached of an inode: its attributes, and its bytes from `offset` on. A `len` of 0 means
     /// to the end; a negative offset means attributes only.
     pub(crate) fn inval_inode(&self, ino: Ino, offset: i64, len: i64) -> io::Result<()> {
-        self.notify(notify::INVAL_INODE, &abi::NotifyInvalInode { ino: ino.0, off: offset, len }, None)
+        self.notify(notify::INVAL_INODE, &abi::NotifyInvalInode { ino: ino.0, off: offset, len }, &[])
     }
 
     /// Makes the kernel look a name up again.
     pub(crate) fn inval_entry(&self, parent: Ino, name: &Name) -> io::Result<()> {
-        self.notify(notify::INVAL_ENTRY, &entry_of(parent, name, 0), Some(name))
+        self.notify(notify::INVAL_ENTRY, &entry_of(parent, name, 0), &ended(name))
     }
 
     /// Makes the kernel ask about a name before it is used again, without taking it from those who use it now.
     pub(crate) fn expire_entry(&self, parent: Ino, name: &Name) -> io::Result<()> {
-        self.notify(notify::INVAL_ENTRY, &entry_of(parent, name, abi::EXPIRE_ONLY), Some(name))
+        self.notify(notify::INVAL_ENTRY, &entry_of(parent, name, abi::EXPIRE_ONLY), &ended(name))
     }
 
     /// Says that a name is gone, to those who watch it by inotify too.
     pub(crate) fn delete(&self, parent: Ino, child: Ino, name: &Name) -> io::Result<()> {
         let namelen = name.as_bytes().len() as u32;
         let gone = abi::NotifyDelete { parent: parent.0, child: child.0, namelen, padding: 0 };
-        self.notify(notify::DELETE, &gone, Some(name))
+        self.notify(notify::DELETE, &gone, &ended(name))
+    }
+
+    /// Makes the kernel let go of inodes that nobody uses, and tell so by FORGET. Those in use stay.
+    pub(crate) fn prune(&self, inodes: &[Ino]) -> io::Result<()> {
+        let prune = abi::NotifyPrune { count: inodes.len() as u32, ..abi::NotifyPrune::default() };
+        let numbers: Vec<u8> = inodes.iter().flat_map(|ino| ino.0.to_ne_bytes()).collect();
+        self.notify(notify::PRUNE, &prune, &numbers)
     }
 
     /// Writes one message; an inode or name that the kernel does not know is no error, it has nothing to drop.
-    fn notify(&self, code: i32, body: &(impl IntoBytes + Immutable), name: Option<&Name>) -> io::Result<()> {
-        let tail = name.map(|name| [name.as_bytes(), b"\0"].concat()).unwrap_or_default();
+    fn notify(&self, code: i32, body: &(impl IntoBytes + Immutable), tail: &[u8]) -> io::Result<()> {
         let len = size_of::<abi::OutHeader>() + size_of_val(body) + tail.len();
         let header = abi::OutHeader { len: len as u32, error: code, unique: 0 };
-        let parts = [header.as_bytes(), body.as_bytes(), &tail].map(IoSlice::new);
+        let parts = [header.as_bytes(), body.as_bytes(), tail].map(IoSlice::new);
         match rustix::io::writev(&self.0, &parts) {
             Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A name as the kernel wants it behind a message.
+fn ended(name: &Name) -> Vec<u8> {
+    [name.as_bytes(), b"\0"].concat()
 }
 
 fn entry_of(parent: Ino, name: &Name, flags: u32) -> abi::NotifyInvalEntry {

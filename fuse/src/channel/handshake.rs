@@ -130,6 +130,7 @@ fn choose(offer: &Offer, wish: &Wish) -> (Granted, abi::InitOut) {
     let granted = Granted {
         passthrough: has(init::PASSTHROUGH),
         direct_mmap: has(init::DIRECT_IO_ALLOW_MMAP),
+        prune: offer.minor >= abi::MINOR_PRUNE,
         ring,
         ring_offered: offer.flags & init::OVER_IO_URING != 0,
     };
@@ -191,6 +192,13 @@ mod tests {
         assert_eq!((granted.ring, out.max_write, out.max_pages), (Some(FIT), 256 << 10, 64));
         let (granted, _) = choose(&offer, &wish(None));
         assert!(granted.ring.is_none() && granted.ring_offered);
+    }
+
+    #[test]
+    fn a_kernel_is_asked_to_prune_only_if_it_knows_how() {
+        let offer = parse(&init(init::INIT_EXT)).unwrap();
+        assert!(choose(&offer, &wish(None)).0.prune);
+        assert!(!choose(&Offer { minor: abi::MINOR_PRUNE - 1, ..offer }, &wish(None)).0.prune);
     }
 
     #[test]

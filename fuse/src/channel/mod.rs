@@ -64,6 +64,8 @@ pub(crate) struct Granted {
     pub(crate) passthrough: bool,
     /// Files in direct mode may be mapped (Linux 6.6).
     pub(crate) direct_mmap: bool,
+    /// Inodes are let go of when the kernel is asked to (Linux 6.18).
+    pub(crate) prune: bool,
     /// Requests come over io_uring, in queues of this size.
     pub(crate) ring: Option<uring::Fit>,
     /// They could have.

@@ -4,6 +4,7 @@
 //! and weight. What the process has beyond all of these is the part `process`: code and stacks, and what the allocator
 //! keeps.
 
+use super::pruning::Pruning;
 use super::resident::Resident;
 use super::{Part, Split, sum};
 use forebay_fuse::FuseMount;
@@ -16,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How often the whole is held against the budget.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often the whole is held against the budget, and the inodes against theirs.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// It is told again only after it was below so many eighths of the budget.
 const CALM_EIGHTHS: u64 = 7;
 
@@ -45,6 +46,12 @@ pub(crate) struct Report {
     pub(crate) parts: Vec<PartReport>,
     /// What some of the parts hold within another.
     pub(crate) within: Vec<WithinReport>,
+    /// Inodes in memory.
+    pub(crate) inodes: usize,
+    /// Whether the kernel can be asked to forget inodes.
+    pub(crate) can_prune: bool,
+    /// How many it was asked to forget.
+    pub(crate) asked_to_forget: u64,
 }
 
 /// A part as it is now.
@@ -76,6 +83,7 @@ pub(crate) struct Account {
     split: Split,
     counted: Counted,
     alarm: Alarm,
+    pruning: Pruning,
 }
 
 /// Tells once that the whole is above the budget, and once more only after it was well below.
@@ -95,7 +103,12 @@ impl Account {
     /// Over parts that run; from now on the whole is held against the budget. Must be called on a tokio runtime.
     pub(crate) fn begin(split: &Split, counted: Counted) -> Arc<Self> {
         tracing::info!(budget = %split.budget(), from = split.origin(), parts = %split, "the memory is shared out");
-        let account = Arc::new(Self { split: split.clone(), counted, alarm: Alarm::default() });
+        let account = Arc::new(Self {
+            split: split.clone(),
+            counted,
+            alarm: Alarm::default(),
+            pruning: Pruning::default(),
+        });
         tokio::spawn(watch(Arc::downgrade(&account)));
         account
     }
@@ -117,6 +130,9 @@ impl Account {
             resident_files: resident.files.as_u64(),
             parts: parts.collect(),
             within: self.within_the_arena(),
+            inodes: self.counted.names.table_sizes().inodes,
+            can_prune: self.counted.mount.can_prune(),
+            asked_to_forget: self.pruning.asked(),
         }
     }
 
@@ -161,6 +177,7 @@ impl Account {
     }
 
     fn look(&self) {
+        self.pruning.look(&self.counted.names, &self.counted.mount);
         let report = self.report();
         let taken = report.parts.iter().map(|part| part.taken).sum::<u64>().max(report.resident);
         if self.alarm.rings(taken, report.budget) {

@@ -9,10 +9,12 @@
 //!
 //! **What cannot be held to a limit** is a part all the same: inodes that the kernel has looked up stay until it forgets
 //! them, every extent of the tiers and every name that waits to be carried is known in memory. Their limits say what was
-//! foreseen; what they take is counted by their weight, and the log says so when the whole passes the budget.
+//! foreseen; what they take is counted by their weight, and the log says so when the whole passes the budget. Where the
+//! kernel can be asked to forget inodes, it is ([`pruning`]).
 
 mod account;
 mod machine;
+mod pruning;
 mod resident;
 mod split;
 

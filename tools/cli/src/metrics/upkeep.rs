@@ -108,6 +108,11 @@ impl Page<'_> {
         )?;
         let within = now.within.iter().map(|within| ([("part", within.part)], within.used));
         let used = each(|part| part.used).into_iter().chain(within);
+        self.counter(
+            "inodes_prune_asked",
+            "Inodes that the kernel was asked to forget",
+            now.asked_to_forget,
+        )?;
         self.gauges("memory_used_bytes", "What is in use of each; channel and fetched are within arena", used)
     }
 

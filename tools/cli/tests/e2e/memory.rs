@@ -1,8 +1,9 @@
 //! The budget of the daemon's memory: what it says of itself, and that it is true.
 
-use crate::support::{Daemon, Ground, asked, finish, forebay};
+use crate::support::{Daemon, Ground, asked, eventually, finish, forebay};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -84,5 +85,40 @@ fn inodes_that_the_kernel_has_looked_up_are_counted() {
     let after = part(&memory(&ground), "inodes");
     let grown = figure(&after, "used") - figure(&before, "used");
     assert!(grown >= (FILES * 500) as u64, "{before} before, {after} after");
+    daemon.stop();
+}
+
+/// More inodes than their part of the budget has room for, of which nobody uses all but one.
+#[test]
+fn the_kernel_is_asked_to_forget_inodes_beyond_the_budget() {
+    const FILES: usize = 20_000;
+    let ground = Ground::new();
+    for n in 0..FILES {
+        fs::write(ground.ufs().join(format!("f{n}")), format!("{n}")).unwrap();
+    }
+    let daemon = up(&ground, "172MiB", "");
+    if memory(&ground)["can_prune"] != true {
+        eprintln!("this kernel cannot be asked");
+        return daemon.stop();
+    }
+    let at = |n: usize| ground.mnt().join(format!("f{n}"));
+    let held = fs::File::open(at(7)).unwrap();
+    let number = held.metadata().unwrap().ino();
+    for n in 0..FILES {
+        assert_eq!(fs::metadata(at(n)).unwrap().len(), n.to_string().len() as u64);
+    }
+    eventually("the inodes are back in their part", SOON, || {
+        let inodes = part(&memory(&ground), "inodes");
+        figure(&inodes, "used") <= figure(&inodes, "limit")
+    });
+    let now = memory(&ground);
+    assert!(figure(&now, "asked_to_forget") > 0 && figure(&now, "inodes") < FILES as u64, "{now}");
+    // What is open is the same file, and what was forgotten is there again when it is asked for.
+    assert_eq!(std::io::read_to_string(&held).unwrap(), "7");
+    assert_eq!(fs::metadata(at(7)).unwrap().ino(), number);
+    for n in (0..FILES).step_by(97) {
+        assert_eq!(fs::read_to_string(at(n)).unwrap(), n.to_string());
+    }
+    drop(held);
     daemon.stop();
 }
