@@ -147,10 +147,17 @@ impl File {
     }
 
     fn publish(&mut self, node: &Node) {
-        if let Some(extent) = self.at.extent {
-            node.on_shard(move |client| async move { client.end_write(extent, true) });
-        }
+        self.give_up(node);
         self.at = node.put(&self.name, &self.bytes);
+    }
+
+    /// The writers close and what they wrote goes: nobody persists here, so it would keep its room for good.
+    fn give_up(&self, node: &Node) {
+        let Some(extent) = self.at.extent else { return };
+        node.on_shard(move |client| async move {
+            client.end_write(extent, true);
+            client.discard(extent).await.unwrap();
+        });
     }
 
     fn check(&self, node: &Node, offset: u64, len: u64) {
@@ -175,9 +182,8 @@ fn files_hold_what_a_plain_model_holds() {
         if let Some(extent) = file.at.extent {
             let seen = node.on_shard(move |client| async move { client.adopt(extent).await.unwrap() });
             prop_assert_eq!(seen.len, file.bytes.len() as u64);
-            // Its writer's room is needed by the next one.
-            node.on_shard(move |client| async move { client.end_write(extent, true) });
         }
+        file.give_up(&node);
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
