@@ -7,9 +7,6 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
-/// More parts than cores, so that two cores seldom meet.
-const PARTS: usize = 64;
-
 /// The counts in front of what is shared, and what the allocator adds to a piece of memory.
 const PIECE: usize = 32;
 /// An entry of a hash table of so many bytes where the table is three quarters full.
@@ -41,20 +38,23 @@ pub(crate) struct Table {
 }
 
 fn parts<K, V>() -> Parts<K, V> {
-    (0..PARTS).map(|_| RwLock::new(HashMap::new())).collect()
+    (0..Table::PARTS).map(|_| RwLock::new(HashMap::new())).collect()
 }
 
 impl Table {
+    /// More parts than cores, so that two cores seldom meet.
+    pub(crate) const PARTS: usize = 64;
+
     pub(crate) fn new() -> Self {
         Self { ids: parts(), keys: parts() }
     }
 
     fn id_part(&self, id: ExtentId) -> &RwLock<HashMap<ExtentId, Arc<Extent>>> {
-        &self.ids[id.0 as usize % PARTS]
+        &self.ids[id.0 as usize % Self::PARTS]
     }
 
     fn key_part(&self, key: ContentKey) -> &RwLock<HashMap<ContentKey, ExtentId>> {
-        &self.keys[key.0 as usize % PARTS]
+        &self.keys[key.0 as usize % Self::PARTS]
     }
 
     pub(crate) fn get(&self, id: ExtentId) -> Option<Arc<Extent>> {
@@ -99,6 +99,11 @@ impl Table {
     /// All extents at some moment of the call.
     pub(crate) fn all(&self) -> Vec<Arc<Extent>> {
         self.ids.iter().flat_map(|part| part.read().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// The extents of one of the [`Table::PARTS`] parts.
+    pub(crate) fn ids_of_part(&self, part: usize) -> Vec<ExtentId> {
+        self.ids[part].read().keys().copied().collect()
     }
 
     /// How many extents there are.
