@@ -1,5 +1,6 @@
 //! What every workload can be told, and how quantities are given.
 
+use crate::peers::Together;
 use clap::Args;
 use forebay_types::ByteSize;
 use serde::Serialize;
@@ -29,6 +30,26 @@ pub(crate) struct Place {
     /// Leave the files there at the end.
     #[arg(long, help_heading = "Files")]
     pub(crate) keep: bool,
+}
+
+/// What is around a run and no part of what is measured.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Frame {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) together: Together,
+}
+
+/// What every workload on files is told: where it works, and what is around it.
+#[derive(Clone, Debug, Args, Serialize)]
+pub(crate) struct Site {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) frame: Frame,
 }
 
 /// Bytes: `64MiB`, or a bare number.

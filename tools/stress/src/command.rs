@@ -1,10 +1,10 @@
 //! The workloads by name, and the frame around each: settings checked, folder made, phases run, folder removed, report shown.
 
-use crate::args::{Output, Place as Where};
+use crate::args::{Frame, Output, Site};
 use crate::bench::Bench;
 use crate::engine::Stop;
 use crate::error::{During, Error, Result};
-use crate::peers::{Together, gather};
+use crate::peers::gather;
 use crate::report::{Place, Report};
 use crate::scratch::{Scratch, require_room};
 use crate::work::{
@@ -39,10 +39,8 @@ pub enum BenchCommand {
 pub(crate) trait Workload: Serialize {
     /// Its name on the command line.
     const NAME: &'static str;
-    /// With whom.
-    fn together(&self) -> &Together;
-    /// What becomes of the result.
-    fn output(&self) -> &Output;
+    /// With whom, and what becomes of the result.
+    fn frame(&self) -> &Frame;
     /// What is measured.
     fn ground(&self) -> Place;
     /// Whether the settings go together, and what is needed is there.
@@ -61,12 +59,8 @@ pub(crate) trait Workload: Serialize {
 pub(crate) trait OnFiles: Serialize {
     /// Its name on the command line.
     const NAME: &'static str;
-    /// Where it works.
-    fn place(&self) -> &Where;
-    /// With whom.
-    fn together(&self) -> &Together;
-    /// What becomes of the result.
-    fn output(&self) -> &Output;
+    /// Where it works, with whom, and what becomes of the result.
+    fn site(&self) -> &Site;
     /// Whether the settings go together.
     ///
     /// # Errors
@@ -88,30 +82,28 @@ pub(crate) trait OnFiles: Serialize {
 impl<W: OnFiles> Workload for W {
     const NAME: &'static str = W::NAME;
 
-    fn together(&self) -> &Together {
-        OnFiles::together(self)
-    }
-
-    fn output(&self) -> &Output {
-        OnFiles::output(self)
+    fn frame(&self) -> &Frame {
+        &self.site().frame
     }
 
     fn ground(&self) -> Place {
-        Place::of(&self.place().dir)
+        Place::of(&self.site().place.dir)
     }
 
     fn check(&self) -> Result<()> {
         OnFiles::check(self)?;
-        require_dir(&self.place().dir)?;
-        if self.reuses() { Ok(()) } else { require_room(&self.place().dir, self.bytes()) }
+        let dir = &self.site().place.dir;
+        require_dir(dir)?;
+        if self.reuses() { Ok(()) } else { require_room(dir, self.bytes()) }
     }
 
     fn run(&self, bench: &mut Bench) -> Result<()> {
-        let (dir, name) = (self.place().dir.as_path(), self.place().name.as_deref().unwrap_or(W::NAME));
+        let place = &self.site().place;
+        let (dir, name) = (place.dir.as_path(), place.name.as_deref().unwrap_or(W::NAME));
         let scratch = if self.reuses() {
             Scratch::find(dir, name, bench.node())?
         } else {
-            Scratch::make(dir, name, bench.node(), self.place().keep)?
+            Scratch::make(dir, name, bench.node(), place.keep)?
         };
         let outcome = OnFiles::run(self, bench, &scratch);
         bench.stage.say("removing what was made");
@@ -138,14 +130,15 @@ pub fn run(command: &BenchCommand, stop: &Stop, watched: bool, out: &mut dyn Wri
 
 fn framed<W: Workload>(work: &W, stop: &Stop, watched: bool, out: &mut dyn Write) -> Result<()> {
     work.check()?;
-    require_page(work.output())?;
+    let Frame { output, together } = work.frame();
+    require_page(output)?;
     let settings = serde_json::to_value(work).expect("settings are a table of scalars");
     let mut bench = Bench::new(Report::new(W::NAME, settings, work.ground()), stop.clone(), watched);
-    gather(work.together(), &mut bench)?;
+    gather(together, &mut bench)?;
     let outcome = work.run(&mut bench);
     let outcome = bench.peers.part(outcome);
     bench.stage.clear();
-    finish(bench, outcome, work.output(), out)
+    finish(bench, outcome, output, out)
 }
 
 fn require_dir(dir: &Path) -> Result<()> {

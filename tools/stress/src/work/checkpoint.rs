@@ -6,13 +6,12 @@
 
 use super::files::{Style, read_file, write_file};
 use super::models::Model;
-use crate::args::{Output, Place, size, some};
+use crate::args::{Site, size, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::data::{BLOCK, Buffer, Pattern, mix};
 use crate::engine::{Lane, Phase, PhaseSpec};
 use crate::error::{During, Error, Result};
-use crate::peers::Together;
 use crate::report::{Place as Ground, Unit};
 use crate::scratch::{Scratch, require_room};
 use clap::Args;
@@ -32,13 +31,7 @@ const EXAMPLES: &str = "Examples:
 pub struct CheckpointArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    place: Place,
-    #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
-    #[command(flatten)]
-    #[serde(skip)]
-    together: Together,
+    site: Site,
     /// Ranks on each node; each is a thread with one file.
     #[arg(long, value_name = "N", default_value = "8", value_parser = some)]
     ranks: usize,
@@ -79,16 +72,8 @@ struct Round {
 impl OnFiles for CheckpointArgs {
     const NAME: &'static str = "checkpoint";
 
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn output(&self) -> &Output {
-        &self.output
-    }
-
-    fn together(&self) -> &Together {
-        &self.together
+    fn site(&self) -> &Site {
+        &self.site
     }
 
     fn check(&self) -> Result<()> {
@@ -141,7 +126,7 @@ impl CheckpointArgs {
     }
 
     fn device(&self) -> &Path {
-        self.device.as_deref().unwrap_or(&self.place.dir)
+        self.device.as_deref().unwrap_or(&self.site.place.dir)
     }
 
     fn note_device(&self, bench: &mut Bench) {

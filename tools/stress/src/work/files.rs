@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Instant;
 
 /// How files are opened, read and written.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,11 @@ impl Style {
     /// Opens a file to be written from its beginning.
     pub(crate) fn create(self, path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create(true).truncate(true).custom_flags(self.flags()).open(path)
+    }
+
+    /// Opens a file that is there to be written over.
+    pub(crate) fn reopen(self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).custom_flags(self.flags()).open(path)
     }
 
     /// Opens a file to be read.
@@ -58,6 +64,31 @@ pub(crate) fn write_file(
         }
         offset += part;
     }
+    ended(lane, style, file, whole)
+}
+
+/// Writes over buffers of file `tag` at `path`, each at its offset with its length, with the bytes that belong there; makes
+/// durable, closes. `false`: something failed, and is counted.
+pub(crate) fn rewrite_file(
+    lane: &mut Lane,
+    style: Style,
+    pattern: &mut Pattern,
+    (path, tag): (&Path, u64),
+    buffers: impl Iterator<Item = (u64, usize)>,
+) -> bool {
+    let whole = lane.begin();
+    let Some(file) = lane.time("open", 0, || style.reopen(path)) else { return false };
+    for (offset, len) in buffers {
+        let bytes = pattern.at(tag, offset, len);
+        if lane.time("write", len as u64, || file.write_all_at(bytes, offset)).is_none() || lane.stopped() {
+            return false;
+        }
+    }
+    ended(lane, style, file, whole)
+}
+
+/// Makes durable and closes what was written; `file` is all of it since `whole`.
+fn ended(lane: &mut Lane, style: Style, file: File, whole: Instant) -> bool {
     if style.fsync && lane.time("fsync", 0, || file.sync_all()).is_none() {
         return false;
     }

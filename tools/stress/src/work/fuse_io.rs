@@ -1,13 +1,12 @@
-//! Large files: written, read, read by another node, listed. Each lane has directories and files of its own.
+//! Large files: written, read, written over, read by another node, listed. Each lane has directories and files of its own.
 
-use super::files::{Style, listed, open_to_read, read_at, read_file, write_file};
-use crate::args::{Output, Place, size, some};
+use super::files::{Style, listed, open_to_read, read_at, read_file, rewrite_file, write_file};
+use crate::args::{Site, size, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::data::{BLOCK, Buffer, Pattern, mix};
 use crate::engine::{Lane, Limit, PhaseSpec};
 use crate::error::{During, Error, Result};
-use crate::peers::Together;
 use crate::scratch::Scratch;
 use clap::{Args, ValueEnum};
 use forebay_types::HumanDuration;
@@ -26,13 +25,7 @@ const EXAMPLES: &str = "Examples:
 pub struct FuseIoArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    place: Place,
-    #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
-    #[command(flatten)]
-    #[serde(skip)]
-    together: Together,
+    site: Site,
     /// What to do, in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Step::Write, Step::Read, Step::List])]
     phases: Vec<Step>,
@@ -57,7 +50,7 @@ pub struct FuseIoArgs {
     /// Go on for so long in each phase, round and round. If absent: each file once.
     #[arg(long, value_name = "TIME", help_heading = "Time")]
     duration: Option<HumanDuration>,
-    /// Read at random places instead of from the beginning to the end.
+    /// Read and rewrite at random places instead of from the beginning to the end.
     #[arg(long)]
     random: bool,
     /// Past the page cache (O_DIRECT); sizes must be multiples of 4 KiB.
@@ -82,6 +75,8 @@ enum Step {
     Write,
     /// Read what this node wrote.
     Read,
+    /// Write over what this node wrote, with fsync; at random places with --random.
+    Rewrite,
     /// Read what the next node wrote.
     RemoteRead,
     /// List the directories.
@@ -103,16 +98,8 @@ impl Files {
 impl OnFiles for FuseIoArgs {
     const NAME: &'static str = "fuse-io";
 
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn output(&self) -> &Output {
-        &self.output
-    }
-
-    fn together(&self) -> &Together {
-        &self.together
+    fn site(&self) -> &Site {
+        &self.site
     }
 
     fn check(&self) -> Result<()> {
@@ -144,6 +131,7 @@ impl OnFiles for FuseIoArgs {
             match step {
                 Step::Write => self.write(bench, &of(bench.node()))?,
                 Step::Read => self.read(bench, "read", &of(bench.node()))?,
+                Step::Rewrite => self.rewrite(bench, &of(bench.node()))?,
                 Step::RemoteRead if bench.nodes() > 1 => {
                     self.read(bench, "remote-read", &of((bench.node() + 1) % bench.nodes()))?;
                 }
@@ -211,35 +199,67 @@ impl FuseIoArgs {
             Ok((Buffer::new(self.buffer as usize), pattern, self.paths(files, lane)))
         };
         bench.phase(&self.spec(name), prepare, |(buffer, pattern, paths), lane| {
-            for round in 0.. {
-                for (path, tag) in paths.iter() {
-                    if !lane.go_on() {
-                        return Ok(());
-                    }
-                    if self.random {
-                        self.read_randomly(lane, buffer, path, mix(*tag ^ round << 32));
-                    } else {
-                        let of = (*tag, self.file_size);
-                        read_file(lane, self.style(), buffer, pattern.as_mut(), path, of);
-                    }
+            self.each(lane, paths, |lane, path, tag, seed| {
+                if self.random {
+                    self.read_randomly(lane, buffer, path, seed);
+                } else {
+                    read_file(lane, self.style(), buffer, pattern.as_mut(), path, (tag, self.file_size));
                 }
-                if self.duration.is_none() {
-                    break;
-                }
-            }
+            });
             Ok(())
         })?;
         Ok(())
     }
 
+    fn rewrite(&self, bench: &mut Bench, files: &Files) -> Result<()> {
+        let prepare = |lane: usize| Ok((self.pattern(files.node, lane), self.paths(files, lane)));
+        bench.phase(&self.spec("rewrite"), prepare, |(pattern, paths), lane| {
+            self.each(lane, paths, |lane, path, tag, seed| {
+                rewrite_file(lane, self.style(), pattern, (path, tag), self.buffers(seed));
+            });
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Does something with each file of a lane, round and round for as long as the phase lasts; `act` gets the path, the tag,
+    /// and a number that no other file and round has.
+    fn each(
+        &self,
+        lane: &mut Lane,
+        paths: &[(PathBuf, u64)],
+        mut act: impl FnMut(&mut Lane, &Path, u64, u64),
+    ) {
+        for round in 0.. {
+            for (path, tag) in paths {
+                if !lane.go_on() {
+                    return;
+                }
+                act(lane, path, *tag, mix(*tag ^ round << 32));
+            }
+            if self.duration.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The offset and length of as many buffers as a file has: in order, or each at random.
+    fn buffers(&self, seed: u64) -> impl Iterator<Item = (u64, usize)> {
+        let (len, buffer, random) = (self.file_size, self.buffer, self.random);
+        // At random, all have the full length.
+        let count = if random { (len / buffer).max(1) } else { len.div_ceil(buffer) };
+        (0..count).map(move |number| {
+            let place = if random { mix(seed.wrapping_add(number)) % count } else { number };
+            let offset = place * buffer;
+            (offset, buffer.min(len - offset) as usize)
+        })
+    }
+
     /// As many reads as the file has buffers, each at a random one.
     fn read_randomly(&self, lane: &mut Lane, buffer: &mut Buffer, path: &Path, seed: u64) {
         let Some(file) = open_to_read(lane, self.style(), path) else { return };
-        let places = (self.file_size / self.buffer).max(1);
-        let part = self.buffer.min(self.file_size) as usize;
-        for number in 0..places {
-            let offset = mix(seed.wrapping_add(number)) % places * self.buffer;
-            if number > 0 && !lane.go_on() || !read_at(lane, &file, buffer.head_mut(part), offset) {
+        for (number, (offset, len)) in self.buffers(seed).enumerate() {
+            if number > 0 && !lane.go_on() || !read_at(lane, &file, buffer.head_mut(len), offset) {
                 return;
             }
         }

@@ -1,14 +1,13 @@
 //! The data path without the kernel: `worker` asks a worker for pages, `client-io` reads and writes through a client, both in a node
 //! that runs in this process over a store in DIR.
 
-use crate::args::{Output, Place, key_value, size, some};
+use crate::args::{Site, key_value, size, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::data::{BLOCK, Pattern, mix};
 use crate::engine::{Lane, Limit, PhaseSpec};
 use crate::error::{During, Error, Result};
 use crate::node::{Node, Way};
-use crate::peers::Together;
 use crate::scratch::Scratch;
 use crate::store::{Store, Tree};
 use clap::{Args, ValueEnum};
@@ -35,13 +34,7 @@ const CLIENT_EXAMPLES: &str = "Examples:
 struct Inside {
     #[command(flatten)]
     #[serde(flatten)]
-    place: Place,
-    #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
-    #[command(flatten)]
-    #[serde(skip)]
-    together: Together,
+    site: Site,
     /// The under file system that has the files. If absent: a directory in DIR.
     #[arg(long, value_name = "UFS")]
     #[serde(skip)]
@@ -125,16 +118,8 @@ impl Step {
 impl OnFiles for WorkerArgs {
     const NAME: &'static str = "worker";
 
-    fn place(&self) -> &Place {
-        &self.inside.place
-    }
-
-    fn together(&self) -> &Together {
-        &self.inside.together
-    }
-
-    fn output(&self) -> &Output {
-        &self.inside.output
+    fn site(&self) -> &Site {
+        &self.inside.site
     }
 
     fn check(&self) -> Result<()> {
@@ -156,16 +141,8 @@ impl OnFiles for WorkerArgs {
 impl OnFiles for ClientIoArgs {
     const NAME: &'static str = "client-io";
 
-    fn place(&self) -> &Place {
-        &self.inside.place
-    }
-
-    fn together(&self) -> &Together {
-        &self.inside.together
-    }
-
-    fn output(&self) -> &Output {
-        &self.inside.output
+    fn site(&self) -> &Site {
+        &self.inside.site
     }
 
     fn check(&self) -> Result<()> {
@@ -240,8 +217,12 @@ impl Inside {
         fs::create_dir(&dir).during("create", &dir)?;
         let url = self.ufs.clone().unwrap_or_else(|| dir.display().to_string());
         let under = Store::open(&url, &self.options, self.threads)?;
-        let tree =
-            Tree::make(&under, self.place.name.as_deref().unwrap_or("inside"), bench.node(), self.threads)?;
+        let tree = Tree::make(
+            &under,
+            self.site.place.name.as_deref().unwrap_or("inside"),
+            bench.node(),
+            self.threads,
+        )?;
         let outcome = self.on_node(bench, scratch, phases, (&under, &tree), way);
         bench.cleared(tree.remove(&under));
         outcome

@@ -3,12 +3,11 @@
 //! Each lane has directories of its own, full of empty files, and goes round them. What an operation uses up is made
 //! before it is measured (files to delete), and what it leaves is removed after (files it created, names it changed).
 
-use crate::args::{Output, Place, rate, some};
+use crate::args::{Site, rate, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::engine::{Lane, Limit, Phase, PhaseSpec, search};
 use crate::error::{During, Error, Result};
-use crate::peers::Together;
 use crate::report::Search;
 use crate::scratch::Scratch;
 use clap::{Args, ValueEnum};
@@ -34,13 +33,7 @@ const LOCATION: &str = "user.forebay.state";
 pub struct MetadataArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    place: Place,
-    #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
-    #[command(flatten)]
-    #[serde(skip)]
-    together: Together,
+    site: Site,
     /// Which operations, each on its own.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Operation::value_variants().to_vec())]
     ops: Vec<Operation>,
@@ -120,16 +113,8 @@ impl Operation {
 impl OnFiles for MetadataArgs {
     const NAME: &'static str = "metadata";
 
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn output(&self) -> &Output {
-        &self.output
-    }
-
-    fn together(&self) -> &Together {
-        &self.together
+    fn site(&self) -> &Site {
+        &self.site
     }
 
     fn check(&self) -> Result<()> {

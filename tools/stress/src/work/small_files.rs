@@ -5,13 +5,12 @@
 
 use super::files::listed;
 use super::sizes::Sizes;
-use crate::args::{Output, Place, some};
+use crate::args::{Site, some};
 use crate::bench::Bench;
 use crate::command::OnFiles;
 use crate::data::{BLOCK, Buffer, Pattern};
 use crate::engine::{Lane, PhaseSpec};
 use crate::error::{During, Error, Result};
-use crate::peers::Together;
 use crate::report::Unit;
 use crate::scratch::Scratch;
 use clap::{Args, ValueEnum};
@@ -27,6 +26,8 @@ const EXAMPLES: &str = "Examples:
   forebay bench small-files /mnt/data                              # 10000 files of 100 KiB
   forebay bench small-files /mnt/data --count 1000000 --sizes lognormal:110KiB,0.6 --threads 16
   forebay bench small-files /mnt/data --sizes 4KiB*70,64KiB*25,1MiB*5 --fsync
+  forebay bench small-files /mnt/data --phases create --keep           # then mount anew, to read cold:
+  forebay bench small-files /mnt/data --phases list,stat,read,delete --kept
   forebay bench small-files /mnt/data --then 'forebay fs persist --wait \"$DIR\"'   # timed, after the files were made";
 
 /// Bits of a file's number within its lane; those above number the lane.
@@ -38,13 +39,7 @@ const NUMBERS_BITS: u32 = 40;
 pub struct SmallFilesArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    place: Place,
-    #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
-    #[command(flatten)]
-    #[serde(skip)]
-    together: Together,
+    site: Site,
     /// Files in all, on each node.
     #[arg(long, value_name = "N", default_value = "10000", value_parser = some, help_heading = "Files")]
     count: usize,
@@ -69,6 +64,9 @@ pub struct SmallFilesArgs {
     /// Ask the kernel to forget a file's pages before it is read (POSIX_FADV_DONTNEED).
     #[arg(long)]
     cold: bool,
+    /// Work with the files that an earlier run with --keep and the same settings left; --phases without create.
+    #[arg(long, conflicts_with_all = ["keep", "then"])]
+    kept: bool,
     /// A shell command to run, and time, when the files were created; DIR holds where they are.
     #[arg(long, value_name = "COMMAND")]
     then: Option<String>,
@@ -121,23 +119,28 @@ impl Share {
 impl OnFiles for SmallFilesArgs {
     const NAME: &'static str = "small-files";
 
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn output(&self) -> &Output {
-        &self.output
-    }
-
-    fn together(&self) -> &Together {
-        &self.together
+    fn site(&self) -> &Site {
+        &self.site
     }
 
     fn check(&self) -> Result<()> {
-        if self.phases.first() != Some(&Step::Create) {
-            return Err(Error::usage("the first of --phases must be create", "create the files first"));
+        if self.kept && self.phases.contains(&Step::Create) {
+            return Err(Error::usage(
+                "--kept has its files already",
+                "give --phases without create, like list,stat,read",
+            ));
+        }
+        if !self.kept && self.phases.first() != Some(&Step::Create) {
+            return Err(Error::usage(
+                "the first of --phases must be create",
+                "create the files first, or see --kept",
+            ));
         }
         Ok(())
+    }
+
+    fn reuses(&self) -> bool {
+        self.kept
     }
 
     fn bytes(&self) -> u64 {

@@ -3,13 +3,12 @@
 //! It is reached as the daemon reaches it, with the same retries and limits; each lane is a thread that waits for one call after
 //! the other.
 
-use crate::args::{Output, size, some};
+use crate::args::{Frame, size, some};
 use crate::bench::Bench;
 use crate::command::Workload;
 use crate::data::{Pattern, mix};
 use crate::engine::{Lane, Limit, PhaseSpec};
 use crate::error::{Error, Result};
-use crate::peers::Together;
 use crate::report::Place;
 use crate::store::{Store, Tree};
 use clap::{Args, ValueEnum};
@@ -42,10 +41,7 @@ pub struct UfsArgs {
     options: Vec<(String, String)>,
     #[command(flatten)]
     #[serde(skip)]
-    output: Output,
-    #[command(flatten)]
-    #[serde(skip)]
-    together: Together,
+    frame: Frame,
     /// What to do, in this order. What is left at the end is deleted.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Step::value_variants().to_vec())]
     phases: Vec<Step>,
@@ -94,12 +90,8 @@ enum Step {
 impl Workload for UfsArgs {
     const NAME: &'static str = "ufs";
 
-    fn together(&self) -> &Together {
-        &self.together
-    }
-
-    fn output(&self) -> &Output {
-        &self.output
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     fn ground(&self) -> Place {

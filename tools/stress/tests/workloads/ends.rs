@@ -59,6 +59,8 @@ fn settings_that_cannot_be_are_refused() {
         "checkpoint DIR --size 4KiB --ranks 8",
         "checkpoint DIR --check",
         "small-files DIR --phases read",
+        "small-files DIR --kept",
+        "small-files DIR --phases read --kept",
     ] {
         let refused = run(line, dir.path());
         assert!(matches!(refused.result, Err(Error::Usage { .. })), "{line}: {:?}", refused.result);

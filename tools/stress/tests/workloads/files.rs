@@ -59,6 +59,41 @@ fn past_the_page_cache() {
 }
 
 #[test]
+fn what_is_written_over_has_the_bytes_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "fuse-io DIR --threads 2 --files 2 --file-size 90KiB --buffer 16KiB --json --keep";
+    run(&format!("{line} --name plain --phases write"), dir.path()).result.unwrap();
+    // Five whole buffers are at random places, where six are in order.
+    for (name, order, count) in [("ordered", "", 24), ("random", "--random ", 20)] {
+        let ran = run(&format!("{line} --name {name} {order}--phases write,rewrite"), dir.path());
+        ran.result.as_ref().unwrap();
+        let report = ran.json();
+        assert_eq!(operation(&report, "rewrite", "write")["count"], count, "{name}");
+        assert_eq!(operation(&report, "rewrite", "fsync")["count"], 4, "{name}");
+        for file in ["t0/d0/f0", "t0/d0/f1", "t1/d0/f0", "t1/d0/f1"] {
+            let of = |name: &str| {
+                std::fs::read(dir.path().join(format!("forebay-bench-{name}/node-0/{file}"))).unwrap()
+            };
+            assert!(of(name) == of("plain"), "{name} {file}");
+        }
+    }
+}
+
+#[test]
+fn kept_files_are_read_by_a_later_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "small-files DIR --count 30 --sizes 1-9KiB --files-per-dir 7 --threads 2 --json";
+    run(&format!("{line} --phases create --keep"), dir.path()).result.unwrap();
+    let ran = run(&format!("{line} --phases list,stat,read,delete --kept"), dir.path());
+    ran.result.as_ref().unwrap();
+    for phase in ["stat", "read", "delete"] {
+        assert_eq!(operation(&ran.json(), phase, phase)["count"], 30, "{phase}");
+    }
+    let gone = run(&format!("{line} --phases read --kept"), dir.path());
+    assert!(matches!(gone.result, Err(Error::Failed(_))), "{:?}", gone.result);
+}
+
+#[test]
 fn small_files_live_and_die() {
     let dir = tempfile::tempdir().unwrap();
     let line =
