@@ -83,8 +83,6 @@ pub(crate) struct OpenState {
     pub(crate) mode: Mode,
     /// From the first writer's open to the last writer's close.
     pub(crate) writing: Option<Writing>,
-    /// What the extent file was like when writers that go on were last taken for closed ([`crate::through`]).
-    pub(crate) published: Option<(ExtentId, FileTimes)>,
 }
 
 impl OpenInode {

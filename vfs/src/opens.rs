@@ -221,10 +221,7 @@ pub(crate) fn start_writing(
 ) -> FsResult<()> {
     let extent = location.extent.ok_or(FsErrorKind::Stale)?;
     inode.set_location(location);
-    // Only the kernel changes bytes behind our back: the daemon's own times are no measure of it.
-    let published = state.published.take().filter(|_| matches!(state.mode, Mode::Passthrough(_)));
-    let changed = published.is_some_and(|published| published != (extent, baseline));
-    let changed = inode.take_touched() || changed;
+    let changed = inode.take_touched();
     inode.set_published(false);
     let ambiguous = is_within_tick(baseline.ctime, SystemClock.now());
     let first_len = baseline.len;

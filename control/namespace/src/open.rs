@@ -19,7 +19,7 @@ use crate::txn::{Changes, InoRange, Staged, Txn};
 use crate::view::View;
 use forebay_meta::{Batch, MetaStore};
 use forebay_types::{FsResult, Ino, MountId, UfsMeta};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
@@ -64,6 +64,7 @@ pub(crate) fn open(
         queue: Queue::default(),
         ufs,
         begun: RwLock::default(),
+        published: Mutex::default(),
         clock: Arc::clone(&config.clock),
         owner: config.owner,
         node: config.node.clone(),

@@ -11,8 +11,8 @@ use forebay_types::{
     Clock, FileKind, FsError, FsErrorKind, FsResult, Generation, Ino, InodeState, MountId, NodeId, TimeSpec,
     UfsAttr, UfsMeta,
 };
-use hashbrown::HashSet;
-use parking_lot::RwLock;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) ufs: Arc<dyn UfsMeta>,
     /// The keys of all tasks that were begun and have no recorded end, as the log has them. Written by the home alone.
     pub(crate) begun: RwLock<HashSet<Key>>,
+    /// The inodes that are carried although they are open for write, and how many wait for that.
+    pub(crate) published: Mutex<HashMap<Ino, u32>>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Owner and group of what the UFS gives none.
     pub(crate) owner: (u32, u32),
@@ -59,6 +61,11 @@ impl Shared {
     pub(crate) fn mount(&self, id: MountId) -> FsResult<Arc<Mount>> {
         let gone = || FsError::new(FsErrorKind::Stale, format!("mount {id} was removed"));
         self.mounts.get(id).ok_or_else(gone)
+    }
+
+    /// Whether an inode is carried although it is open for write.
+    pub(crate) fn is_published(&self, ino: Ino) -> bool {
+        self.published.lock().contains_key(&ino)
     }
 
     /// The record of an inode, from the table or the engine. Blocks for as long as the engine does.

@@ -111,6 +111,14 @@ impl Client {
         }
     }
 
+    /// What was written so far is about to be carried, while its writers go on. What [`Client::end_write`] is told later
+    /// is whether anything was changed since.
+    pub fn publish(&self, extent: ExtentId, changed: bool) {
+        if let Ok(local) = self.local() {
+            local.publish(extent, changed);
+        }
+    }
+
     /// Length, times and blocks of an extent that is or was open for write, as they stand now, whoever wrote it:
     /// the kernel through passthrough, or we. Fetching an absent page never shows as a change.
     ///

@@ -29,10 +29,24 @@ impl Local for Worker {
         Some(Backing::new(extent.id(), file, guard))
     }
 
+    fn publish(&self, id: ExtentId, changed: bool) {
+        let (Some(session), Some(extent)) = (self.sessions.get(id), self.store.get(id)) else { return };
+        session.publish(changed);
+        if changed {
+            // What was read of it for an earlier call says nothing of what it is now.
+            extent.note_writer();
+        }
+    }
+
     fn end_write(&self, id: ExtentId, changed: bool) {
-        if !changed && self.sessions.get(id).is_some() {
+        if let (Some(session), Some(extent)) = (self.sessions.get(id), self.store.get(id)) {
             // Before the session is gone: who finds none must not count it.
-            self.store.get(id).iter().for_each(|extent| extent.note_unchanged());
+            match (changed, session.was_published()) {
+                (false, false) => extent.note_unchanged(),
+                // What was published of it is not what it has now.
+                (true, true) => extent.note_writer(),
+                _ => {}
+            }
         }
         let Some(session) = self.sessions.end(id) else { return };
         let keys = session.keys();

@@ -11,6 +11,7 @@ use forebay_types::{
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::time::Duration;
 use tokio::sync::MutexGuard;
 
@@ -22,6 +23,10 @@ const _: () = assert!(SLICES.is_power_of_two());
 pub(crate) struct Session {
     /// What it was found by before; empty if it was dirty already.
     keys: Mutex<Vec<ContentKey>>,
+    /// How many writers had begun on the extent with it.
+    writers: u64,
+    /// Its bytes were carried, or are to be, while it goes on.
+    published: AtomicBool,
     /// Its last change, if the worker keeps that itself.
     changed_at: Option<Mutex<TimeSpec>>,
     /// Keeps the extent where it is: a writer has its file open.
@@ -32,16 +37,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session of an extent that had `keys`. `kept_since` is its last change if the worker is to keep its times.
+    /// A session of an extent that had `keys`, the last of `writers` that began on it. `kept_since` is its last change
+    /// if the worker is to keep its times.
     pub(crate) fn new(
         held: Held,
-        keys: Vec<ContentKey>,
+        (keys, writers): (Vec<ContentKey>, u64),
         kept_since: Option<TimeSpec>,
         promised: Reservation,
     ) -> Self {
         let reserve = promised.len();
         let (keys, promised) = (Mutex::new(keys), Mutex::new(promised));
-        Self { keys, changed_at: kept_since.map(Mutex::new), _held: held, promised, reserve }
+        let (published, changed_at) = (AtomicBool::new(false), kept_since.map(Mutex::new));
+        Self { keys, writers, published, changed_at, _held: held, promised, reserve }
     }
 
     /// Room for a write out of what is promised, and what is free besides; what it takes is promised again as soon as
@@ -65,9 +72,28 @@ impl Session {
         self.keys.lock().clone()
     }
 
-    /// The bytes that the session began with were carried to the under file system, where they have this key.
-    pub(crate) fn add_key(&self, key: ContentKey) {
-        self.keys.lock().push(key);
+    /// The bytes that it had when `writers` had begun were carried to the under file system, where they have this key.
+    /// `now` is how many there are by now. False if they may be other bytes since.
+    pub(crate) fn carried(&self, key: ContentKey, writers: u64, now: u64) -> bool {
+        // Read while it was open, and not published since; or before it began, and it was not published at all.
+        let same = now == writers || (now == writers + 1 && self.writers == now);
+        if same {
+            self.keys.lock().push(key);
+        }
+        same
+    }
+
+    /// What was written so far is to be carried while it goes on.
+    pub(crate) fn publish(&self, changed: bool) {
+        if changed {
+            self.keys.lock().clear();
+        }
+        self.published.store(true, Release);
+    }
+
+    /// Whether what it has changed was told of before its end.
+    pub(crate) fn was_published(&self) -> bool {
+        self.published.load(Acquire)
     }
 
     /// Whether the extent file's times are not to be believed, and the kernel may not write to it.

@@ -29,7 +29,8 @@ impl Worker {
         let promised = self.room_to_write(self.config.reserve.as_u64()).await?;
         let extent = self.store.create(ExtentSpec::BORN_HERE).await?;
         extent.note_writer();
-        let session = Session::new(extent.hold(Hold::Dirty)?, Vec::new(), None, promised);
+        let begun = (Vec::new(), extent.writers());
+        let session = Session::new(extent.hold(Hold::Dirty)?, begun, None, promised);
         self.sessions.begin(extent.id(), session);
         Ok(extent.id())
     }
@@ -77,7 +78,8 @@ impl Worker {
         let kept_since = if extent.is_complete() { None } else { Some(extent.stat()?.mtime) };
         extent.note_writer();
         let promised = promised.split(promised.len()).expect("a whole has a part of its length");
-        self.sessions.begin(id, Session::new(held, keys, kept_since, promised));
+        let begun = (keys, extent.writers());
+        self.sessions.begin(id, Session::new(held, begun, kept_since, promised));
         Ok(Ok(id))
     }
 
@@ -92,7 +94,7 @@ impl Worker {
         let _turn = self.sessions.turn(id, self.config.turn_within).await?;
         let now = self.extent(id)?.writers();
         match self.sessions.get(id) {
-            Some(session) if now <= writers + 1 => session.add_key(content),
+            Some(session) if session.carried(content, writers, now) => {}
             None if now == writers => self.store.settle(id, content, checksums).await?,
             _ => tracing::debug!(extent = %id, "it was written again before it was bound: it stays ours"),
         }

@@ -13,6 +13,10 @@ pub trait Local: Send + Sync {
     /// its bytes are still those it had then. Polled on a shard; does not wait.
     fn end_write(&self, extent: ExtentId, changed: bool);
 
+    /// What was written so far is about to be carried, while its writers go on: from here on it is found by nothing that
+    /// it was found by before, if it is `changed` since the last such call or since the first writer came.
+    fn publish(&self, extent: ExtentId, changed: bool);
+
     /// Says what goes first when room is wanted: extents of a lower priority before those of a higher one.
     fn rank(&self, extent: ExtentId, priority: i32);
 

@@ -33,6 +33,7 @@ impl Local for Slow {
         None
     }
     fn end_write(&self, _: ExtentId, _: bool) {}
+    fn publish(&self, _: ExtentId, _: bool) {}
     fn rank(&self, _: ExtentId, _: i32) {}
 
     fn space(&self) -> Space {

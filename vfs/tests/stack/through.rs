@@ -5,12 +5,13 @@ use forebay_namespace::MountSpec;
 use forebay_types::WriteMode;
 use forebay_vfs::{Opened, Vfs};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 fn node_with(mode: WriteMode, passthrough: bool) -> Node {
     let mut root = MountSpec::new("/", "file:///under");
     root.policy.write_mode = mode;
     // What is promised does not wait for the delay.
-    root.policy.persist_delay = forebay_types::HumanDuration(std::time::Duration::from_secs(3600));
+    root.policy.persist_delay = forebay_types::HumanDuration(Duration::from_secs(3600));
     Node::start(Setup { root, passthrough, persist: true, ..Setup::default() })
 }
 
@@ -90,6 +91,72 @@ fn a_write_beside_a_flush_is_carried_by_the_next_one() {
 }
 
 #[test]
+fn what_was_written_beside_a_flush_survives_the_death_of_the_daemon() {
+    for mode in [WriteMode::Through, WriteMode::CacheThrough] {
+        let node = node_with(mode, true);
+        let under = node.under().join("a");
+        let hang = Duration::from_secs(600);
+        node.fault(Fault::Hang("begin_write", hang));
+        let file = node.run(move |vfs| async move {
+            let (_, opened) = vfs.make("a").await;
+            write(&vfs, &opened, 0, b"first").await;
+            let file = kernel_file(&opened);
+            forebay_shard::spawn(async move {
+                let _ = vfs.flush(opened.handle).await;
+                forebay_shard::sleep(hang).await;
+                vfs.release(opened.handle).await.unwrap();
+            });
+            file
+        });
+        node.until("the first bytes are carried", || std::fs::read(&under).is_ok_and(|it| it == b"first"));
+        node.until("that is recorded", || node.names.dirty_stats().in_flight == 0);
+        std::thread::sleep(Duration::from_millis(300));
+        file.write_all_at(b"second and longer", 0).unwrap();
+        drop(file);
+        let node = node.crash();
+        let found = node.run(|vfs| async move {
+            let ino = vfs.ino("a").await;
+            vfs.content(ino).await.unwrap()
+        });
+        assert_eq!(found, b"second and longer", "{mode:?}");
+        let names = std::sync::Arc::clone(&node.names);
+        node.wait_for(async move { names.persist_barrier(None).await.unwrap() });
+        assert_eq!(std::fs::read(&under).unwrap(), b"second and longer");
+    }
+}
+
+#[test]
+fn what_was_carried_while_it_was_open_is_found_here_afterwards_and_can_be_evicted() {
+    let node = node_with(WriteMode::CacheThrough, true);
+    let ino = node.run(|vfs| async move {
+        let (ino, opened) = vfs.make("a").await;
+        for round in 0..3_u8 {
+            write(&vfs, &opened, 0, &pattern(PAGE, round.into())).await;
+            vfs.fsync(opened.handle).await.unwrap();
+        }
+        vfs.release(opened.handle).await.unwrap();
+        let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
+        write(&vfs, &opened, 0, &pattern(PAGE, 3)).await;
+        vfs.flush(opened.handle).await.unwrap();
+        vfs.release(opened.handle).await.unwrap();
+        assert_eq!(&*vfs.getxattr(ino, b"user.forebay.state").await.unwrap(), b"clean");
+        ino
+    });
+    node.until_idle();
+    let read = move |vfs: std::sync::Arc<Vfs>| async move { vfs.content(ino).await.unwrap() };
+    assert_eq!((node.run(read), node.fetched()), (pattern(PAGE, 3), 0));
+    let client = std::sync::Arc::clone(&node.client);
+    let names = std::sync::Arc::clone(&node.names);
+    node.until("its bytes are evicted", || {
+        let (client, names) = (client.clone(), names.clone());
+        node.run(move |_| async move {
+            client.evict(&names.content(ino).await.unwrap()).await.is_ok_and(|n| n > 0)
+        })
+    });
+    assert_eq!((node.run(read), node.fetched()), (pattern(PAGE, 3), PAGE));
+}
+
+#[test]
 fn what_cannot_be_carried_fails_the_flush_and_stays_dirty() {
     let node = node_with(WriteMode::CacheThrough, true);
     let under = node.under();
@@ -129,7 +196,7 @@ fn a_write_through_the_daemon_beside_a_flush_does_not_fail() {
             let beside = vfs.put(opened.handle, 0, &bytes);
             write(&vfs, &opened, 0, &[round]).await;
             let (_, wrote) = futures_util::join!(vfs.flush(opened.handle), async {
-                forebay_shard::sleep(std::time::Duration::from_millis(u64::from(round))).await;
+                forebay_shard::sleep(Duration::from_millis(u64::from(round))).await;
                 beside.await
             });
             wrote.unwrap();

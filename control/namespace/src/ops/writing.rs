@@ -32,15 +32,26 @@ pub(crate) fn update_written(txn: &mut Txn<'_>, ino: Ino, times: FileTimes) -> O
     Ok(())
 }
 
+/// What was written so far is to be carried, while the inode stays open for write.
+pub(crate) fn write_published(txn: &mut Txn<'_>, ino: Ino, changed: bool) -> OpResult<()> {
+    let mut record = regular(txn, ino)?;
+    if changed {
+        next_content(txn, &mut record)?;
+    }
+    if record.nlink > 0 && record.state == InodeState::Dirty {
+        txn.queue_names(ino, &record)?;
+    }
+    txn.update(ino, record)?;
+    Ok(())
+}
+
 pub(crate) fn write_closed(txn: &mut Txn<'_>, ino: Ino, times: FileTimes, changed: bool) -> OpResult<()> {
     let mut record = regular(txn, ino)?;
     record.write_open = false;
     txn.put_key(keys::write_open(ino), None);
     if changed {
         take_times(&mut record, times);
-        record.generation = record.generation.next();
-        record.unpersistable = None;
-        super::turn_dirty(txn, &mut record)?;
+        next_content(txn, &mut record)?;
     } else if record.state == InodeState::Clean {
         // What the UFS has is still what we have, and is found by its key.
         record.extent = None;
@@ -52,6 +63,12 @@ pub(crate) fn write_closed(txn: &mut Txn<'_>, ino: Ino, times: FileTimes, change
     }
     txn.update(ino, record)?;
     Ok(())
+}
+
+fn next_content(txn: &Txn<'_>, record: &mut InodeRecord) -> OpResult<()> {
+    record.generation = record.generation.next();
+    record.unpersistable = None;
+    Ok(super::turn_dirty(txn, record)?)
 }
 
 fn regular(txn: &Txn<'_>, ino: Ino) -> OpResult<InodeRecord> {

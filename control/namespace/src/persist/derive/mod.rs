@@ -179,7 +179,7 @@ impl Look<'_, '_> {
             // Nothing of ours goes there, but what was there before must not stay.
             return if theirs.is_some() { self.absent(at) } else { self.settled() };
         }
-        if record.write_open {
+        if record.write_open && !self.txn.shared.is_published(ino) {
             return Ok(Verdict::Wait(Wait::ForClose));
         }
         if let Some(shadow) = &theirs {

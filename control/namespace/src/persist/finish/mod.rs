@@ -144,11 +144,12 @@ impl End<'_, '_> {
         if record.kind != FileKind::Directory {
             record.version = Some(now.version.clone());
         }
-        let unchanged = record.generation == self.task.generation && !record.write_open;
+        let unchanged = record.generation == self.task.generation && self.counts_as_closed(&record);
         if unchanged && record.state == InodeState::Dirty {
             record.state = InodeState::Clean;
             record.turned_at = self.txn.seq;
-            record.extent = None;
+            // Where it is open for write the extent stays known to the log: a start looks at what was written since.
+            record.extent = record.extent.filter(|_| record.write_open);
             record.attrs_ours = attrs_differ(&ufs_attr(&record), sent);
             if record.mtime != now.mtime {
                 self.txn.own_mtime(self.task.ino, &mut record)?;
@@ -158,6 +159,11 @@ impl End<'_, '_> {
             self.requeue(left.as_ref())?;
         }
         self.conclude(record)
+    }
+
+    /// Whether its content is what the log says: nobody has it open for write, or what was written so far was told.
+    fn counts_as_closed(&self, record: &InodeRecord) -> bool {
+        !record.write_open || self.txn.shared.is_published(self.task.ino)
     }
 
     /// The UFS has the inode's content at `key`, which is its first name's if that has not changed meanwhile.
@@ -351,7 +357,7 @@ impl End<'_, '_> {
         let dentry = self.dentry()?;
         let mine = dentry.target.is_some_and(|(target, _)| target == ino);
         let carried = dentry.is_carried() && record.is_settled() && !record.attrs_ours && !record.mtime_due;
-        let clean = record.state == InodeState::Clean && !record.write_open;
+        let clean = record.state == InodeState::Clean && self.counts_as_closed(&record);
         if mine
             && record.at.as_ref() == Some(self.slot)
             && record.nlink > 1
