@@ -142,6 +142,8 @@ pub enum Op {
         offset: u64,
         /// At most so many.
         len: usize,
+        /// Where the channel wants the bytes, if it matters to it. The answer may be another frame.
+        into: Option<Frame>,
     },
     /// Writes bytes.
     Write {

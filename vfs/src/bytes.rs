@@ -30,11 +30,25 @@ impl Vfs {
     /// `Unavailable` or `TimedOut` if the UFS had to be asked and did not answer; `Stale` if its content changed
     /// under the handle and the old bytes are not here.
     pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Frame> {
+        self.read_into(handle, offset, len, None).await
+    }
+
+    /// As [`Vfs::read`]; the bytes come in the frame `into` where that can be without a copy, else in another one.
+    ///
+    /// # Errors
+    /// Those of [`Vfs::read`]; the frame is lost.
+    pub async fn read_into(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        len: usize,
+        mut into: Option<Frame>,
+    ) -> FsResult<Frame> {
         let file = self.handles.files.get(handle)?;
         let mut location = self.bytes_of(file.inode()).await?;
         let mut search = Search::new(self, file.inode());
         loop {
-            match self.client.read(&location, offset, len).await {
+            match self.client.read_into(&location, offset, len, into.take()).await {
                 Err(error) if error.kind() == FsErrorKind::Stale => {
                     location = search.next(&location, error).await?;
                 }

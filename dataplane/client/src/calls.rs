@@ -32,9 +32,24 @@ impl Client {
     /// `Stale` if the under file system has another version by now, or the extent of the location was carried
     /// there and evicted meanwhile: look the location up again. `Unavailable`, `TimedOut`, `Overloaded` may pass.
     pub async fn read(&self, at: &ContentLocation, offset: u64, len: usize) -> FsResult<Frame> {
+        self.read_into(at, offset, len, None).await
+    }
+
+    /// As [`Client::read`]; the bytes come in the frame `into` where that can be without a copy of its own, else in
+    /// another one.
+    ///
+    /// # Errors
+    /// Those of [`Client::read`]; the frame is lost.
+    pub async fn read_into(
+        &self,
+        at: &ContentLocation,
+        offset: u64,
+        len: usize,
+        into: Option<Frame>,
+    ) -> FsResult<Frame> {
         let len = len.min(IO_LEN_MAX.as_usize());
         let policy = self.read_policy(at);
-        let read = self.call(Op::Read { at, offset, len, policy }, self.config.io_within);
+        let read = self.call(Op::Read { at, offset, len, policy, into }, self.config.io_within);
         // What was born here has no under file system to read ahead from.
         let ahead = at.ufs.as_ref().and_then(|_| {
             let end = offset.saturating_add(len as u64).min(at.size);

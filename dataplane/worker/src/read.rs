@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::counters::add;
 use crate::fetch::Target;
 use crate::flight::{Claim, Flight, Landed, Ticket};
-use crate::here::{Here, frame_of};
+use crate::here::{Here, Place};
 use crate::place::{Keep, content_of, hold_soon};
 use crate::plan::{self, Run};
 use crate::transit::Why;
@@ -46,27 +46,26 @@ impl Worker {
     pub(crate) async fn read(
         &self,
         at: &ContentLocation,
-        offset: u64,
-        len: usize,
+        asked: Range<u64>,
         policy: ReadPolicy,
+        mut place: Place,
     ) -> FsResult<Frame> {
         let extent = self.find_extent(at)?;
-        let end = offset.saturating_add(len as u64).min(Self::length(at, extent.as_ref()));
-        if offset >= end {
+        let range = asked.start..asked.end.min(Self::length(at, extent.as_ref()));
+        if range.is_empty() {
             return empty_frame().await;
         }
-        let range = offset..end;
-        add(&self.counters.read_bytes, end - offset);
+        add(&self.counters.read_bytes, range.end - range.start);
         rank(extent.as_ref(), policy);
         if let Some(extent) = extent
             && extent.is_resident(range.clone())
-            && let Some(frame) = self.here(at, &extent).read(&range).await?
+            && let Some(frame) = self.here(at, &extent).read(&range, &mut place).await?
         {
             add(&self.counters.reads_hit, 1);
             return Ok(frame);
         }
         add(&self.counters.reads_missed, 1);
-        self.read_absent(at, range, policy).await
+        self.read_absent(at, range, policy, place).await
     }
 
     async fn read_absent(
@@ -74,11 +73,12 @@ impl Worker {
         at: &ContentLocation,
         range: Range<u64>,
         policy: ReadPolicy,
+        mut place: Place,
     ) -> FsResult<Frame> {
         let keep = self.admitted(at, |admit, content| admit.may_keep(policy, content, range.start));
         for attempt in 1..=ATTEMPTS {
             let Some(mut target) = self.target(at, keep).await? else {
-                return self.read_without_origin(at, range).await;
+                return self.read_without_origin(at, range, place).await;
             };
             rank(target.extent.as_ref(), policy);
             if attempt == ATTEMPTS && !target.is_written_here() {
@@ -86,7 +86,7 @@ impl Worker {
                 target.extent = None;
             }
             let bodies = self.bring(&target, &range).await?;
-            if let Some(frame) = self.assemble(at, &target, &range, &bodies).await? {
+            if let Some(frame) = self.assemble(at, &target, (&range, &mut place), &bodies).await? {
                 return Ok(frame);
             }
         }
@@ -102,16 +102,16 @@ impl Worker {
         &self,
         at: &ContentLocation,
         target: &Target,
-        range: &Range<u64>,
+        (range, place): (&Range<u64>, &mut Place),
         bodies: &Bodies,
     ) -> FsResult<Option<Frame>> {
         if bodies.is_empty() {
             return match &target.extent {
-                Some(extent) => self.here(at, extent).read(range).await,
+                Some(extent) => self.here(at, extent).read(range, place).await,
                 None => Ok(None),
             };
         }
-        let mut frame = frame_of(range).await?;
+        let mut frame = place.frame_of(range).await?;
         for page in plan::pages_of(range, target.page_size) {
             let page = PageIndex(page);
             let start = target.page_size.start_of(page).max(range.start);
@@ -123,7 +123,9 @@ impl Worker {
                 continue;
             }
             let Some(extent) = &target.extent else { return Ok(None) };
-            let Some(bytes) = self.here(at, extent).read(&piece).await? else { return Ok(None) };
+            let Some(bytes) = self.here(at, extent).read(&piece, &mut Place::default()).await? else {
+                return Ok(None);
+            };
             if bytes.len() != into.len() {
                 return Ok(None);
             }
@@ -139,16 +141,21 @@ impl Worker {
     }
 
     /// A location that the under file system does not have: a file born here, or one without any bytes.
-    async fn read_without_origin(&self, at: &ContentLocation, range: Range<u64>) -> FsResult<Frame> {
+    async fn read_without_origin(
+        &self,
+        at: &ContentLocation,
+        range: Range<u64>,
+        mut place: Place,
+    ) -> FsResult<Frame> {
         let Some(extent) = self.find_extent(at)? else {
-            let mut frame = frame_of(&range).await?;
+            let mut frame = place.frame_of(&range).await?;
             frame.fill(0);
             return Ok(frame);
         };
         let lost = || {
             FsError::new(FsErrorKind::Io, format!("extent {} lost bytes that are nowhere else", extent.id()))
         };
-        self.here(at, &extent).read(&range).await?.ok_or_else(lost)
+        self.here(at, &extent).read(&range, &mut place).await?.ok_or_else(lost)
     }
 
     /// Has the absent pages of a range fetched and waits for them; returns those whose bytes came along.
@@ -322,7 +329,7 @@ fn is_absent(target: &Target, page: PageIndex) -> bool {
 
 /// A frame has at least one byte of memory, whatever its length.
 async fn empty_frame() -> FsResult<Frame> {
-    let mut frame = frame_of(&(0..1)).await?;
+    let mut frame = Place::default().frame_of(&(0..1)).await?;
     frame.truncate(0);
     Ok(frame)
 }

@@ -1,6 +1,7 @@
 //! From a message to the operation it names, and back.
 
 use crate::Worker;
+use crate::here::Place;
 use forebay_net::Service;
 use forebay_types::FsResult;
 use forebay_wire::{Epoch, Op, Refusal, Reply, Request};
@@ -20,9 +21,10 @@ impl Service for Worker {
 impl Worker {
     async fn carry_out(&self, op: Op<'_>) -> FsResult<Reply> {
         match op {
-            Op::Read { at, offset, len, policy } => {
-                self.read(at, offset, len, policy).await.map(Reply::Bytes)
-            }
+            Op::Read { at, offset, len, policy, into } => self
+                .read(at, offset..offset.saturating_add(len as u64), policy, Place::new(into))
+                .await
+                .map(Reply::Bytes),
             Op::Prefetch { at, range, policy } => self.prefetch(at, range, policy).await,
             Op::Complete { at, range } => self.complete(at, range).await.map(Reply::Fetched),
             Op::BeginWrite { at } => self.begin_write(at).await.map(Reply::Extent),

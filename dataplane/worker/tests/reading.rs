@@ -7,6 +7,7 @@ mod common;
 use common::watched::HELD;
 use common::{MIB, Node, PAGE, Rules, Setup, eventually, node, pattern, read};
 use forebay_client::{ClientConfig, Progress, ReadAheadConfig, ReadPolicy};
+use forebay_shard::{FixedFrame, arena};
 use forebay_types::{Admission, ByteSize, ContentKey, ContentLocation, FsErrorKind, ReadMode};
 use forebay_worker::WorkerConfig;
 use futures_util::stream::{self, StreamExt};
@@ -32,6 +33,33 @@ fn a_cold_file_is_read_once_and_then_from_here() {
     assert_eq!(node.read(&at, bytes.len() as u64, 100).unwrap(), b"");
     assert_eq!(node.read(&at, 1 << 40, 100).unwrap(), b"");
     assert!(node.client.backing(&at).is_some(), "it is wholly here");
+}
+
+/// Reads into a frame that is lent; says what came, and whether it came in that frame.
+fn read_in_place(node: &Node, at: &ContentLocation, offset: u64, len: usize) -> (Vec<u8>, bool) {
+    let at = at.clone();
+    node.on_shard(move |client| async move {
+        let place = FixedFrame::new(arena().try_frame(MIB as usize).unwrap());
+        let frame = client.read_into(&at, offset, len, place.lend(len)).await.unwrap();
+        (frame.to_vec(), place.is_lent_as(&frame))
+    })
+}
+
+#[test]
+fn a_read_fills_the_frame_that_it_was_given() {
+    let node = node();
+    let bytes = pattern(3 * PAGE + 17, 1);
+    let at = node.put("in-place", &bytes);
+    let all = bytes.len();
+    // Cold, from memory where it landed, from its file, and less at the end.
+    for _ in 0..3 {
+        assert_eq!(read_in_place(&node, &at, 0, all + 100), (bytes.clone(), true));
+    }
+    let tail = bytes[all - 10..].to_vec();
+    assert_eq!(read_in_place(&node, &at, all as u64 - 10, 4096), (tail, true));
+    let written = node.begin_write(&at);
+    node.write(&written, 5, &[7; 4096]).unwrap();
+    assert_eq!(read_in_place(&node, &written, 5, 4096), (vec![7; 4096], true));
 }
 
 #[test]

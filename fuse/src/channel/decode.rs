@@ -275,7 +275,7 @@ fn of_files(message: Message<'_>) -> Decoded {
         opcode::READ => {
             let ask: abi::ReadIn = head(message)?;
             let (handle, len) = (HandleId(ask.fh), ask.size as usize);
-            Ok((Op::Read { handle, offset: ask.offset, len }, Form::Bytes(len)))
+            Ok((Op::Read { handle, offset: ask.offset, len, into: None }, Form::Bytes(len)))
         }
         opcode::FLUSH => {
             let ask: abi::FlushIn = head(message)?;

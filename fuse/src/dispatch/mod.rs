@@ -98,7 +98,9 @@ impl Dispatch {
             Op::Rename { from, to, flags } => self.rename(caller, &from, &to, flags).await,
             Op::Open { ino, flags } => self.open(caller, ino, flags).await,
             Op::Create { at, mode, flags } => self.create(caller, &at, mode, flags).await,
-            Op::Read { handle, offset, len } => Ok(Reply::Data(self.vfs.read(handle, offset, len).await?)),
+            Op::Read { handle, offset, len, into } => {
+                Ok(Reply::Data(self.vfs.read_into(handle, offset, len, into).await?))
+            }
             Op::Write { handle, offset, data, clear_privileges } => {
                 if clear_privileges {
                     self.clear_at_write(caller, handle).await?;

@@ -121,7 +121,7 @@ impl Way {
         match self {
             Self::Client(client) => client.read(at, offset, len).await,
             Self::Worker(endpoint) => {
-                let op = Op::Read { at, offset, len, policy: ReadPolicy::default() };
+                let op = Op::Read { at, offset, len, policy: ReadPolicy::default(), into: None };
                 match endpoint.call(Request { epoch: Epoch::ALONE, op }, CALL_WITHIN).await? {
                     Reply::Bytes(frame) => Ok(frame),
                     other => Err(FsError::new(FsErrorKind::Corrupt, format!("{other:?} to a read"))),

@@ -86,6 +86,9 @@ pub enum Op<'a> {
         len: usize,
         /// What becomes of fetched bytes.
         policy: ReadPolicy,
+        /// Where the bytes are wanted, if somewhere in particular. Who serves the read uses it if it can, and answers
+        /// with another frame if not.
+        into: Option<Frame>,
     },
     /// Begins to fetch what is absent of a range and does not wait for it; [`Reply::Prefetch`].
     Prefetch {

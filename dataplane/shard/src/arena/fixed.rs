@@ -65,6 +65,11 @@ impl FixedFrame {
         (!taken).then(|| Frame::lent(self.0.arena, self.0.block, len, Arc::clone(&self.0)))
     }
 
+    /// Whether `frame` is this one, lent.
+    pub fn is_lent_as(&self, frame: &Frame) -> bool {
+        frame.home().is_some_and(|home| Arc::ptr_eq(home, &self.0))
+    }
+
     /// Whether it is lent now.
     pub fn is_out(&self) -> bool {
         self.0.out.load(Acquire)

@@ -71,6 +71,11 @@ impl Frame {
         self.len = len;
     }
 
+    /// Whom it is lent by, if it is.
+    pub(super) fn home(&self) -> Option<&Arc<Home>> {
+        self.home.as_ref()
+    }
+
     /// The arena it belongs to.
     pub(crate) fn arena(&self) -> Arena {
         self.arena

@@ -95,6 +95,7 @@ fn a_fixed_frame_is_lent_to_one_at_a_time_and_comes_back_from_any_thread() {
             let fixed = FixedFrame::new(arena().try_frame(8192).unwrap());
             let mut lent = fixed.lend(100).unwrap();
             lent.fill(3);
+            assert!(fixed.is_lent_as(&lent) && !fixed.is_lent_as(&arena().try_frame(1).unwrap()));
             assert_eq!((lent.len(), fixed.is_out()), (100, true));
             assert!(fixed.lend(1).is_none(), "it is out");
             assert!(timeout(Duration::from_millis(30), fixed.back()).await.is_err());

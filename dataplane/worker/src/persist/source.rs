@@ -1,6 +1,7 @@
 //! The bytes of a file that is carried, in order, with the checksum of each page on the way.
 
 use crate::Worker;
+use crate::here::Place;
 use forebay_shard::Frame;
 use forebay_store::FileStat;
 use forebay_types::{ContentLocation, FsErrorKind, FsResult, PageChecksum, PageSize};
@@ -73,9 +74,10 @@ impl Source {
 
     async fn next_page(&mut self) -> FsResult<Frame> {
         let offset = self.next_page * self.page_size.bytes();
-        let wanted = self.page_size.bytes().min(self.len.saturating_sub(offset)) as usize;
-        let page = self.worker.read(&self.content, offset, wanted.max(1), ReadPolicy::default()).await?;
-        if wanted == 0 || page.len() != wanted {
+        let wanted = self.page_size.bytes().min(self.len.saturating_sub(offset));
+        let asked = offset..offset + wanted.max(1);
+        let page = self.worker.read(&self.content, asked, ReadPolicy::default(), Place::default()).await?;
+        if wanted == 0 || page.len() as u64 != wanted {
             return Err(FsErrorKind::Stale.into());
         }
         self.checksums.push(PageChecksum::of(&page));

@@ -87,7 +87,7 @@ fn what_is_made_has_its_kind_and_mode() {
 #[test]
 fn open_files_are_asked_by_handle_and_place() {
     let ask = abi::ReadIn { fh: 5, offset: 4096, size: 100, ..Default::default() };
-    let Incoming::Ask(Op::Read { handle, offset, len }, form) = asked(opcode::READ, ask.as_bytes(), b"")
+    let Incoming::Ask(Op::Read { handle, offset, len, .. }, form) = asked(opcode::READ, ask.as_bytes(), b"")
     else {
         panic!()
     };

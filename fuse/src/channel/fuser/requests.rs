@@ -237,7 +237,11 @@ impl Filesystem for Requests {
         _lock_owner: Option<LockOwner>,
         reply: fuser::ReplyData,
     ) {
-        self.submit(req, Op::Read { handle: handle(fh), offset, len: size as usize }, To::Data(reply));
+        self.submit(
+            req,
+            Op::Read { handle: handle(fh), offset, len: size as usize, into: None },
+            To::Data(reply),
+        );
     }
 
     #[allow(clippy::too_many_arguments, reason = "the signature is fuser's")]

@@ -2,12 +2,12 @@
 //!
 //! **Ownership is the point.** The buffers ([`Buffers`]) belong either to the task, which reads a request from them and
 //! puts the answer into them, or to the kernel, from the moment a command is given until it completes: they are moved
-//! into the command and come back with its result. The payload of a write goes on as a frame without a copy; the next
-//! command waits until that frame is back.
+//! into the command and come back with its result. The payload of a write goes on as a frame without a copy, and a read
+//! is given the payload as the frame to fill; the next command waits until that frame is back.
 
 use crate::channel::abi::{self, RingHeaders, ring};
 use crate::channel::decode::{Form, Incoming, Message, WriteAsk, caller, decode, request_id};
-use crate::channel::encode::{Encoded, encode, failure};
+use crate::channel::encode::{Body, Encoded, encode, failure};
 use crate::channel::serving::Serving;
 use crate::op::{Op, Request};
 use crate::reply::Reply;
@@ -67,16 +67,17 @@ impl Entry {
             let commit_id = buffers.headers.ring.commit_id;
             let unique = buffers.header().unique;
             let answer = self.answer(&mut buffers).await;
+            let answer = buffers.recognise(answer);
             self.payload_back(&buffers).await;
             buffers.put(unique, &answer);
             command = commit(self.queue, commit_id);
         }
     }
 
-    /// Waits until nobody uses the bytes of a write any more: usually they came back before the answer was there.
+    /// Waits until nobody uses the payload any more: usually it came back before the answer was there.
     async fn payload_back(&self, buffers: &Buffers) {
         while timeout(PAYLOAD_WARN_AFTER, buffers.payload.back()).await.is_err() {
-            tracing::error!(queue = self.queue, "the bytes of a write are still held after its answer");
+            tracing::error!(queue = self.queue, "the payload of a request is still held after its answer");
         }
     }
 
@@ -85,7 +86,12 @@ impl Entry {
         let header = buffers.header();
         let request = |op: Op| Request { unique: request_id(&header), caller: caller(&header), arrived, op };
         match buffers.incoming(&header) {
-            Incoming::Ask(op, form) => self.serving.answer(request(op), form).await,
+            Incoming::Ask(mut op, form) => {
+                if let Op::Read { len, into, .. } = &mut op {
+                    *into = buffers.payload.lend((*len).min(buffers.payload.capacity()));
+                }
+                self.serving.answer(request(op), form).await
+            }
             Incoming::Write(WriteAsk { len: 0, .. }) => encode(Form::Written, Reply::Written(0), Vec::new()),
             Incoming::Write(ask) => match buffers.payload(ask.len) {
                 Some(data) => {
@@ -130,20 +136,47 @@ impl Buffers {
         if fits { self.payload.lend(len) } else { None }
     }
 
-    /// Puts the answer where the kernel looks for it. An answer that is longer than the payload is none.
-    fn put(&mut self, unique: u64, answer: &Encoded) {
-        let bytes = answer.body.bytes();
-        let mut error = answer.error;
-        match self.payload.lend(bytes.len().min(self.payload.capacity())) {
-            Some(mut place) if place.len() == bytes.len() => place.copy_from_slice(bytes),
-            _ => error = -libc::EIO,
+    /// Sees whether the bytes of an answer lie in the payload already, and takes the payload back then.
+    fn recognise(&self, answer: Encoded) -> Answer {
+        match answer {
+            Encoded { error: 0, body: Body::Frame(frame) } if self.payload.is_lent_as(&frame) => {
+                Answer::InPlace(frame.len())
+            }
+            elsewhere => Answer::Elsewhere(elsewhere),
         }
-        let payload_len = if error == 0 { bytes.len() } else { 0 };
+    }
+
+    /// Puts the answer where the kernel looks for it. An answer that is longer than the payload is none.
+    fn put(&mut self, unique: u64, answer: &Answer) {
+        let (error, payload_len) = match answer {
+            Answer::InPlace(len) => (0, *len),
+            Answer::Elsewhere(answer) => self.copy(answer),
+        };
         let len = size_of::<abi::OutHeader>() + payload_len;
         let header = abi::OutHeader { len: len as u32, error, unique };
         self.headers.in_out[..size_of::<abi::OutHeader>()].copy_from_slice(header.as_bytes());
         self.headers.ring.payload_sz = payload_len as u32;
     }
+
+    /// Copies the bytes of an answer into the payload; says which error to answer with, and how many bytes.
+    fn copy(&self, answer: &Encoded) -> (i32, usize) {
+        let bytes = answer.body.bytes();
+        match self.payload.lend(bytes.len().min(self.payload.capacity())) {
+            _ if answer.error != 0 => (answer.error, 0),
+            Some(mut place) if place.len() == bytes.len() => {
+                place.copy_from_slice(bytes);
+                (0, bytes.len())
+            }
+            _ => (-libc::EIO, 0),
+        }
+    }
+}
+
+/// An answer, and where its bytes are.
+enum Answer {
+    /// So many bytes at the start of the payload.
+    InPlace(usize),
+    Elsewhere(Encoded),
 }
 
 /// Makes the buffers known, and asks for a first request.
