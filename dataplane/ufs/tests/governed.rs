@@ -82,6 +82,37 @@ async fn a_lost_answer_is_not_a_second_effect() {
 }
 
 #[tokio::test]
+async fn what_is_taken_for_done_is_made_durable_first() {
+    let (dir, plan, ufs) = faulty(&quick()).await;
+    let (a, b, d) = (key("a"), key("b"), key("d"));
+    let sick = UfsError::Io("the disk does not sync".into());
+    for op in [Op::Delete, Op::Rmdir, Op::Mkdir, Op::Rename, Op::HardLink, Op::Symlink] {
+        let _ = std::fs::remove_dir_all(dir.path().join("d"));
+        for name in ["a", "b"] {
+            let _ = std::fs::remove_file(dir.path().join(name));
+        }
+        std::fs::write(dir.path().join("a"), "x").unwrap();
+        if op == Op::Rmdir {
+            std::fs::create_dir(dir.path().join("d")).unwrap();
+        }
+        plan.add(FaultRule::next(1, &[op], lost()));
+        plan.add(FaultRule::next(1, &[Op::SyncName], Fault::Fail(sick.clone())));
+        let before = plan.struck();
+        let outcome = match op {
+            Op::Delete => ufs.delete(&a, &Expect::Any).await,
+            Op::Rmdir => ufs.rmdir(&d).await,
+            Op::Mkdir => ufs.mkdir(&d, &Default::default()).await,
+            Op::Rename => ufs.rename((&a, &Expect::Any), (&b, &Expect::Absent)).await.map(drop),
+            Op::HardLink => ufs.hard_link(&a, (&b, &Expect::Absent)).await.map(drop),
+            _ => ufs.symlink(&b, b"a", &Default::default(), &Expect::Absent).await.map(drop),
+        };
+        assert_eq!(outcome.unwrap_err().kind(), UfsErrorKind::Io, "{op:?} was not synced");
+        assert_eq!(plan.struck() - before, 2, "{op:?}");
+        plan.clear();
+    }
+}
+
+#[tokio::test]
 async fn a_delete_of_nothing_is_an_error_unless_in_doubt() {
     let (_dir, plan, ufs) = faulty(&quick()).await;
     let missing = ufs.delete(&key("missing"), &Expect::Any).await;

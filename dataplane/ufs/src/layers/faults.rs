@@ -218,7 +218,7 @@ impl Ufs for FaultyUfs {
     }
 
     async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
-        self.inner.sync_name(key).await
+        self.plan.strike(Op::SyncName, key, self.inner.sync_name(key)).await
     }
 
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {

@@ -4,7 +4,8 @@
 //! failure is followed by another attempt where that is sound: a call whose earlier attempt may have taken
 //! effect is not blindly repeated to a wrong answer. A second delete that finds nothing did its work, a second
 //! mkdir that finds the directory too; what cannot be told apart so (a copy or a change of attributes on a
-//! given version) is not repeated when in doubt.
+//! given version) is not repeated when in doubt. The attempt that did the work may have ended before it was durable: what
+//! is taken for done is synced by its names.
 
 use super::op::Op;
 use super::pace::Pace;
@@ -121,6 +122,12 @@ impl Governed {
         Ok(self.stat(key).await?.is_some_and(|attr| attr.kind == FileKind::Directory))
     }
 
+    /// `version`, once that it has the name `key` is durable.
+    async fn made_durable(&self, key: &UfsKey, version: UfsVersion) -> UfsResult<UfsVersion> {
+        self.sync_name(key).await?;
+        Ok(version)
+    }
+
     /// Whether a rename in doubt has taken effect: the old name is gone, and the new one has what was not
     /// there before.
     async fn renamed(&self, from: &UfsKey, to: (&UfsKey, &Expect)) -> UfsResult<Option<UfsVersion>> {
@@ -182,7 +189,7 @@ impl Ufs for Governed {
         self.rules.writable(key)?;
         let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::Delete, self.inner.delete(key, expect));
         match outcome {
-            Err(UfsError::NotFound(_)) if doubt => Ok(()),
+            Err(UfsError::NotFound(_)) if doubt => self.sync_name(key).await,
             settled => settled,
         }
     }
@@ -191,7 +198,7 @@ impl Ufs for Governed {
         self.rules.writable(key)?;
         let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::Mkdir, self.inner.mkdir(key, attrs));
         match outcome {
-            Err(UfsError::Exists(_)) if doubt && self.is_directory(key).await? => Ok(()),
+            Err(UfsError::Exists(_)) if doubt && self.is_directory(key).await? => self.sync_name(key).await,
             settled => settled,
         }
     }
@@ -200,7 +207,7 @@ impl Ufs for Governed {
         self.rules.writable(key)?;
         let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::Rmdir, self.inner.rmdir(key));
         match outcome {
-            Err(UfsError::NotFound(_)) if doubt => Ok(()),
+            Err(UfsError::NotFound(_)) if doubt => self.sync_name(key).await,
             settled => settled,
         }
     }
@@ -210,14 +217,18 @@ impl Ufs for Governed {
     }
 
     async fn sync_name(&self, key: &UfsKey) -> UfsResult<()> {
-        self.inner.sync_name(key).await
+        attempts!(self.rules, Op::SyncName, self.inner.sync_name(key))
     }
 
     async fn rename(&self, from: (&UfsKey, &Expect), to: (&UfsKey, &Expect)) -> UfsResult<UfsVersion> {
         self.rules.writable(to.0)?;
         let (outcome, doubt) = attempts_and_doubt!(self.rules, Op::Rename, self.inner.rename(from, to));
         match outcome {
-            Err(error @ UfsError::NotFound(_)) if doubt => self.renamed(from.0, to).await?.ok_or(error),
+            Err(error @ UfsError::NotFound(_)) if doubt => {
+                let version = self.renamed(from.0, to).await?.ok_or(error)?;
+                self.sync_name(from.0).await?;
+                self.made_durable(to.0, version).await
+            }
             settled => settled,
         }
     }
@@ -234,7 +245,8 @@ impl Ufs for Governed {
             Err(error @ (UfsError::Exists(_) | UfsError::Changed(_))) if doubt => {
                 let (first, second) = (self.stat(key).await?, self.stat(to.0).await?);
                 let version = second.map(|attr| attr.version);
-                version.filter(|version| first.is_some_and(|attr| attr.version == *version)).ok_or(error)
+                let linked = version.filter(|version| first.is_some_and(|attr| attr.version == *version));
+                self.made_durable(to.0, linked.ok_or(error)?).await
             }
             settled => settled,
         }
@@ -253,7 +265,7 @@ impl Ufs for Governed {
         match outcome {
             Err(error @ (UfsError::Exists(_) | UfsError::Changed(_))) if doubt => {
                 let ours = self.stat(key).await?.filter(|attr| attr.link_target.as_deref() == Some(target));
-                ours.map(|attr| attr.version).ok_or(error)
+                self.made_durable(key, ours.map(|attr| attr.version).ok_or(error)?).await
             }
             settled => settled,
         }

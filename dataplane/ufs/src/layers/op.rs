@@ -20,12 +20,13 @@ pub enum Op {
     HardLink,
     Symlink,
     SetAttr,
+    SyncName,
     Space,
 }
 
 impl Op {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Stat,
         Self::List,
         Self::Read,
@@ -41,6 +42,7 @@ impl Op {
         Self::HardLink,
         Self::Symlink,
         Self::SetAttr,
+        Self::SyncName,
         Self::Space,
     ];
 
@@ -62,6 +64,7 @@ impl Op {
             Self::HardLink => "hard_link",
             Self::Symlink => "symlink",
             Self::SetAttr => "set_attr",
+            Self::SyncName => "sync_name",
             Self::Space => "space",
         }
     }
