@@ -5,6 +5,7 @@ use super::super::dom::{Element, escape};
 use super::super::meta::Meta;
 use super::super::transport::{listed_time, malformed};
 use super::Dialect;
+use http::StatusCode;
 use std::fmt::Write;
 
 /// A page of a listing from its document.
@@ -60,6 +61,20 @@ pub(super) fn uploads_of(key: &str, document: &str, what: &str) -> ClientResult<
     };
     let names = root.all("Upload").filter(of_key).filter_map(|upload| upload.text("UploadId"));
     Ok(names.map(str::to_owned).collect())
+}
+
+/// The status that an answer with this code has where the store knows before it answers. What is not known here went
+/// wrong inside of it, and may pass.
+pub(super) fn status_of(code: &str) -> StatusCode {
+    match code {
+        "PreconditionFailed" => StatusCode::PRECONDITION_FAILED,
+        "ConditionalRequestConflict" | "OperationAborted" => StatusCode::CONFLICT,
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchBucket" | "NoSuchVersion" => StatusCode::NOT_FOUND,
+        "AccessDenied" | "ExpiredToken" | "InvalidAccessKeyId" => StatusCode::FORBIDDEN,
+        "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" | "InvalidArgument" | "EntityTooSmall"
+        | "EntityTooLarge" => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 /// What a multipart upload is completed with.

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 pub(super) use dialect::Dialect;
 use forebay_types::UfsVersion;
-use http::{Method, StatusCode};
+use http::Method;
 use object_store::client::HttpRequest;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -103,19 +103,14 @@ impl XmlClient {
         found.map(|found| found.version).ok_or_else(|| Fault::Missing("after a put".into()))
     }
 
-    /// The version that the document of an answer shows. The store may find out that it failed after it has
-    /// said "200 OK": then the document says so.
+    /// The version that the document of an answer shows.
     async fn version_in_document(&self, answer: Answer, what: &str) -> ClientResult<Option<UfsVersion>> {
         let in_headers = match self.dialect {
             // The headers of a completed upload may show another tag than the object's.
             Dialect::S3 { .. } => None,
             Dialect::Gcs => self.dialect.version(&answer),
         };
-        let document = answer.text(what).await?;
-        let root = Element::parse(&document).unwrap_or_default();
-        if root.name() == "Error" {
-            return Err(Fault::of_answer(StatusCode::INTERNAL_SERVER_ERROR, None, &document, what));
-        }
+        let root = late_answer(answer, what).await?.unwrap_or_default();
         Ok(in_headers.or_else(|| self.dialect.version_in(&root)))
     }
 
@@ -131,6 +126,20 @@ impl XmlClient {
     fn copy_source(&self, from: (&str, &UfsVersion)) -> Headers {
         let source = format!("/{}/{}", self.bucket.name, url_path(from.0));
         vec![(self.dialect.header("copy-source"), source), self.dialect.source_version(from.1)]
+    }
+}
+
+/// The document of an answer that took long. The store may find out that it failed after it has said "200 OK", to copies
+/// and to the completion of an upload: then the document says so. `None` if it is no document.
+async fn late_answer(answer: Answer, what: &str) -> ClientResult<Option<Element>> {
+    let document = answer.text(what).await?;
+    let root = Element::parse(&document);
+    match root.as_ref().filter(|root| root.name() == "Error") {
+        Some(error) => {
+            let code = error.text("Code").unwrap_or_default();
+            Err(Fault::of_answer(documents::status_of(code), Some(code), &document, what))
+        }
+        None => Ok(root),
     }
 }
 
@@ -240,7 +249,7 @@ impl ObjectClient for XmlClient {
         let call = Call::new(Method::PUT, self.part_url(key, upload, number), what)
             .headers(self.copy_source((from.0, from.1)))
             .header((self.dialect.header("copy-source-range"), range));
-        let document = Element::parse(&self.send(&call).await?.text(&call.what).await?);
+        let document = late_answer(self.send(&call).await?, &call.what).await?;
         let tag = document.as_ref().and_then(|root| root.text("ETag"));
         tag.map(str::to_owned).ok_or_else(|| malformed(&call.what, "no ETag"))
     }
@@ -289,3 +298,6 @@ impl ObjectClient for XmlClient {
         self.version_or_look(to, shown).await
     }
 }
+
+#[cfg(test)]
+mod tests;
