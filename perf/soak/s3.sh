@@ -3,7 +3,9 @@
 
 # Starts both; sets UFS and UP_FLAGS so that `up` mounts the bucket through the proxy. Call s3_ends at the end.
 s3_begins() {
-    eval "$("$top/ci/servers")" || die "ci/servers failed"
+    local servers
+    servers=$("$top/ci/servers") || die "ci/servers failed"
+    eval "$servers"
     python=$FOREBAY_TEST_VENV/bin/python
     local port _
     read -r server_port port < <(python3 -c 'import socket
