@@ -338,6 +338,7 @@ impl Desk {
     /// that a name always leads to something and a file that is renamed is never nowhere.
     fn apply(&self, changes: Changes, pending: Vec<(u64, Encoded)>, next_seq: u64) {
         let seq = next_seq - 1;
+        self.note_turned(&changes);
         for (record_seq, encoded) in &pending {
             for (key, value) in encoded.iter().filter(|(key, _)| key[0] != crate::keys::DENTRY) {
                 self.shared.view.overlay.set(key.clone(), value.clone(), *record_seq);
@@ -381,6 +382,13 @@ impl Desk {
             }
         }
         self.committer.push(pending);
+    }
+
+    /// Tells the listings under way what a file was before, while that can still be seen.
+    fn note_turned(&self, changes: &Changes) {
+        for (ino, (record, _)) in &changes.inodes {
+            self.shared.listings.note(*ino, record, || self.shared.record(*ino).ok());
+        }
     }
 
     /// What the cache of names may say of a dentry that was just written.

@@ -33,6 +33,7 @@ mod home;
 mod inspect;
 mod keys;
 mod list;
+mod listings;
 mod log;
 mod mounting;
 mod mounts;

@@ -3,7 +3,7 @@
 //! **Order:** `.` and `..`; then what the UFS has, page by page as it comes, less the names that are ours;
 //! then our own names, sorted. A file that was clean when the listing began is shown among the UFS's entries
 //! whatever becomes of it meanwhile, and any other among ours, so that none is shown twice or missed because
-//! it was written or carried in between.
+//! it was written or carried in between, however often ([`Marks`]).
 //!
 //! **Offsets** stand for places, not for names: 1 and 2 after the dots, then one for each entry of the UFS,
 //! shown or not, then from [`OWN_BASE`] on one for each own name. A stream keeps one page of the UFS, the
@@ -12,13 +12,12 @@
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
 use crate::keys;
+use crate::listings::Marks;
 use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
-use crate::record::{Dentry, InodeRecord};
+use crate::record::Dentry;
 use crate::table::{Inode, OwnNames};
-use forebay_types::{
-    DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, PageToken, UfsKey,
-};
+use forebay_types::{DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, UfsKey};
 use std::sync::Arc;
 
 /// Entries of a page that is asked of the UFS.
@@ -109,8 +108,8 @@ pub struct DirStream {
     mount: MountId,
     /// The UFS's directory when the listing began; `None`: there is none, and our names are all.
     ufs: Option<UfsKey>,
-    /// The log's number when the listing began.
-    began: u64,
+    /// What is remembered of this listing; `None`: nothing was read yet.
+    marks: Option<Arc<Marks>>,
     page: Option<Page>,
     tokens: Checkpoints<PageToken>,
     /// Own names: the last ones shown with their indices, exactly, and older ones sparsely.
@@ -131,20 +130,24 @@ impl Namespace {
         if !record.is_dir() {
             return Err(FsErrorKind::NotADirectory.into());
         }
-        let mut stream = DirStream {
+        Ok(DirStream {
             names: Arc::clone(self),
             dir,
             mount: record.mount,
             ufs: None,
-            began: 0,
+            marks: None,
             page: None,
             tokens: Checkpoints::new(),
             recent: Vec::new(),
             own: Checkpoints::new(),
             shown: Vec::new(),
-        };
-        stream.begin().await?;
-        Ok(stream)
+        })
+    }
+}
+
+impl Drop for DirStream {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -159,12 +162,20 @@ impl DirStream {
     async fn begin(&mut self) -> FsResult<()> {
         let record = self.dir.record();
         self.ufs = if record.nlink == 0 { None } else { self.names.ufs_key(&record).await? };
-        self.began = self.names.committer.pushed();
+        self.end();
+        let shared = &self.names.shared;
+        self.marks = Some(shared.listings.begin(self.dir.ino, || self.names.committer.pushed()));
         self.page = None;
         self.tokens = Checkpoints::new();
         self.recent.clear();
         self.own = Checkpoints::new();
         Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Some(marks) = self.marks.take() {
+            self.names.shared.listings.end(self.dir.ino, &marks);
+        }
     }
 
     /// Up to `limit` entries from `offset` on: 0, or the `next_offset` of an entry seen before. An empty
@@ -174,7 +185,7 @@ impl DirStream {
     /// What the UFS said, if a page of it could not be had: never a short listing.
     pub async fn read(&mut self, offset: u64, limit: usize) -> FsResult<Vec<DirEntry>> {
         self.shown.clear();
-        if offset == 0 {
+        if offset == 0 || self.marks.is_none() {
             self.begin().await?;
         }
         let mut out = Vec::new();
@@ -342,21 +353,20 @@ impl DirStream {
     async fn own_clean_entry(&self, name: Name, dentry: &Dentry) -> FsResult<Option<Shown>> {
         let Some((ino, _)) = dentry.target else { return Ok(None) };
         let inode = self.names.inode(ino).await?;
-        let among_ufs = self.is_among_ufs(&inode.record(), &name, dentry);
+        let among_ufs = self.is_among_ufs(&inode, &name, dentry);
         Ok(among_ufs.then_some(Shown { name, inode }))
     }
 
     /// Whether a name of ours was the UFS's when the listing began.
-    fn is_among_ufs(&self, record: &InodeRecord, name: &Name, dentry: &Dentry) -> bool {
-        let had = dentry.shadow.as_ref().is_some_and(|shadow| shadow.since <= self.began);
+    fn is_among_ufs(&self, inode: &Inode, name: &Name, dentry: &Dentry) -> bool {
+        let Some(marks) = &self.marks else { return false };
+        let had = dentry.shadow.as_ref().is_some_and(|shadow| shadow.since <= marks.began);
+        if self.ufs.is_none() || !dentry.is_carried() || !had {
+            return false;
+        }
         // What is being moved away may not be there any more.
-        let leaving = self.names.shared.queue.is_leaving(self.dir.ino, name);
-        let in_place = self.ufs.is_some() && dentry.is_carried() && had && !leaving;
-        let was_clean = match record.state {
-            InodeState::Clean => record.turned_at <= self.began,
-            InodeState::Dirty | InodeState::Native => record.turned_at > self.began,
-        };
-        in_place && was_clean
+        let leaves = self.names.shared.queue.is_leaving(self.dir.ino, name);
+        !marks.has_left(name, leaves) && marks.was_clean(inode.ino, &inode.record())
     }
 
     /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
@@ -374,7 +384,7 @@ impl DirStream {
                 from = Some(name.clone());
                 let Some((ino, _)) = dentry.target else { continue };
                 let inode = self.names.inode(ino).await?;
-                if self.is_among_ufs(&inode.record(), &name, &dentry) {
+                if self.is_among_ufs(&inode, &name, &dentry) {
                     continue;
                 }
                 at += 1;

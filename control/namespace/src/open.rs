@@ -5,6 +5,7 @@
 
 use crate::error::NamespaceError;
 use crate::keys;
+use crate::listings::Listings;
 use crate::log::{Appender, Record, Replayed, clear, replay};
 use crate::mounts::{Mount, MountSpec, Mounts};
 use crate::names::Names;
@@ -61,6 +62,7 @@ pub(crate) fn open(
         view: View { overlay: Overlay::default(), engine },
         names: Names::new(config.names_max),
         mounts: Mounts::default(),
+        listings: Listings::default(),
         queue: Queue::default(),
         ufs,
         begun: RwLock::default(),

@@ -1,6 +1,7 @@
 //! What the home, the readers and every caller share: the state of the partition in memory.
 
 use crate::keys::Key;
+use crate::listings::Listings;
 use crate::mounts::{Mount, Mounts};
 use crate::names::Names;
 use crate::persist::queue::Queue;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) names: Names,
     pub(crate) mounts: Mounts,
+    pub(crate) listings: Listings,
     pub(crate) queue: Queue,
     /// What the UFS is like; it is asked for nothing that takes time here.
     pub(crate) ufs: Arc<dyn UfsMeta>,

@@ -3,10 +3,13 @@
 
 mod common;
 
-use common::carrier::carry_all;
+use common::carrier::{carry_all, take};
 use common::{World, block_on, name, refused};
-use forebay_namespace::Entry;
-use forebay_types::{Attr, FileKind, FsErrorKind, Ino};
+use forebay_namespace::{Entry, RenameMode};
+use forebay_types::{
+    Attr, ExtentId, FileKind, FileTimes, FsErrorKind, Ino, PersistLog, PersistOutcome, PersistWork,
+};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -79,6 +82,90 @@ fn asking_for_all_that_was_listed_takes_few_questions_in_turn() {
         }
         assert_eq!(world.ufs.stats.load(SeqCst) - before, 300, "each file is asked for once");
         assert!(in_turn < 15, "{in_turn} questions in turn");
+    });
+}
+
+/// Writes a file anew and closes it.
+async fn rewrite(world: &World, ino: Ino, len: u64) {
+    world.names().write_opened(ino, Some(ExtentId(ino.0))).await.unwrap();
+    let times = FileTimes { len, ..FileTimes::default() };
+    world.names().write_closed(ino, times, true).await.unwrap();
+}
+
+/// A file that was carried, in a directory with others before and after it.
+async fn carried_among_others(world: &World) -> (Ino, Ino) {
+    let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
+    for called in ["a", "b", "c"] {
+        let ino = world.make(dir, called, FileKind::Regular).await.unwrap();
+        rewrite(world, ino, 1).await;
+    }
+    world.expire();
+    carry_all(world).await.unwrap();
+    (dir, world.walk("d/b").await.unwrap().attr.ino)
+}
+
+/// Lists a directory; after so many entries a file is written and carried so many times, and after so many further ones
+/// again.
+async fn list_beside(world: &World, dir: Ino, file: Ino, turns: &[(usize, u32)]) -> Vec<String> {
+    let mut stream = world.names().open_dir(dir).await.unwrap();
+    let (mut names, mut offset, mut len) = (Vec::new(), 0, 1);
+    for (entries, times) in turns.iter().copied().chain([(10, 0)]) {
+        for _ in 0..entries {
+            let found = stream.read(offset, 1).await.unwrap();
+            let Some(entry) = found.first() else { break };
+            offset = entry.next_offset;
+            names.push(String::from_utf8_lossy(&entry.name).into_owned());
+        }
+        for half in 0..times {
+            len += 1;
+            match half % 2 {
+                0 => rewrite(world, file, len).await,
+                _ => {
+                    world.expire();
+                    carry_all(world).await.unwrap();
+                }
+            }
+        }
+    }
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_that_is_written_and_carried_beside_a_listing_is_shown_once_however_often() {
+    for before in 0..3 {
+        for shown in [0, 2] {
+            for after in 0..3 {
+                let world = World::new();
+                block_on(async {
+                    let (dir, file) = carried_among_others(&world).await;
+                    let names = list_beside(&world, dir, file, &[(3, before), (shown, after)]).await;
+                    assert_eq!(names, ["a", "b", "c"], "{before} turns, {shown} entries, {after} turns");
+                });
+            }
+        }
+    }
+}
+
+/// It is shown once, whether what the UFS has is found leaving, or is found to have stayed.
+#[test]
+fn a_file_whose_move_comes_to_nothing_beside_a_listing_is_shown_once() {
+    let world = World::new();
+    block_on(async {
+        let (dir, _) = carried_among_others(&world).await;
+        world.rename((dir, "b"), (dir, "x"), RenameMode::Replace).await.unwrap();
+        world.expire();
+        let task = take(&world).await.unwrap();
+        assert!(matches!(task.work, PersistWork::Move { .. }), "{task:?}");
+        world.rename((dir, "x"), (dir, "b"), RenameMode::Replace).await.unwrap();
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let first = stream.read(0, 4).await.unwrap();
+        world.names().finish(&task, PersistOutcome::NotDone).await.unwrap();
+        let rest = stream.read(first.last().unwrap().next_offset, 10).await.unwrap();
+        let names: BTreeSet<_> = first.iter().chain(&rest).map(|entry| entry.name.clone()).collect();
+        assert!(names.contains(&b"b"[..]), "{names:?}");
+        assert_eq!(names.len(), first.len() + rest.len());
     });
 }
 
