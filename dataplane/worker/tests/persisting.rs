@@ -529,6 +529,41 @@ fn a_copy_that_fails_ends_those_beside_it_first() {
     assert!(!p.under("from").exists());
 }
 
+/// What others make of a file while its bytes go to the new name keeps the old one, and nothing is in its way there.
+#[test]
+fn a_copy_of_what_others_changed_is_taken_back() {
+    let mut p = Persisting::start(Node::start(Setup { renames: false, ..Setup::default() }), config());
+    let version = p.node.put("a", b"bytes").ufs.unwrap().1;
+    let kind = FileKind::Regular;
+    let work =
+        PersistWork::Move { from: key("a"), to: key("b"), kind, version: Some(version), replaces: None };
+    p.hand_and_hold(work);
+    std::fs::write(p.under("a"), "what others wrote").unwrap();
+    p.node.ufs.rule(Rules::default());
+    assert_eq!(p.outcome(), PersistOutcome::Conflict(None));
+    assert_eq!(std::fs::read(p.under("a")).unwrap(), b"what others wrote");
+    assert!(!p.under("b").exists(), "the copy is left behind");
+}
+
+/// The same in a directory: it is moved with what they made of it.
+#[test]
+fn what_others_change_in_a_directory_while_it_is_copied_goes_with_it() {
+    let (mut p, work) = moving_by_copies(2);
+    p.hand_and_hold(work);
+    eventually("all are on their way", || p.node.ufs.parts.load(SeqCst) == 2);
+    std::fs::write(p.under("from/f0"), "what others wrote").unwrap();
+    std::fs::create_dir(p.under("from/new")).unwrap();
+    std::fs::write(p.under("from/new/f"), "theirs").unwrap();
+    p.node.ufs.rule(Rules::default());
+    done_version(p.outcome());
+    assert!(!p.under("from").exists());
+    let moved = |name| std::fs::read_to_string(p.under(name)).unwrap();
+    assert_eq!(
+        ["to/f0", "to/f1", "to/new/f", "to/deep/f"].map(moved),
+        ["what others wrote", "file 1", "theirs", "deep"]
+    );
+}
+
 /// Something else of the same name is not taken for ours.
 #[test]
 fn what_others_made_is_not_taken_for_what_was_begun() {

@@ -149,8 +149,7 @@ impl Engine {
                 let Some(copied) = copied.filter(|_| from.1.as_ref() == Some(&source.version)) else {
                     return Ok(Begun::NotDone);
                 };
-                self.delete(ufs, from.0, forebay_ufs::Expect::Version(source.version)).await?;
-                Ok(Begun::Done(Carried::as_is(copied)))
+                self.remove_copied(ufs, (from.0, source.version), (to.0, copied)).await.map(Begun::Done)
             }
         }
     }

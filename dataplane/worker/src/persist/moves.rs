@@ -9,7 +9,9 @@ use crate::meta::in_time;
 use forebay_types::{ContentLocation, FileKind, Generation, Ino, MountId, Name, UfsAttr, UfsKey, UfsVersion};
 use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::HashSet;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Entries asked for at a time while a directory is copied.
@@ -64,8 +66,9 @@ impl Engine {
             return self.rename(ufs, mount, from, to).await;
         }
         if kind == FileKind::Directory {
-            self.copy_tree(ufs, mount, from.0, to.0).await?;
-            self.remove_tree(ufs, from.0).await?;
+            let mut copied = Copied::default();
+            self.copy_tree(ufs, mount, (from.0, to.0), &mut copied).await?;
+            self.remove_tree(ufs, mount, (from.0, to.0), copied).await?;
             return Ok(Carried::as_is(self.stat_made(ufs, to.0).await?));
         }
         let source = self.stat_made(ufs, from.0).await?;
@@ -73,8 +76,28 @@ impl Engine {
             return Err(Stop::Theirs);
         }
         let copy = self.copy(ufs, mount, (from.0, &source), to.0, Expect::from(to.1.clone())).await?;
-        self.delete(ufs, from.0, Expect::Version(source.version)).await?;
-        Ok(Carried::as_is(copy))
+        self.remove_copied(ufs, (from.0, source.version), (to.0, copy)).await
+    }
+
+    /// Takes the file at `from` away, of which there is a copy. If others have changed it since, it keeps its name and the
+    /// copy goes: what is to be moved is what they made of it, and the copy would be in its way.
+    pub(super) async fn remove_copied(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        (from, version): (&UfsKey, UfsVersion),
+        (to, copy): (&UfsKey, UfsAttr),
+    ) -> Result<Carried, Stop> {
+        match self.delete(ufs, from, Expect::Version(version)).await {
+            Ok(()) => return Ok(Carried::as_is(copy)),
+            Err(Stop::Theirs) => {}
+            Err(stop) => return Err(stop),
+        }
+        match self.delete(ufs, to, Expect::Version(copy.version)).await {
+            // What is there by now is not ours.
+            Ok(()) | Err(Stop::Theirs) => {}
+            Err(stop) => tracing::warn!(%to, ?stop, "a copy of what others have changed stays there"),
+        }
+        Err(Stop::Theirs)
     }
 
     /// The version that a move replaces; `None` also if there is nothing any more that could be anybody's.
@@ -138,17 +161,12 @@ impl Engine {
         &self,
         ufs: &Arc<dyn Ufs>,
         mount: MountId,
-        from: &UfsKey,
-        to: &UfsKey,
+        (from, to): (&UfsKey, &UfsKey),
+        copied: &mut Copied,
     ) -> Result<(), Stop> {
         let mut dirs = vec![(from.clone(), to.clone())];
         while let Some((from, to)) = dirs.pop() {
-            let (store, dir) = (Arc::clone(ufs), to.clone());
-            match self.ask(async move { store.mkdir(&dir, &PutAttrs::default()).await }).await {
-                // There from an earlier try.
-                Ok(()) | Err(Stop::Theirs) => {}
-                Err(stop) => return Err(stop),
-            }
+            self.make_copied_dir(ufs, &from, &to, copied).await?;
             let (below, files) = split(self.list_all(ufs, &from).await?);
             dirs.extend(below.iter().map(|name| (from.child(name), to.child(name))));
             let copies = files.iter().map(|(name, attr)| {
@@ -156,21 +174,55 @@ impl Engine {
                 async move { self.copy(ufs, mount, (&old, attr), &new, Expect::Any).await.map(drop) }
             });
             self.some_at_once(copies).await?;
+            files.iter().for_each(|(name, attr)| copied.add(&from.child(name), &attr.version));
         }
         Ok(())
     }
 
-    /// Takes a directory away with all that is in it; what changed since it was listed stays.
-    async fn remove_tree(&self, ufs: &Arc<dyn Ufs>, dir: &UfsKey) -> Result<(), Stop> {
-        let mut dirs = vec![dir.clone()];
+    async fn make_copied_dir(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        from: &UfsKey,
+        to: &UfsKey,
+        copied: &mut Copied,
+    ) -> Result<(), Stop> {
+        let (store, dir) = (Arc::clone(ufs), to.clone());
+        match self.ask(async move { store.mkdir(&dir, &PutAttrs::default()).await }).await {
+            // There from an earlier try.
+            Ok(()) | Err(Stop::Theirs) => {}
+            Err(stop) => return Err(stop),
+        }
+        copied.add(from, &UfsVersion::new([]));
+        Ok(())
+    }
+
+    /// Takes a directory away with all that is in it. What others put there since it was copied is copied first, and what
+    /// changes since it was listed stays.
+    async fn remove_tree(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        (from, to): (&UfsKey, &UfsKey),
+        mut copied: Copied,
+    ) -> Result<(), Stop> {
+        let mut dirs = vec![(from.clone(), to.clone())];
         let mut emptied = Vec::new();
-        while let Some(dir) = dirs.pop() {
+        while let Some((dir, to)) = dirs.pop() {
+            if !copied.has(&dir, &UfsVersion::new([])) {
+                self.make_copied_dir(ufs, &dir, &to, &mut copied).await?;
+            }
             let (below, mut files) = split(self.list_all(ufs, &dir).await?);
-            dirs.extend(below.iter().map(|name| dir.child(name)));
+            dirs.extend(below.iter().map(|name| (dir.child(name), to.child(name))));
             let last = files.pop();
+            let copied = &copied;
             let remove = |(name, attr): (Name, UfsAttr)| {
-                let file = dir.child(&name);
-                async move { self.delete(ufs, &file, Expect::Version(attr.version)).await }
+                let (old, new) = (dir.child(&name), to.child(&name));
+                async move {
+                    if !copied.has(&old, &attr.version) {
+                        self.copy(ufs, mount, (&old, &attr), &new, Expect::Any).await?;
+                    }
+                    self.delete(ufs, &old, Expect::Version(attr.version)).await
+                }
             };
             self.some_at_once(files.into_iter().map(remove)).await?;
             // An object store keeps a directory that loses its last file. Of two that go at the same time each would
@@ -229,6 +281,27 @@ impl Engine {
                 None => return Ok(entries),
             }
         }
+    }
+}
+
+/// Which versions of which files were copied, and which directories were made: a number for each, since there may be
+/// millions.
+#[derive(Default)]
+struct Copied(HashSet<u64>);
+
+impl Copied {
+    fn number(key: &UfsKey, version: &UfsVersion) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (key.as_bytes(), version.as_bytes()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn add(&mut self, key: &UfsKey, version: &UfsVersion) {
+        self.0.insert(Self::number(key, version));
+    }
+
+    fn has(&self, key: &UfsKey, version: &UfsVersion) -> bool {
+        self.0.contains(&Self::number(key, version))
     }
 }
 
