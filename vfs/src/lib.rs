@@ -90,4 +90,9 @@ impl Vfs {
     pub fn open_counts(&self) -> OpenCounts {
         self.opens.counts()
     }
+
+    /// Whether files may be handed to the kernel, to read and write them without us.
+    pub fn permits_passthrough(&self) -> bool {
+        self.config.passthrough
+    }
 }

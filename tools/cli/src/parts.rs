@@ -94,7 +94,7 @@ impl Parts {
         let (names, recovery) = open_names(plan, cache, &worker)?;
         mounts::settle(&names, &ufs, reached).await?;
         mounts::set_read_policies(&names, &client);
-        let passthrough = may_pass_through(&tiers.written_to());
+        let passthrough = plan.passthrough && may_pass_through(&tiers.written_to());
         let config = VfsConfig { passthrough, ..VfsConfig::default() };
         let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
         let persister = ready_persister(plan, &shards, &worker, &names);

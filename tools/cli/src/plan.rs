@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
     /// How.
     pub(crate) fuse: MountOptions,
+    /// Whether the kernel may read and write by itself what is here.
+    pub(crate) passthrough: bool,
     /// The cores of the shards; all if empty.
     pub(crate) cores: Vec<usize>,
     /// The memory, and the limit of each part of it.
@@ -103,6 +105,7 @@ impl Plan {
             persist: config.persist.clone(),
             page_size: config.cache.page_size,
             dir,
+            passthrough: config.fuse.passthrough,
             fuse,
             cores: config.node.cores.clone(),
             memory: Split::of(config, memory::available())?,

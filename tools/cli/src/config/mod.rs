@@ -145,7 +145,7 @@ pub(crate) struct Tier {
 }
 
 /// Where the kernel shows the tree.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Fuse {
     /// The directory to mount on.
@@ -156,6 +156,14 @@ pub(crate) struct Fuse {
     /// The way requests come from the kernel: `auto`, `uring`, `dev-fuse` or `fuser`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) channel: Option<String>,
+    /// Whether the kernel may read and write by itself what is here.
+    pub(crate) passthrough: bool,
+}
+
+impl Default for Fuse {
+    fn default() -> Self {
+        Self { dir: None, options: String::new(), channel: None, passthrough: true }
+    }
 }
 
 /// What Prometheus reads.
@@ -367,6 +375,10 @@ pub(crate) const FIELDS: &[Field] = &[
     at_start("fuse.dir", "directory to mount on"),
     at_start("fuse.options", "mount options as mount -o takes them"),
     at_start("fuse.channel", "how requests come: auto, uring, dev-fuse or fuser; `forebay info` says which"),
+    at_start(
+        "fuse.passthrough",
+        "the kernel reads and writes by itself what is here; false: all goes through the daemon, which sees it",
+    ),
 ];
 
 impl Field {

@@ -109,6 +109,23 @@ fn the_metrics_page_tells_what_happened() {
     daemon.stop();
 }
 
+#[test]
+fn all_reads_go_through_the_daemon_where_passthrough_is_switched_off() {
+    let ground = Ground::new();
+    fs::write(ground.ufs().join("f"), pattern(2 << 20, 1)).unwrap();
+    let config = ground.file("forebay.toml");
+    fs::write(&config, "[fuse]\npassthrough = false\n").unwrap();
+    let daemon = ground.up(&["--config", config.to_str().unwrap()]);
+    assert!(daemon.ready.contains("cached"), "{}", daemon.ready);
+    asked(&["fs", "load"], &ground.mnt().join("f"));
+    for _ in 0..3 {
+        assert!(fs::read(ground.mnt().join("f")).unwrap() == pattern(2 << 20, 1));
+    }
+    let info = asked(&["info", "--on"], &ground.mnt());
+    assert_eq!((&info["passthrough"], &info["opens_passthrough"]), (&false.into(), &0.into()));
+    daemon.stop();
+}
+
 /// The kernel tells the daemon of a close after it returned to whoever closed. Here that takes a while: a second
 /// descriptor keeps the file for so long.
 #[test]

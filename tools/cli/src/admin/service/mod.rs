@@ -90,7 +90,7 @@ impl Service {
             "pid": std::process::id(),
             "dir": self.mount.dir(),
             "source": self.source,
-            "passthrough": self.mount.has_passthrough(),
+            "passthrough": self.vfs.permits_passthrough() && self.mount.has_passthrough(),
             "channel": self.mount.channel().kind.name(),
             "channel_why": self.mount.channel().why,
             "open_files": opens.open_now,
