@@ -31,11 +31,7 @@ impl Local for Worker {
 
     fn publish(&self, id: ExtentId, changed: bool) {
         let (Some(session), Some(extent)) = (self.sessions.get(id), self.store.get(id)) else { return };
-        session.publish(changed);
-        if changed {
-            // What was read of it for an earlier call says nothing of what it is now.
-            extent.note_writer();
-        }
+        session.publish(changed, || extent.note_writer());
     }
 
     fn end_write(&self, id: ExtentId, changed: bool) {
@@ -49,7 +45,7 @@ impl Local for Worker {
             }
         }
         let Some(session) = self.sessions.end(id) else { return };
-        let keys = session.keys();
+        let keys = session.close();
         drop(session);
         self.store.ease_open_files(id);
         if changed || keys.is_empty() {

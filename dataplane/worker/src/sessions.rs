@@ -21,8 +21,8 @@ const _: () = assert!(SLICES.is_power_of_two());
 
 /// One extent that is open for write.
 pub(crate) struct Session {
-    /// What it was found by before; empty if it was dirty already.
-    keys: Mutex<Vec<ContentKey>>,
+    /// What it was found by before; empty if it was dirty already. `None` once the session has ended.
+    keys: Mutex<Option<Vec<ContentKey>>>,
     /// How many writers had begun on the extent with it.
     writers: u64,
     /// Its bytes were carried, or are to be, while it goes on.
@@ -46,7 +46,7 @@ impl Session {
         promised: Reservation,
     ) -> Self {
         let reserve = promised.len();
-        let (keys, promised) = (Mutex::new(keys), Mutex::new(promised));
+        let (keys, promised) = (Mutex::new(Some(keys)), Mutex::new(promised));
         let (published, changed_at) = (AtomicBool::new(false), kept_since.map(Mutex::new));
         Self { keys, writers, published, changed_at, _held: held, promised, reserve }
     }
@@ -67,26 +67,33 @@ impl Session {
         }
     }
 
-    /// What the extent is found by if nothing was changed.
-    pub(crate) fn keys(&self) -> Vec<ContentKey> {
-        self.keys.lock().clone()
+    /// Ends it: what the extent is found by if nothing was changed. Nothing is added any more.
+    pub(crate) fn close(&self) -> Vec<ContentKey> {
+        self.keys.lock().take().unwrap_or_default()
     }
 
     /// The bytes that it had when `writers` had begun were carried to the under file system, where they have this key.
-    /// `now` is how many there are by now. False if they may be other bytes since.
-    pub(crate) fn carried(&self, key: ContentKey, writers: u64, now: u64) -> bool {
+    /// `now` says how many there are by now. False if the session has ended and cannot give them back any more.
+    pub(crate) fn carried(&self, key: ContentKey, writers: u64, now: impl FnOnce() -> u64) -> bool {
+        let mut keys = self.keys.lock();
+        let Some(keys) = &mut *keys else { return false };
+        let now = now();
         // Read while it was open, and not published since; or before it began, and it was not published at all.
-        let same = now == writers || (now == writers + 1 && self.writers == now);
-        if same {
-            self.keys.lock().push(key);
+        if now == writers || (now == writers + 1 && self.writers == now) {
+            keys.push(key);
+        } else {
+            tracing::debug!(writers, now, "it was written again before it was bound: it stays ours");
         }
-        same
+        true
     }
 
-    /// What was written so far is to be carried while it goes on.
-    pub(crate) fn publish(&self, changed: bool) {
+    /// What was written so far is to be carried while it goes on. If that has changed, `count` counts one writer more.
+    pub(crate) fn publish(&self, changed: bool, count: impl FnOnce()) {
+        let mut keys = self.keys.lock();
         if changed {
-            self.keys.lock().clear();
+            keys.iter_mut().for_each(Vec::clear);
+            // What was read of it for an earlier call says nothing of what it is now.
+            count();
         }
         self.published.store(true, Release);
     }

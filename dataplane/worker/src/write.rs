@@ -92,11 +92,15 @@ impl Worker {
         (checksums, writers): (&[PageChecksum], u64),
     ) -> FsResult<()> {
         let _turn = self.sessions.turn(id, self.config.turn_within).await?;
-        let now = self.extent(id)?.writers();
-        match self.sessions.get(id) {
-            Some(session) if session.carried(content, writers, now) => {}
-            None if now == writers => self.store.settle(id, content, checksums).await?,
-            _ => tracing::debug!(extent = %id, "it was written again before it was bound: it stays ours"),
+        let (extent, session) = (self.extent(id)?, self.sessions.get(id));
+        if session.is_some_and(|session| session.carried(content, writers, || extent.writers())) {
+            return Ok(());
+        }
+        // Nobody writes, and whoever ended until now has counted himself out before.
+        if extent.writers() == writers {
+            self.store.settle(id, content, checksums).await?;
+        } else {
+            tracing::debug!(extent = %id, "it was written again before it was bound: it stays ours");
         }
         Ok(())
     }

@@ -2,9 +2,10 @@
 
 use crate::support::*;
 use forebay_namespace::MountSpec;
-use forebay_types::WriteMode;
+use forebay_types::{Ino, WriteMode};
 use forebay_vfs::{Opened, Vfs};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn node_with(mode: WriteMode, passthrough: bool) -> Node {
@@ -75,7 +76,7 @@ fn a_write_beside_a_flush_is_carried_by_the_next_one() {
         for round in 0..20_u8 {
             file.write_all_at(&[round], 0).unwrap();
             let beside = std::thread::spawn({
-                let file = std::sync::Arc::clone(&file);
+                let file = Arc::clone(&file);
                 move || (1..50).for_each(|n| file.write_all_at(&[round, n], 0).unwrap())
             });
             // It may find the file changing under it, and then says so.
@@ -119,10 +120,24 @@ fn what_was_written_beside_a_flush_survives_the_death_of_the_daemon() {
             vfs.content(ino).await.unwrap()
         });
         assert_eq!(found, b"second and longer", "{mode:?}");
-        let names = std::sync::Arc::clone(&node.names);
+        let names = Arc::clone(&node.names);
         node.wait_for(async move { names.persist_barrier(None).await.unwrap() });
         assert_eq!(std::fs::read(&under).unwrap(), b"second and longer");
     }
+}
+
+/// What was just carried takes a moment to be known as clean.
+fn until_found_by_its_content(node: &Node, ino: Ino) {
+    let (client, names) = (Arc::clone(&node.client), Arc::clone(&node.names));
+    node.until("its bytes are found by what the under file system has", || {
+        let (client, names) = (client.clone(), names.clone());
+        let resident = node.run(move |_| async move {
+            let location = names.content(ino).await.unwrap();
+            assert_eq!(location.extent, None);
+            client.resident_bytes(&location).await.unwrap()
+        });
+        resident == PAGE
+    });
 }
 
 #[test]
@@ -135,18 +150,20 @@ fn what_was_carried_while_it_was_open_is_found_here_afterwards_and_can_be_evicte
             vfs.fsync(opened.handle).await.unwrap();
         }
         vfs.release(opened.handle).await.unwrap();
+        ino
+    });
+    until_found_by_its_content(&node, ino);
+    node.run(move |vfs| async move {
         let opened = vfs.open(&ALICE, ino, BOTH).await.unwrap();
         write(&vfs, &opened, 0, &pattern(PAGE, 3)).await;
         vfs.flush(opened.handle).await.unwrap();
         vfs.release(opened.handle).await.unwrap();
         assert_eq!(&*vfs.getxattr(ino, b"user.forebay.state").await.unwrap(), b"clean");
-        ino
     });
-    node.until_idle();
-    let read = move |vfs: std::sync::Arc<Vfs>| async move { vfs.content(ino).await.unwrap() };
+    until_found_by_its_content(&node, ino);
+    let read = move |vfs: Arc<Vfs>| async move { vfs.content(ino).await.unwrap() };
     assert_eq!((node.run(read), node.fetched()), (pattern(PAGE, 3), 0));
-    let client = std::sync::Arc::clone(&node.client);
-    let names = std::sync::Arc::clone(&node.names);
+    let (client, names) = (Arc::clone(&node.client), Arc::clone(&node.names));
     node.until("its bytes are evicted", || {
         let (client, names) = (client.clone(), names.clone());
         node.run(move |_| async move {
