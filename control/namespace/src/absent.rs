@@ -10,8 +10,8 @@
 //! **Bounded:** directories by their number, each by [`PAGES_MAX`] pages; a larger one is left alone for as long as
 //! the listing of a small one would have been believed.
 
+use crate::inode::Inode;
 use crate::namespace::Namespace;
-use crate::table::Inode;
 use forebay_types::{FsErrorKind, FsResult, Ino, MountId, Name, PageToken, UfsKey};
 use hashbrown::HashSet;
 use parking_lot::Mutex;

@@ -30,6 +30,7 @@ mod error;
 mod fault;
 mod flights;
 mod home;
+mod inode;
 mod inspect;
 mod keys;
 mod list;

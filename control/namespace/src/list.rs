@@ -11,12 +11,12 @@
 //!
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
+use crate::inode::{Inode, OwnNames};
 use crate::keys;
 use crate::listings::Marks;
 use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
 use crate::record::Dentry;
-use crate::table::{Inode, OwnNames};
 use forebay_types::{DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, UfsKey};
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@
 //! copies entry by entry, not everything. While such a task is out or in doubt, what is missed at the old key is
 //! therefore looked for at the new one.
 
+use crate::inode::Inode;
 use crate::namespace::Namespace;
-use crate::table::Inode;
 use forebay_types::{
     ContentLocation, DirPageEntry, FsErrorKind, FsResult, Ino, MountId, Name, UfsAttr, UfsKey,
 };

@@ -6,6 +6,7 @@ use crate::commit::Committer;
 use crate::error::NamespaceError;
 use crate::flights::Flights;
 use crate::home::Home;
+use crate::inode::Inode;
 use crate::mounts::MountSpec;
 use crate::ops::attrs::{RESERVED_PREFIX, XattrMode};
 use crate::ops::create::NewInode;
@@ -16,7 +17,6 @@ use crate::readers::Readers;
 use crate::record::{InodeRecord, UfsAt};
 use crate::shared::Shared;
 use crate::sync::Syncer;
-use crate::table::Inode;
 use crate::txn::{OpResult, Refusal, Txn};
 use forebay_meta::MetaStore;
 use forebay_types::{

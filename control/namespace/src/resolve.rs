@@ -5,6 +5,7 @@
 //! all there is. What the UFS says is believed for the mount's `metadata_ttl`; it is asked once for all who
 //! wait. An answer that was overtaken by a mutation is thrown away.
 
+use crate::inode::Inode;
 use crate::keys;
 use crate::moving::Absence;
 use crate::names::{Answer, Cached};
@@ -12,7 +13,7 @@ use crate::namespace::Namespace;
 use crate::ops;
 use crate::ops::upkeep::Seen;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
-use crate::table::{CleanId, Inode, Offered};
+use crate::table::{CleanId, Offered};
 use forebay_types::{
     DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };

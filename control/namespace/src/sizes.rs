@@ -4,10 +4,10 @@
 //! the compiler knows and from what an entry usually keeps on the heap (a name, a version, a key), so that it stays right
 //! when a structure grows. It is no measurement: names of 255 bytes weigh more than it says.
 
+use crate::inode::Inode;
 use crate::names;
 use crate::persist::queue;
 use crate::record::InodeRecord;
-use crate::table;
 use crate::{Namespace, shared::Shared};
 use forebay_types::{ByteSize, Ino};
 
@@ -27,7 +27,7 @@ const fn in_hash_table(entry: usize) -> usize {
 
 /// An inode in the table, its record, and its places among all inodes and among those that may be forgotten.
 pub const INODE_WEIGHT: ByteSize = ByteSize::bytes(
-    (size_of::<table::Inode>()
+    (size_of::<Inode>()
         + COUNTS
         + PIECE
         + size_of::<InodeRecord>()

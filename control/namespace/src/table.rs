@@ -1,6 +1,6 @@
 //! The inode table: every inode somebody knows of, readable from any core without asking the home.
 //!
-//! **Owns** the inodes in memory: their records, how often the kernel and open handles refer to them, and the
+//! **Owns** which inodes are in memory, how often the kernel and open handles refer to them, and the
 //! numbers of clean ones. **Never does** I/O. Records of stored inodes are written by the home alone; clean
 //! ones are put in by whoever asked the UFS.
 //!
@@ -8,14 +8,15 @@
 //! now, or whose last change the engine does not have yet. All others are a cache, bounded by `inodes_max`:
 //! the one that was let go of first is forgotten first.
 
+use crate::inode::{Inode, Live};
 use crate::record::{InodeRecord, UfsAt};
-use forebay_types::{Attr, FileKind, Ino, MountId, Name, UfsKey, UfsVersion};
-use hashbrown::{HashMap, HashSet};
-use parking_lot::{Mutex, RwLock};
+use forebay_types::{FileKind, Ino, MountId, UfsKey, UfsVersion};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release, fence,
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release, fence,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -25,228 +26,6 @@ const SLICES: usize = 256;
 const EVICT_TRIES: usize = 4;
 /// What part of what the table may hold is made free at a time where it is the kernel that has to forget.
 const SLACK_SHARE: usize = 8;
-/// The most own names of one directory that are remembered by their hashes, of 8 bytes and about as much around each.
-const OWN_NAMES_MAX: usize = 1 << 20;
-/// The most that are read for it.
-pub(crate) const OWN_NAMES_READ_MAX: usize = 16 << 10;
-const _: () = assert!(OWN_NAMES_READ_MAX < OWN_NAMES_MAX);
-
-/// What the home knows of a directory's own names in the engine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum OwnNames {
-    Unknown,
-    /// Neither names nor whiteouts: the engine need not be asked.
-    None,
-    Some,
-}
-
-/// The own names of a directory, whiteouts among them, by their hashes. A name that was taken away stays: two names
-/// may share a hash. So what is not here is not there.
-#[derive(Default)]
-enum OwnHashes {
-    #[default]
-    Unknown,
-    /// Somebody reads them; these have come meanwhile.
-    BeingRead(HashSet<u64>),
-    Known(HashSet<u64>),
-    /// More than are kept in memory.
-    TooMany,
-}
-
-impl OwnHashes {
-    fn add(&mut self, name: &Name) {
-        let (Self::BeingRead(hashes) | Self::Known(hashes)) = self else { return };
-        hashes.insert(hash_of(name));
-        if hashes.len() > OWN_NAMES_MAX {
-            *self = Self::TooMany;
-        }
-    }
-}
-
-fn hash_of(name: &Name) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(name.as_bytes())
-}
-
-/// An inode in memory.
-pub(crate) struct Inode {
-    pub(crate) ino: Ino,
-    live: RwLock<Live>,
-    lookups: AtomicU64,
-    holds: AtomicU32,
-    /// Stands in the slice's list of inodes that may be forgotten.
-    idle: AtomicBool,
-    /// Counts the changes of a directory's names.
-    names_epoch: AtomicU64,
-    own_names: RwLock<OwnHashes>,
-    /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
-    given_back: AtomicU64,
-    /// When a directory was last seen to be empty in the UFS, in milliseconds of the clock; 0: never, or its
-    /// names have changed since.
-    empty_ms: AtomicU64,
-}
-
-#[derive(Clone)]
-struct Live {
-    record: Arc<InodeRecord>,
-    /// The engine (or the log) has the record.
-    stored: bool,
-    /// The log record that changed it last; the engine has it once that is committed.
-    changed_by: u64,
-    /// When the UFS last said that this is what it has, in milliseconds of the clock; 0: never.
-    validated_ms: u64,
-    /// Mode, owner and times are known; a listing alone may not tell them.
-    whole: bool,
-}
-
-/// A number that was never given before in this process: an inode that is forgotten and read again is told from
-/// what it was.
-fn new_stamp() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, AcqRel)
-}
-
-impl Inode {
-    fn new(ino: Ino, live: Live) -> Self {
-        Self {
-            ino,
-            live: RwLock::new(live),
-            lookups: AtomicU64::new(0),
-            holds: AtomicU32::new(0),
-            idle: AtomicBool::new(false),
-            names_epoch: AtomicU64::new(0),
-            own_names: RwLock::default(),
-            given_back: AtomicU64::new(new_stamp()),
-            empty_ms: AtomicU64::new(0),
-        }
-    }
-
-    /// Takes over a new state; when the UFS was asked last stays.
-    fn replace(&self, new: Live) {
-        let mut live = self.live.write();
-        let validated_ms = live.validated_ms;
-        *live = Live { validated_ms, ..new };
-    }
-
-    pub(crate) fn record(&self) -> Arc<InodeRecord> {
-        Arc::clone(&self.live.read().record)
-    }
-
-    pub(crate) fn attr(&self) -> Attr {
-        self.live.read().record.attr(self.ino)
-    }
-
-    pub(crate) fn is_stored(&self) -> bool {
-        self.live.read().stored
-    }
-
-    /// Whether all its attributes are known.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.live.read().whole
-    }
-
-    pub(crate) fn validated_ms(&self) -> u64 {
-        self.live.read().validated_ms
-    }
-
-    pub(crate) fn set_validated(&self, now_ms: u64) {
-        self.live.write().validated_ms = now_ms;
-    }
-
-    pub(crate) fn add_lookups(&self, count: u64) {
-        self.lookups.fetch_add(count, AcqRel);
-    }
-
-    pub(crate) fn hold(&self) {
-        self.holds.fetch_add(1, AcqRel);
-    }
-
-    pub(crate) fn names_epoch(&self) -> u64 {
-        self.names_epoch.load(Acquire)
-    }
-
-    pub(crate) fn own_names(&self) -> OwnNames {
-        match &*self.own_names.read() {
-            OwnHashes::Unknown => OwnNames::Unknown,
-            OwnHashes::Known(hashes) if hashes.is_empty() => OwnNames::None,
-            OwnHashes::BeingRead(_) | OwnHashes::Known(_) | OwnHashes::TooMany => OwnNames::Some,
-        }
-    }
-
-    /// Whether this directory surely has neither a name nor a whiteout of ours at `name`.
-    pub(crate) fn lacks_own(&self, name: &Name) -> bool {
-        match &*self.own_names.read() {
-            OwnHashes::Known(hashes) => !hashes.contains(&hash_of(name)),
-            OwnHashes::Unknown | OwnHashes::BeingRead(_) | OwnHashes::TooMany => false,
-        }
-    }
-
-    /// Whether the caller is to read the own names of this directory, and to say what they are with
-    /// [`Inode::learn_own_names`]: at most [`OWN_NAMES_READ_MAX`] of them.
-    pub(crate) fn begin_own_names(&self) -> bool {
-        let mut known = self.own_names.write();
-        let unknown = matches!(*known, OwnHashes::Unknown);
-        if unknown {
-            *known = OwnHashes::BeingRead(HashSet::new());
-        }
-        unknown
-    }
-
-    /// What was read after [`Inode::begin_own_names`]; `None`: there are more, or it could not be read.
-    pub(crate) fn learn_own_names<'n>(&self, read: Option<impl Iterator<Item = &'n Name>>) {
-        let mut known = self.own_names.write();
-        *known = match (std::mem::take(&mut *known), read) {
-            (OwnHashes::BeingRead(mut hashes), Some(names)) => {
-                hashes.extend(names.map(hash_of));
-                OwnHashes::Known(hashes)
-            }
-            _ => OwnHashes::TooMany,
-        };
-    }
-
-    /// The home has changed a name in this directory.
-    pub(crate) fn name_changed(&self, name: &Name) {
-        // The lock orders this with who proves that the directory is empty: whichever comes second sees the other.
-        let _live = self.live.write();
-        self.names_epoch.fetch_add(1, AcqRel);
-        self.own_names.write().add(name);
-        self.empty_ms.store(0, Release);
-    }
-
-    /// The home has given a name in this directory back to the UFS to answer for.
-    pub(crate) fn name_given_back(&self) {
-        self.given_back.store(new_stamp(), Release);
-    }
-
-    /// Tells whether a name was given back in between: then it is another.
-    pub(crate) fn given_back(&self) -> u64 {
-        self.given_back.load(Acquire)
-    }
-
-    /// Records that the UFS has nothing visible in this directory, seen while its names were at `epoch`.
-    pub(crate) fn prove_empty(&self, now_ms: u64, epoch: u64) {
-        let _live = self.live.write();
-        if self.names_epoch() == epoch {
-            self.empty_ms.store(now_ms.max(1), Release);
-        }
-    }
-
-    /// Whether that was at most `age_max_ms` ago.
-    pub(crate) fn is_proven_empty(&self, now_ms: u64, age_max_ms: u64) -> bool {
-        let seen = self.empty_ms.load(Acquire);
-        seen > 0 && now_ms.checked_sub(seen).is_none_or(|age| age <= age_max_ms)
-    }
-
-    /// Whether nothing but lookups of the kernel keeps it in the table. The root is never let go of.
-    pub(crate) fn is_only_looked_up(&self) -> bool {
-        self.lookups.load(Acquire) > 0 && self.holds.load(Acquire) == 0 && self.ino != Ino::ROOT
-    }
-
-    fn is_idle(&self, committed: u64) -> bool {
-        let in_use = self.lookups.load(Acquire) > 0 || self.holds.load(Acquire) > 0;
-        !in_use && self.live.read().changed_by <= committed
-    }
-}
-
 #[derive(Default)]
 struct Slice {
     inodes: HashMap<Ino, Arc<Inode>>,
@@ -502,7 +281,7 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use forebay_types::{Generation, InodeState, TimeSpec};
 
@@ -522,7 +301,7 @@ mod tests {
     }
     const FROZEN: [&str; 3] = ["ac7bccd079bcbf92", "dea90032ff175d0d", "deb4f2881b4a1f45"];
 
-    fn a_dir() -> std::sync::Arc<Inode> {
+    pub(crate) fn a_dir() -> std::sync::Arc<Inode> {
         let id =
             CleanId { mount: MountId(2), key: &UfsKey::root(), kind: FileKind::Directory, version: None };
         let table = Table::new(16, 0, false);
@@ -581,28 +360,5 @@ mod tests {
         let small = Table::new(SLICES, 0, false);
         (0..=SLICES as u64).for_each(|n| small.load(Ino(n), record.clone()).hold());
         assert_eq!(small.surplus(), 1 + SLICES / SLACK_SHARE);
-    }
-
-    #[test]
-    fn a_name_that_came_while_the_names_were_read_is_not_missed() {
-        let (dir, name) = (a_dir(), |text: &str| Name::new(text.as_bytes()).unwrap());
-        dir.name_changed(&name("before"));
-        assert_eq!(dir.own_names(), OwnNames::Unknown);
-        assert!(dir.begin_own_names() && !dir.begin_own_names());
-        dir.name_changed(&name("meanwhile"));
-        assert!(!dir.lacks_own(&name("other")), "not read yet");
-        dir.learn_own_names(Some([name("before")].iter()));
-        dir.name_changed(&name("after"));
-        let lacks = ["before", "meanwhile", "after", "other"].map(|text| dir.lacks_own(&name(text)));
-        assert_eq!((lacks, dir.own_names()), ([false, false, false, true], OwnNames::Some));
-    }
-
-    #[test]
-    fn names_that_cannot_all_be_known_are_asked_for() {
-        let dir = a_dir();
-        assert!(dir.begin_own_names());
-        dir.learn_own_names(None::<std::slice::Iter<'_, Name>>);
-        assert_eq!(dir.own_names(), OwnNames::Some);
-        assert!(!dir.lacks_own(&Name::new(*b"x").unwrap()) && !dir.begin_own_names());
     }
 }

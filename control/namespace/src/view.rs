@@ -2,10 +2,10 @@
 //!
 //! The calls block for as long as the engine does: the home and the reader threads make them, shards never.
 
+use crate::inode::{Inode, OWN_NAMES_READ_MAX};
 use crate::keys::{self, Key};
 use crate::overlay::Overlay;
 use crate::record::{Dentry, InodeRecord};
-use crate::table::{Inode, OWN_NAMES_READ_MAX};
 use forebay_meta::MetaStore;
 use forebay_types::{FsResult, Ino, Name};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! Taking names away.
 
+use crate::inode::Inode;
 use crate::keys;
 use crate::record::{Dentry, InodeRecord, UfsAt};
-use crate::table::Inode;
 use crate::txn::{Found, OpResult, RESOLVED_MS, Refusal, Txn};
 use forebay_types::{ContentLocation, FileKind, FsErrorKind, Ino, Name};
 

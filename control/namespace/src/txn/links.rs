@@ -1,9 +1,9 @@
 //! The names an inode has, and those in a directory.
 
 use super::Txn;
+use crate::inode::OwnNames;
 use crate::keys::{self, Key};
 use crate::record::{Dentry, InodeRecord, Slot};
-use crate::table::OwnNames;
 use forebay_types::{FileKind, FsResult, Ino};
 use std::collections::BTreeMap;
 
