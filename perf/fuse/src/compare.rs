@@ -43,7 +43,9 @@ pub fn compare(forebay: &Path, work: &Path) -> Result<(), String> {
             for (load, (_, kind, threads)) in LOADS.iter().enumerate() {
                 let scratch = work.join(format!("{round}-{at}-{load}"));
                 let mount = start(server, forebay, &scratch)?;
-                let (rate, latency) = turn(&mount.dir, kind, *threads)?;
+                // The bare server has no file behind it.
+                let cache = (*server != BARE && *server != CHECKED).then(|| scratch.join("cache"));
+                let (rate, latency) = turn(&mount.dir, kind, *threads, cache.as_deref())?;
                 drop(mount);
                 // ext4 without a journal takes no inode that was freed in the last minute, and looks at each of them anew
                 // for every file that is made: thousands of them go only after the last round.
@@ -109,11 +111,11 @@ fn start(server: &str, forebay: &Path, scratch: &Path) -> Result<Server, String>
 }
 
 /// The rate and the median latency, by a process of its own.
-fn turn(dir: &Path, kind: &str, threads: usize) -> Result<(f64, f64), String> {
+fn turn(dir: &Path, kind: &str, threads: usize, cache: Option<&Path>) -> Result<(f64, f64), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let output =
-        Command::new(program).args(["load", kind]).arg(dir).args([&threads.to_string(), SECONDS]).output();
-    let output = output.map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command.args(["load", kind]).arg(dir).args([&threads.to_string(), SECONDS]).args(cache);
+    let output = command.output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {

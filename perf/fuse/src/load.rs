@@ -1,5 +1,6 @@
 //! The loads: each thread does one call after the other and notes how long each took.
 
+use crate::resident;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -55,12 +56,20 @@ fn place(state: &mut u64) -> u64 {
     (z ^ (z >> 31)) % (FILE_LEN / READ_LEN as u64) * READ_LEN as u64
 }
 
-/// Puts the load on the mount.
-pub fn run(kind: Kind, dir: &Path, threads: usize, time: Duration) -> Result<Outcome, String> {
+/// Puts the load on the mount. Reads find the file in memory: where `cache` holds what backs it, all of that must be.
+pub fn run(
+    kind: Kind,
+    dir: &Path,
+    threads: usize,
+    time: Duration,
+    cache: Option<&Path>,
+) -> Result<Outcome, String> {
     // Open all the while, so that the file keeps the mode it has: read through the daemon.
     let held = File::open(dir.join(FILE)).map_err(|error| error.to_string())?;
     if kind == Kind::Read {
         fill(&held)?;
+        warm(&dir.join(FILE))?;
+        cache.map_or(Ok(()), |cache| resident::require(cache, FILE_LEN))?;
     }
     let barrier = Barrier::new(threads);
     let begun = Instant::now();
@@ -93,11 +102,26 @@ fn fill(file: &File) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads everything once as it will be read: long reads of what was fetched go past the page cache of what backs it, so
+/// that only short ones bring it into memory.
+fn warm(path: &Path) -> Result<(), String> {
+    let (file, mut buffer) = (direct(path)?, Box::new(Aligned([0; READ_LEN])));
+    for at in (0..FILE_LEN).step_by(READ_LEN) {
+        file.read_exact_at(&mut buffer.0, at).map_err(|error| format!("warming the file: {error}"))?;
+    }
+    Ok(())
+}
+
+/// The file, read past the page cache of the mount.
+fn direct(path: &Path) -> Result<File, String> {
+    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path);
+    file.map_err(|error| error.to_string())
+}
+
 /// One thread's calls, in nanoseconds each.
 fn lane(kind: Kind, dir: &Path, thread: usize, time: Duration) -> Result<Vec<u32>, String> {
     let (path, pid) = (dir.join(FILE), std::process::id());
-    let direct = File::options().read(true).custom_flags(libc::O_DIRECT).open(&path);
-    let direct = direct.map_err(|error| error.to_string())?;
+    let direct = direct(&path)?;
     let (mut buffer, mut state) = (Box::new(Aligned([0; READ_LEN])), thread as u64);
     let mut latencies = Vec::with_capacity(1 << 20);
     let end = Instant::now() + time;

@@ -2,7 +2,8 @@
 //!
 //! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling; with
 //! `--checks` the kernel checks permissions there as it does on a mount of Forebay.
-//! `load KIND DIR THREADS SECONDS` puts one load on a mount and prints its rate and latency. `compare FOREBAY WORK`
+//! `load KIND DIR THREADS SECONDS [CACHE]` puts one load on a mount and prints its rate and latency; before it reads, all of
+//! what backs the file below CACHE must be in memory. `compare FOREBAY WORK`
 //! runs every load on the bare server and on a Forebay mount over each channel, turn by turn for five rounds, and prints
 //! medians and their ratios to the bare server. `passthrough FILE DIR` hands one file to the kernel and does nothing else. `takeover DIR` tries how a second server goes on where a killed one
 //! stopped.
@@ -14,6 +15,7 @@ mod bare;
 mod compare;
 mod load;
 mod passthrough;
+mod resident;
 mod takeover;
 
 use bare::Checks;
@@ -30,10 +32,11 @@ fn main() -> ExitCode {
         ["passthrough", file, dir] => {
             passthrough::serve(Path::new(file), Path::new(dir)).map_err(|error| error.to_string())
         }
-        ["load", kind, dir, threads, seconds] => one_load(kind, dir, threads, seconds),
+        ["load", kind, dir, threads, seconds] => one_load(kind, dir, threads, seconds, None),
+        ["load", kind, dir, threads, seconds, cache] => one_load(kind, dir, threads, seconds, Some(cache)),
         ["takeover", dir] => takeover::run(Path::new(dir)).map_err(|error| error.to_string()),
         ["compare", forebay, work] => compare::compare(Path::new(forebay), Path::new(work)),
-        _ => Err("usage: serve [--checks] DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS | compare FOREBAY WORK | takeover DIR"
+        _ => Err("usage: serve [--checks] DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS [CACHE] | compare FOREBAY WORK | takeover DIR"
             .to_owned()),
     };
     match done {
@@ -49,11 +52,12 @@ fn serve(dir: &str, checks: Checks) -> Result<(), String> {
     bare::serve(Path::new(dir), checks).map_err(|error| error.to_string())
 }
 
-fn one_load(kind: &str, dir: &str, threads: &str, seconds: &str) -> Result<(), String> {
+fn one_load(kind: &str, dir: &str, threads: &str, seconds: &str, cache: Option<&str>) -> Result<(), String> {
     let kind = load::Kind::named(kind).ok_or("KIND is read, create or stat")?;
     let threads = threads.parse().map_err(|_| "THREADS is a number")?;
     let seconds = seconds.parse().map_err(|_| "SECONDS is a number")?;
-    let outcome = load::run(kind, Path::new(dir), threads, Duration::from_secs_f64(seconds))?;
+    let time = Duration::from_secs_f64(seconds);
+    let outcome = load::run(kind, Path::new(dir), threads, time, cache.map(Path::new))?;
     println!("{:.0} {:.1} {:.1}", outcome.rate, outcome.median_us, outcome.p99_us);
     Ok(())
 }
