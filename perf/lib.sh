@@ -39,7 +39,7 @@ up() {
     local _
     for _ in $(seq $((${UP_WITHIN:-60} * 10))); do
         if grep -q ^ready "$WORK/out"; then
-            [[ $(findmnt -nT "$M" -o FSTYPE) == fuse.forebay ]] && return
+            is_mounted fuse.forebay && return
             die "the daemon says ready and $M is not its mount"
         fi
         kill -0 "$daemon" 2>/dev/null || break
@@ -48,6 +48,18 @@ up() {
     tail -n 20 "$WORK/log" >&2
     die "the mount did not come up"
 }
+
+# Tries a command ten times a second until it succeeds; fails after so many seconds.
+within() {
+    local until=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < until)) || return 1
+        sleep 0.1
+    done
+}
+
+is_mounted() { [[ $(findmnt -nT "$M" -o FSTYPE) == "$1" ]]; }
 
 # Ends the daemon in order.
 down() {
