@@ -7,7 +7,9 @@ use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::format::tier::TierHeader;
 use crate::format::{FORMAT_VERSION, Refused};
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -122,8 +124,8 @@ pub(crate) fn next_header(
 ) -> (TierHeader, LastExit) {
     let Some(old) = found else {
         let node = cfg.node.clone();
-        let fresh =
-            TierHeader { node, page_size: cfg.page_size, boot_id, epoch: 1, clean: false, id_mark: 1 };
+        let (page_size, id_mark) = (cfg.page_size, first_id_mark());
+        let fresh = TierHeader { node, page_size, boot_id, epoch: 1, clean: false, id_mark };
         return (fresh, LastExit::New);
     };
     let exit = match (old.clean, old.boot_id == boot_id) {
@@ -138,6 +140,15 @@ pub(crate) fn next_header(
         _ => (old.epoch, boot_id),
     };
     (TierHeader { boot_id, epoch, clean: false, page_size: cfg.page_size, ..old }, exit)
+}
+
+/// Where the ids of a new tier begin: somewhere in 2^62, so that they are others than those of a tier that was here before
+/// and is lost. The name space may still speak of its extents, and must not find another file's bytes under their ids.
+fn first_id_mark() -> u64 {
+    const RANDOM_BITS: u32 = 42;
+    const STEP_BITS: u32 = 20;
+    let random = RandomState::new().hash_one(());
+    (random >> (u64::BITS - RANDOM_BITS)).max(1) << STEP_BITS
 }
 
 /// Syncs the entries of a directory. Blocks.

@@ -224,3 +224,24 @@ fn a_sync_that_is_given_up_leaves_the_next_one_all_there_is_to_do() {
     let (_store, report) = tiers(&[dir.path()], 2);
     assert_eq!(report.pages_not_believed, 0);
 }
+
+/// The name space outlives the tier, and may speak of an extent of before.
+#[test]
+fn a_tier_that_was_lost_is_followed_by_one_with_other_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let tier = dir.path().join("tier");
+    let ids = |tier: std::path::PathBuf| {
+        let (store, _) = open(&tier);
+        on_shard(move || async move {
+            let mut ids = Vec::new();
+            for key in 1..=20 {
+                ids.push(fetched(&store, key, 10).await.id());
+            }
+            ids
+        })
+    };
+    let before = ids(tier.clone());
+    std::fs::remove_dir_all(&tier).unwrap();
+    let after = ids(tier);
+    assert!(before.iter().all(|id| !after.contains(id)), "{before:?} {after:?}");
+}

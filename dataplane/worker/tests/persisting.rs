@@ -579,6 +579,26 @@ fn what_others_made_is_not_taken_for_what_was_begun() {
     assert_eq!(p.run_again(work), PersistOutcome::NotDone);
 }
 
+/// A writer whose daemon was killed may leave new bytes of the same length with the times of before. A further name that
+/// still has the old ones, as a copy of its own, is not taken for the copy of the new ones.
+#[test]
+fn a_copy_that_is_to_be_replaced_is_not_taken_for_the_new_one() {
+    let mut p = Persisting::start(Node::start(Setup { renames: false, ..Setup::default() }), config());
+    let time = std::time::SystemTime::now();
+    let put_at = |name: &str, bytes: &str| {
+        std::fs::write(p.under(name), bytes).unwrap();
+        std::fs::File::options().write(true).open(p.under(name)).unwrap().set_modified(time).unwrap();
+        p.node.control.block_on(stat(&p.node, name)).version
+    };
+    let older = put_at("second", "older");
+    put_at("first", "newer");
+    let link = PersistWork::Link { existing: key("first"), to: key("second"), expect: Some(older) };
+    assert_eq!(p.run_again(link.clone()), PersistOutcome::NotDone);
+    let copied = done_version(p.run(link.clone()));
+    assert_eq!(std::fs::read(p.under("second")).unwrap(), b"newer");
+    assert_eq!(done_version(p.run_again(link)), copied, "and now it is");
+}
+
 async fn stat(node: &Node, name: &str) -> UfsAttr {
     forebay_types::UfsMeta::stat(&*node.worker, MOUNT, &key(name)).await.unwrap().unwrap()
 }

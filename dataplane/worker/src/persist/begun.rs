@@ -62,7 +62,7 @@ impl Engine {
                     .filter(|there| there.kind == attr.kind && there.link_target == attr.link_target)
                     .into())
             }
-            PersistWork::Link { existing, to, .. } => self.linked_before(ufs, existing, to).await,
+            PersistWork::Link { existing, to, expect } => self.linked_before(ufs, existing, to, expect).await,
             PersistWork::Move { from, to, kind, version, replaces } => {
                 self.moved_before(ufs, task, (from, version), (to, replaces), *kind).await
             }
@@ -101,15 +101,23 @@ impl Engine {
         }
     }
 
-    async fn linked_before(&self, ufs: &Arc<dyn Ufs>, existing: &UfsKey, to: &UfsKey) -> Result<Begun, Stop> {
+    async fn linked_before(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        existing: &UfsKey,
+        to: &UfsKey,
+        expect: &Option<UfsVersion>,
+    ) -> Result<Begun, Stop> {
         self.sweep(ufs, to).await;
         let Some(source) = self.stat(ufs, existing).await? else { return Ok(Begun::NotDone) };
         let there = self.stat(ufs, to).await?;
         if ufs.capabilities().hard_links {
             return Ok(there.filter(|there| there.version == source.version).into());
         }
+        // What the copy was to replace may be of the same length and time.
         let copied = |there: &UfsAttr| {
-            (there.kind, there.size, there.mtime) == (source.kind, source.size, source.mtime)
+            Some(&there.version) != expect.as_ref()
+                && (there.kind, there.size, there.mtime) == (source.kind, source.size, source.mtime)
         };
         Ok(there.filter(copied).into())
     }

@@ -58,6 +58,7 @@ impl Watched {
             capabilities: Capabilities {
                 rename: renames && inner_can.rename,
                 copy: renames && inner_can.copy,
+                hard_links: renames && inner_can.hard_links,
                 ..inner_can
             },
             inner,
