@@ -231,7 +231,7 @@ fn a_tier_that_was_lost_is_followed_by_one_with_other_ids() {
     let dir = tempfile::tempdir().unwrap();
     let tier = dir.path().join("tier");
     let ids = |tier: std::path::PathBuf| {
-        let (store, _) = open(&tier);
+        let (store, _) = Store::open(config(&tier)).unwrap();
         on_shard(move || async move {
             let mut ids = Vec::new();
             for key in 1..=20 {
