@@ -406,7 +406,8 @@ impl DirStream {
         if index == 0 {
             return (0, None);
         }
-        if let Some((at, name)) = self.recent.iter().find(|(at, _)| *at == index) {
+        // The last one: after names came or went, what was read again has other places than it had.
+        if let Some((at, name)) = self.recent.iter().rfind(|(at, _)| *at == index) {
             return (*at, Some(name.clone()));
         }
         match self.own.before(index) {

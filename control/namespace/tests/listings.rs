@@ -169,6 +169,27 @@ fn a_file_whose_move_comes_to_nothing_beside_a_listing_is_shown_once() {
     });
 }
 
+/// The kernel asks again from the last entry that it had room for: what it was told beyond that may be gone meanwhile.
+#[test]
+fn a_listing_goes_on_after_what_was_shown_last() {
+    let world = World::new();
+    block_on(async {
+        let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
+        for n in 0..8 {
+            world.make(dir, &format!("n{n}"), FileKind::Regular).await.unwrap();
+        }
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let told = stream.read(0, 8).await.unwrap();
+        world.names().unlink(&common::ROOT_CALLER, dir, &name("n4")).await.unwrap();
+        // The dots and the first two had room; then the next four.
+        let again = stream.read(told[3].next_offset, 4).await.unwrap();
+        let rest = stream.read(again[3].next_offset, 8).await.unwrap();
+        let shown = told[2..4].iter().chain(&again).chain(&rest);
+        let names: Vec<_> = shown.map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+        assert_eq!(names, ["n0", "n1", "n2", "n3", "n5", "n6", "n7"]);
+    });
+}
+
 #[test]
 fn many_new_names_in_a_directory_cost_one_listing() {
     let world = bare_world(3);
