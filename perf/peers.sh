@@ -64,8 +64,8 @@ job_checkpoint() {
 
 # Large files in order and at random, with fsync.
 job_io() {
-    bench io-order fuse-io --files 2 --file-size "${IO_SIZE:-128MiB}" --verify --phases write,read,rewrite
-    bench io-random fuse-io --files 1 --file-size "${RANDOM_SIZE:-64MiB}" --buffer 4KiB --random --phases write,read,rewrite
+    bench io-order fuse-io --name order --files 2 --file-size "${IO_SIZE:-128MiB}" --verify --phases write,read,rewrite
+    bench io-random fuse-io --name random --files 1 --file-size "${RANDOM_SIZE:-64MiB}" --buffer 4KiB --random --phases write,read,rewrite
 }
 
 job_names() { bench names metadata --files 250 --duration "${SECONDS_EACH:-3}s"; }
