@@ -3,7 +3,7 @@
 # turn by `forebay bench` with the same commands. Prints the section of RESULTS.md: medians, spread, ratios of neighbours.
 #   perf/peers.sh                        RUNS=3 FILES=2000 (of 100 KiB; the whole proof is 100000) SIZE=4GiB (the checkpoint)
 #   INTO=perf/RESULTS.md perf/peers.sh   puts the section there; on a machine with something else to do only with BUSY=1
-# CANDIDATES, JOBS: some of the words below. IO_SIZE, RANDOM_SIZE: bytes of each of the 8 and 4 large files (128MiB, 64MiB).
+# CANDIDATES, JOBS: some of the words below. IO_SIZE, RANDOM_SIZE: bytes of each of the 8 and 4 large files (128MiB, 16MiB).
 # FOREBAY: the daemon; BENCH: another binary that measures (FOREBAY). WITHIN: seconds for one measurement (3600).
 # What is missing of the peers is installed (peers/have.sh); what cannot be had is told and left out. Needs root, for the mounts.
 # Takes twice what is written: 2.5 x SIZE, or FILES x 200 KiB. See lib.sh for UNDER, TMPDIR, KEEP.
@@ -65,7 +65,7 @@ job_checkpoint() {
 # Large files in order and at random, with fsync.
 job_io() {
     bench io-order fuse-io --name order --files 2 --file-size "${IO_SIZE:-128MiB}" --verify --phases write,read,rewrite
-    bench io-random fuse-io --name random --files 1 --file-size "${RANDOM_SIZE:-64MiB}" --buffer 4KiB --random --phases write,read,rewrite
+    bench io-random fuse-io --name random --files 1 --file-size "${RANDOM_SIZE:-16MiB}" --buffer 4KiB --random --phases write,read,rewrite
 }
 
 job_names() { bench names metadata --files 250 --duration "${SECONDS_EACH:-3}s"; }
