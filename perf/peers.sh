@@ -20,8 +20,9 @@ scratch
 export M WORK FOREBAY WITHIN=${WITHIN:-3600}
 mount_point=$M results=$WORK/results
 trap cleanup EXIT
-# Who is being measured has a process group of his own, which ends with the script.
-trap '[[ -n ${measuring:-} ]] && kill -TERM -- "-$measuring" && wait "$measuring"; exit 143' TERM INT
+# Who is being measured has a process group of his own, with all that serves him. It ends with the script, at once: a mount
+# whose store went before it would keep for ever who writes to it.
+trap '[[ -n ${measuring:-} ]] && kill -KILL -- "-$measuring"; exit 143' TERM INT
 for part in have store mounts; do source "$top/perf/peers/$part.sh"; done
 have_all
 [[ -n ${WEED:-} ]] || die "without an S3 server there is nothing to hold the peers against"
@@ -74,7 +75,6 @@ job_names() { bench names metadata --files 250 --duration "${SECONDS_EACH:-3}s";
 measure() {
     set +m
     trap clear_away EXIT
-    trap 'exit 143' TERM
     M=$mount_point
     [[ $candidate == local ]] && M=$WORK/local
     begins "$candidate"
