@@ -267,3 +267,16 @@ async fn a_name_that_becomes_another_files_is_never_missing() {
     done.store(true, SeqCst);
     assert!(looking.await.unwrap() > 50);
 }
+
+#[tokio::test]
+async fn a_name_that_is_moved_over_another_one_of_the_same_file_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let ufs = open(dir.path()).await;
+    put(&*ufs, "a", b"one", PutSpec::default()).await.unwrap();
+    let version = ufs.hard_link(&key("a"), (&key("b"), &Expect::Absent)).await.unwrap();
+    let moved = ufs.rename((&key("a"), &Expect::Version(version.clone())), (&key("b"), &Expect::Any)).await;
+    assert_eq!(moved.unwrap(), version);
+    assert_eq!(names(&*ufs, "").await, ["b"]);
+    ufs.rename((&key("b"), &Expect::Any), (&key("b"), &Expect::Any)).await.unwrap();
+    assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"one");
+}

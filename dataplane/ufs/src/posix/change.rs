@@ -75,6 +75,9 @@ impl Root {
                 }
                 renamed => renamed?,
             }
+            if from.0 != to.0 {
+                leave_same_file((&source, from.0), (&target, to.0))?;
+            }
             target.version(to.0)?
         };
         target.sync(to.0)?;
@@ -150,6 +153,16 @@ fn rename_checked(source: &Place, target: &Place, target_free: bool, key: &UfsKe
         }
         renamed => renamed.or_fault("rename to", key),
     }
+}
+
+/// Where both names were the same file's, rename(2) does nothing: the old one is still there, and is taken away here.
+fn leave_same_file((source, from): (&Place, &UfsKey), (target, to): (&Place, &UfsKey)) -> UfsResult<()> {
+    let (Some(left), Some(moved)) = (source.stat(from)?, target.stat(to)?) else { return Ok(()) };
+    let same = (left.st_dev, left.st_ino) == (moved.st_dev, moved.st_ino);
+    if !same || kind_of(&left) == FileKind::Directory {
+        return Ok(());
+    }
+    rustix::fs::unlinkat(&source.dir, source.name.as_bytes(), AtFlags::empty()).or_fault("rename", from)
 }
 
 /// Gives what is at `source` the name `name`, which is free, in the directory of `target`.
