@@ -2,8 +2,11 @@
 # FOREBAY, VERIFY: the binaries (release builds of this tree if not given). WORK: a scratch directory (made if not given).
 # UNDER: a command before the daemon and before what loads it (chrt -f 10, on a machine that others keep busy).
 # UP_WITHIN: how many seconds a start may take (60).
+# TAKEOVER: how long the mount waits for another daemon when this one is killed (0s: what is proved here is how a fresh start
+# finds what was left; takeover.sh proves the other).
 # UFS: another under file system. UP_FLAGS: more flags for `forebay up`. CONFIG: a file for `forebay node` instead. KEEP=1 leaves the scratch directory.
 set -uo pipefail
+export FOREBAY_FUSE_TAKEOVER_TIMEOUT=${TAKEOVER:-0s}
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 die() { echo "$*" >&2; failed=1; exit 2; }

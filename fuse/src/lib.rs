@@ -18,11 +18,13 @@ mod channel;
 mod dispatch;
 mod error;
 mod front;
+mod inherited;
 mod mount;
 mod mounting;
 mod notify;
 mod park;
 mod probe;
+mod roll;
 mod stats;
 mod witness;
 
@@ -32,13 +34,16 @@ pub mod reply;
 
 pub use channel::{BackingId, BadChannel, ChannelChoice, ChannelKind, Picked, probe_channel};
 pub use error::{Holder, Holders, MountError};
+pub use inherited::{ESTATE_FDS_MAX, Estate, Inherited, NotTakenOver, estate_format};
 pub use mount::{FuseMount, SessionEnd};
 pub use mounting::{
-    MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, mounts_of_type, remount, users_of,
+    MountEntry, MountSpec, check_mount_point, clear_dead, mount_of, mounted_from, mounts_of_type, remount,
+    users_of,
 };
 pub use notify::{Notice, Notifier, PRUNE_MAX};
 pub use op::OpKind;
 pub use options::{MountOptions, OptionError};
 pub use probe::{NoPassthrough, probe_passthrough};
+pub use roll::Roll;
 pub use stats::{BUCKETS, OpStats, StatsSnapshot, bucket_end_us};
 pub use witness::{Witness, Witnessed};

@@ -6,19 +6,22 @@
 //! **In and out:** `tools/cli` starts a [`FuseMount`] with a file system and the shards that serve it, waits for its
 //! end or ends it.
 
-use crate::channel::{self, Channel, Device, Granted, Picked};
+use crate::channel::{self, Channel, Device, Granted, Kept, Picked};
 use crate::dispatch::Dispatch;
 use crate::error::MountError;
 use crate::front::Front;
+use crate::inherited::{Estate, Inherited, terms};
 use crate::mounting::{Attached, MountSpec, Prepared, prepare};
 use crate::notify::Notifier;
 use crate::park::block_on;
+use crate::roll::Roll;
 use crate::stats::StatsSnapshot;
 use crate::witness::Witness;
 use forebay_shard::ShardHandle;
 use forebay_types::ByteSize;
 use forebay_vfs::Vfs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,35 +53,119 @@ pub struct FuseMount {
     buffers: ByteSize,
     picked: Picked,
     ended: watch::Receiver<Option<SessionEnd>>,
+    left: Option<Left>,
+}
+
+/// What is left to another process when this one ends before the mount does.
+struct Left {
+    terms: Vec<u8>,
+    device: OwnedFd,
+    roll: Arc<Roll>,
+    kept: Kept,
 }
 
 impl FuseMount {
-    /// Mounts `vfs` as `spec` says, served by `shards`. When this returns, the mount can be used.
+    /// Mounts `vfs` as `spec` says, served by `shards`. When this returns, the mount can be used. With a `roll`, what is
+    /// open is entered there, if another process can go on with the mount at all.
     ///
     /// Blocks for some milliseconds. Must not be called on a shard.
     ///
     /// # Errors
     /// [`MountError`]; nothing is left mounted then.
-    pub fn start(vfs: Arc<Vfs>, shards: &[ShardHandle], spec: &MountSpec) -> Result<Self, MountError> {
+    pub fn start(
+        vfs: Arc<Vfs>,
+        shards: &[ShardHandle],
+        spec: &MountSpec,
+        roll: Option<Arc<Roll>>,
+    ) -> Result<Self, MountError> {
         if shards.is_empty() {
             return Err(MountError::NoShards);
         }
         let prepared = prepare(spec)?;
         let begun = Session::begin(vfs, shards, spec, &prepared).and_then(|mut session| {
+            let kept = session.keep(roll.as_ref())?;
             let ended = session.serve(shards[0].clone())?;
-            Ok((session, ended))
+            Ok((session, ended, kept))
         });
-        let (session, ended) = match begun {
+        let (session, ended, kept) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 prepared.abandon();
                 return Err(error);
             }
         };
-        let attached = Arc::new(prepared.attach()?);
+        let device = prepared.device.try_clone().map_err(MountError::Handshake)?;
+        let attached = prepared.attach()?;
         widen_read_ahead(&attached);
-        let Session { dispatch, notifier, granted, buffers, picked, .. } = session;
-        Ok(Self { attached, dispatch, notifier, granted, buffers, picked, ended })
+        let terms = terms(spec, &attached, session.granted.agreed);
+        let left = kept.zip(roll).map(|(kept, roll)| Left { terms, device, roll, kept });
+        Ok(session.mounted(attached, ended, left))
+    }
+
+    /// Goes on with the mount of a process before this one: what was open is open, then `begin` begins what is to run before
+    /// the first request, and who waits is answered. When this returns, requests are served.
+    ///
+    /// Blocks. Must not be called on a shard.
+    ///
+    /// # Errors
+    /// [`MountError`]; whoever keeps the mount may give it to another process then.
+    pub fn take_over(
+        vfs: Arc<Vfs>,
+        shards: &[ShardHandle],
+        spec: &MountSpec,
+        inherited: Inherited,
+        begin: impl FnOnce(),
+    ) -> Result<Self, MountError> {
+        let first = shards.first().ok_or(MountError::NoShards)?.clone();
+        let roll = inherited.roll();
+        let Inherited { device, clones, granted, attached, entries, .. } = inherited;
+        let mut session = Session::again(vfs, shards, spec, &device, (clones, granted))?;
+        let kept = session.keep(Some(&roll))?;
+        let (dispatch, open) = (Arc::clone(&session.dispatch), entries.len());
+        let adopted = block_on(first.call(move || async move { dispatch.adopt(entries).await }));
+        let lost = adopted.map_err(|error| MountError::Handshake(io::Error::other(error)))?;
+        tracing::info!(open, lost, "what was open when the last daemon ended is open again");
+        begin();
+        let ended = session.serve(first)?;
+        let terms = terms(spec, &attached, granted.agreed);
+        let left = kept.map(|kept| Left { terms, device, roll, kept });
+        Ok(session.mounted(attached, ended, left))
+    }
+
+    /// What another process needs to go on with the mount when this one ends; `None` if none can.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn estate(&self) -> io::Result<Option<Estate>> {
+        let Some(Left { terms, device, roll, kept }) = &self.left else { return Ok(None) };
+        let mut fds = vec![device.try_clone()?];
+        fds.extend(roll.fds()?);
+        for clone in &kept.clones {
+            fds.push(clone.try_clone()?);
+        }
+        Ok(Some(Estate { terms: terms.clone(), fds }))
+    }
+
+    /// Takes no more requests, and waits until those that are here have been answered; says how many are left when
+    /// `deadline` has passed. Who asks for something waits in the kernel from here on.
+    ///
+    /// Blocks. Must not be called on a shard.
+    pub fn hold_back(&self, deadline: Duration) -> usize {
+        let Some(left) = &self.left else { return 0 };
+        left.kept.gates.iter().for_each(|gate| gate.shut());
+        let begun = Instant::now();
+        loop {
+            let inside = left.kept.gates.iter().map(|gate| gate.inside()).sum();
+            if inside == 0 || begun.elapsed() > deadline {
+                return inside;
+            }
+            std::thread::sleep(SESSION_END_LOOK);
+        }
+    }
+
+    /// Takes requests again.
+    pub fn go_on(&self) {
+        self.left.iter().flat_map(|left| &left.kept.gates).for_each(|gate| gate.open());
     }
 
     /// Waits until the session ends; blocks.
@@ -111,6 +198,11 @@ impl FuseMount {
             std::thread::sleep(SESSION_END_LOOK);
         }
         Ok(())
+    }
+
+    /// Whether the session goes on.
+    pub fn is_served(&self) -> bool {
+        self.ended.borrow().is_none()
     }
 
     /// Sends notices to the kernel.
@@ -186,15 +278,61 @@ impl Session {
         spec: &MountSpec,
         prepared: &Prepared,
     ) -> Result<Self, MountError> {
-        let clone = || prepared.device.try_clone().map_err(MountError::Handshake);
+        let choice = spec.options.channel.unwrap_or_default();
+        let connect = |device, front| channel::connect(choice, device, front);
+        Self::over(vfs, shards, spec, &prepared.device, connect)
+    }
+
+    /// The session of a process before this one.
+    fn again(
+        vfs: Arc<Vfs>,
+        shards: &[ShardHandle],
+        spec: &MountSpec,
+        device: &OwnedFd,
+        (clones, granted): (Vec<OwnedFd>, Granted),
+    ) -> Result<Self, MountError> {
+        let connect = |device: OwnedFd, front| channel::reconnect(&device, clones, granted, front);
+        Self::over(vfs, shards, spec, device, connect)
+    }
+
+    fn over(
+        vfs: Arc<Vfs>,
+        shards: &[ShardHandle],
+        spec: &MountSpec,
+        device: &OwnedFd,
+        connect: impl FnOnce(OwnedFd, Arc<Front>) -> io::Result<(Box<dyn Channel>, Picked)>,
+    ) -> Result<Self, MountError> {
+        let clone = || device.try_clone().map_err(MountError::Handshake);
         let device = Arc::new(Device::new(clone()?));
         let dispatch = Arc::new(Dispatch::new(vfs, Arc::clone(&device), &spec.options, shards.len()));
         let front = Arc::new(Front::new(Arc::clone(&dispatch), shards.to_vec()));
-        let (channel, picked) = channel::connect(spec.options.channel.unwrap_or_default(), clone()?, front)
-            .map_err(MountError::Handshake)?;
+        let (channel, picked) = connect(clone()?, front).map_err(MountError::Handshake)?;
         let notifier = Notifier::start(device)?;
         let (granted, buffers) = (channel.granted(), channel.buffers());
         Ok(Self { dispatch, notifier, granted, buffers, picked, channel: Some(channel) })
+    }
+
+    /// What of the channel another process needs; what is open is entered into the roll from now on, if one can.
+    fn keep(&self, roll: Option<&Arc<Roll>>) -> Result<Option<Kept>, MountError> {
+        let channel = self.channel.as_ref().expect("a session is kept before it is served");
+        let Some(roll) = roll else { return Ok(None) };
+        let kept = channel.kept().map_err(MountError::Handshake)?;
+        if kept.is_some() {
+            self.dispatch.keep_roll(Arc::clone(roll));
+        }
+        Ok(kept)
+    }
+
+    /// The mount, once it is in the tree.
+    fn mounted(
+        self,
+        attached: Attached,
+        ended: watch::Receiver<Option<SessionEnd>>,
+        left: Option<Left>,
+    ) -> FuseMount {
+        let Self { dispatch, notifier, granted, buffers, picked, .. } = self;
+        let attached = Arc::new(attached);
+        FuseMount { attached, dispatch, notifier, granted, buffers, picked, ended, left }
     }
 
     /// Starts the threads that read requests, and one that sees their end.

@@ -21,6 +21,22 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u64);
 
+/// The kernel sets this bit (`FUSE_UNIQUE_RESEND`) when it sends a request for the second time.
+const SENT_AGAIN: u64 = 1 << 63;
+
+impl RequestId {
+    /// Whether the kernel sent the request before, to somebody who did not answer it.
+    pub fn is_sent_again(self) -> bool {
+        self.0 & SENT_AGAIN != 0
+    }
+
+    /// The number that it had when it was sent first.
+    #[must_use]
+    pub fn at_first(self) -> Self {
+        Self(self.0 & !SENT_AGAIN)
+    }
+}
+
 /// One request.
 #[derive(Debug)]
 pub struct Request {

@@ -19,7 +19,8 @@ pub enum OptionError {
     /// Nobody knows the word.
     #[error(
         "unknown mount option {0:?}; known are ro, rw, atime, noatime, dev, nodev, suid, nosuid, exec, noexec, \
-         allow_other, allow_self, attr_timeout=, entry_timeout=, negative_timeout=, channel=, and for mount(8) remount"
+         allow_other, allow_self, attr_timeout=, entry_timeout=, negative_timeout=, takeover_timeout=, channel=, and for \
+         mount(8) remount"
     )]
     Unknown(String),
     /// The word is known and deliberately not supported.
@@ -73,6 +74,8 @@ pub struct MountOptions {
     pub remount: bool,
     /// The way requests come; unset, as is best.
     pub channel: Option<ChannelChoice>,
+    /// How long the mount waits for another daemon when this one has died; unset, as is usual.
+    pub takeover_timeout: Option<Duration>,
 }
 
 impl Default for MountOptions {
@@ -89,6 +92,7 @@ impl Default for MountOptions {
             negative_timeout: None,
             remount: false,
             channel: None,
+            takeover_timeout: None,
         }
     }
 }
@@ -134,7 +138,7 @@ impl MountOptions {
             "allow_other" => self.allow_other = true,
             "allow_self" => self.allow_other = false,
             "remount" => self.remount = true,
-            "attr_timeout" | "entry_timeout" | "negative_timeout" => {
+            "attr_timeout" | "entry_timeout" | "negative_timeout" | "takeover_timeout" => {
                 return Err(OptionError::BadForm(word.to_owned(), "needs a value, like attr_timeout=1"));
             }
             _ if is_for_others(word) => {}
@@ -148,6 +152,7 @@ impl MountOptions {
             "attr_timeout" => self.attr_timeout = Some(time("attr_timeout", value)?),
             "entry_timeout" => self.entry_timeout = Some(time("entry_timeout", value)?),
             "channel" => self.channel = Some(value.parse().map_err(OptionError::BadChannel)?),
+            "takeover_timeout" => self.takeover_timeout = Some(time("takeover_timeout", value)?),
             "negative_timeout" => self.negative_timeout = Some(time("negative_timeout", value)?),
             _ if is_for_others(name) => {}
             "ro" | "rw" | "allow_other" | "noatime" | "dev" | "suid" | "exec" => {

@@ -151,4 +151,19 @@ impl HandleTable {
         self.dirs.insert(id, DirHandle { stream: tokio::sync::Mutex::new(stream) });
         id
     }
+
+    /// New numbers are beyond this one, which a process before this one gave out.
+    pub(crate) fn skip(&self, id: HandleId) {
+        self.last.fetch_max(id.0, Relaxed);
+    }
+
+    /// A file under the number that a process before this one gave it.
+    pub(crate) fn readd_file(&self, id: HandleId, file: FileHandle) {
+        self.files.insert(id, file);
+    }
+
+    /// A directory, likewise.
+    pub(crate) fn readd_dir(&self, id: HandleId, stream: DirStream) {
+        self.dirs.insert(id, DirHandle { stream: tokio::sync::Mutex::new(stream) });
+    }
 }

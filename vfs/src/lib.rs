@@ -16,6 +16,7 @@
 //! it stops being so ([`closes`]). Every other module is a thin walk over name space and client.
 #![forbid(unsafe_code)]
 
+mod adopting;
 mod after_power_loss;
 mod attrs;
 mod bytes;
@@ -38,6 +39,7 @@ mod to_the_end;
 mod types;
 mod xattrs;
 
+pub use adopting::FormerFile;
 pub use attrs::AttrOut;
 pub use quotas::{QuotaUse, Quotas};
 pub use table::OpenCounts;
@@ -45,6 +47,8 @@ pub use types::{
     AllocateMode, DirEntryOut, Entry, IoMode, NewNode, OpenFlags, Opened, RenameFlags, SpaceUsage, VfsConfig,
     Whence, XattrSetMode,
 };
+
+pub use forebay_namespace::DirPlace;
 
 use forebay_client::Client;
 use forebay_namespace::Namespace;

@@ -140,14 +140,6 @@ impl Inode {
         self.live.write().validated_ms = now_ms;
     }
 
-    pub(crate) fn add_lookups(&self, count: u64) {
-        self.lookups.fetch_add(count, AcqRel);
-    }
-
-    pub(crate) fn hold(&self) {
-        self.holds.fetch_add(1, AcqRel);
-    }
-
     pub(crate) fn names_epoch(&self) -> u64 {
         self.names_epoch.load(Acquire)
     }

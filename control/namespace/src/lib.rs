@@ -60,7 +60,7 @@ mod view;
 
 pub use error::NamespaceError;
 pub use inspect::QueuedName;
-pub use list::{DirEntry, DirStream};
+pub use list::{DirEntry, DirPlace, DirStream};
 pub use mounts::{Mount, MountSpec};
 pub use namespace::{Entry, FileState, Namespace, NamespaceConfig, Recovery};
 pub use ops::attrs::XattrMode;

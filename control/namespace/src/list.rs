@@ -151,6 +151,15 @@ impl Drop for DirStream {
     }
 }
 
+/// How far a listing has come, so that another process can go on with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirPlace {
+    /// The log's number when the listing began.
+    pub began: u64,
+    /// The last name that was taken from it, and where the listing goes on after it.
+    pub last: Option<(u64, Name)>,
+}
+
 /// An entry on its way out, its offset still to come.
 struct Shown {
     name: Name,
@@ -160,11 +169,17 @@ struct Shown {
 impl DirStream {
     /// Starts from the beginning, with what is there now.
     async fn begin(&mut self) -> FsResult<()> {
+        self.begin_at(None).await
+    }
+
+    /// Starts as if it had been when the log had this number.
+    async fn begin_at(&mut self, pushed: Option<u64>) -> FsResult<()> {
         let record = self.dir.record();
         self.ufs = if record.nlink == 0 { None } else { self.names.ufs_key(&record).await? };
         self.end();
         let shared = &self.names.shared;
-        self.marks = Some(shared.listings.begin(self.dir.ino, || self.names.committer.pushed()));
+        let pushed = || pushed.unwrap_or_else(|| self.names.committer.pushed());
+        self.marks = Some(shared.listings.begin(self.dir.ino, pushed));
         self.page = None;
         self.tokens = Checkpoints::new();
         self.recent.clear();
@@ -176,6 +191,25 @@ impl DirStream {
         if let Some(marks) = self.marks.take() {
             self.names.shared.listings.end(self.dir.ino, &marks);
         }
+    }
+
+    /// The log's number when it began; 0 if nothing was read yet.
+    pub fn began(&self) -> u64 {
+        self.marks.as_ref().map_or(0, |marks| marks.began)
+    }
+
+    /// Goes on with the listing of a process before this one.
+    ///
+    /// # Errors
+    /// `Stale` if the directory is gone.
+    pub async fn resume(&mut self, place: DirPlace) -> FsResult<()> {
+        if place.last.is_some() {
+            self.begin_at(Some(place.began)).await?;
+        }
+        if let Some((offset, name)) = place.last.filter(|(offset, _)| *offset > OWN_BASE) {
+            self.remember_place(offset - OWN_BASE, &name);
+        }
+        Ok(())
     }
 
     /// Up to `limit` entries from `offset` on: 0, or the `next_offset` of an entry seen before. An empty

@@ -94,7 +94,7 @@ impl Namespace {
         let (parent, name) = self.walk_to(&spec.path).await?;
         let mount = self.mutate(move |txn| ops::upkeep::add_mount(txn, parent, &name, spec.clone())).await?;
         let root = self.inode(mount.root).await?;
-        root.hold();
+        self.shared.table.hold(&root);
         let id = mount.id;
         self.shared.mounts.set(mount);
         Ok(id)

@@ -21,7 +21,7 @@ use crate::txn::{OpResult, Refusal, Txn};
 use forebay_meta::MetaStore;
 use forebay_types::{
     Attr, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError, FsErrorKind, FsResult, Ino,
-    InodeState, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
+    InodeMemo, InodeState, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
 };
 use futures_timer::Delay;
 use std::fmt;
@@ -73,6 +73,10 @@ pub struct NamespaceConfig {
     pub log_segment_max: u64,
     /// Threads that read the engine.
     pub readers: usize,
+    /// Where what the kernel was told of is left for the next process, if it is to go on with this one's mount.
+    pub memo: Option<Arc<dyn InodeMemo>>,
+    /// What the last process left there.
+    pub former: Vec<(Ino, Box<[u8]>)>,
 }
 
 impl NamespaceConfig {
@@ -93,6 +97,8 @@ impl NamespaceConfig {
             commit_bytes_max: 64 << 20,
             log_segment_max: 16 << 20,
             readers: 2,
+            memo: None,
+            former: Vec::new(),
         }
     }
 }
@@ -314,7 +320,7 @@ impl Namespace {
 
     async fn counted(&self, ino: Ino) -> FsResult<Entry> {
         let inode = self.inode(ino).await?;
-        inode.add_lookups(1);
+        self.shared.table.count_lookups(&inode, 1);
         self.entry(&inode)
     }
 
@@ -325,7 +331,7 @@ impl Namespace {
     pub async fn lookup(&self, parent: Ino, name: &Name) -> FsResult<Entry> {
         let dir = self.inode(parent).await?;
         let found = self.resolve(&dir, name).await?.ok_or(FsErrorKind::NotFound)?;
-        found.add_lookups(1);
+        self.shared.table.count_lookups(&found, 1);
         self.entry(&found)
     }
 
@@ -337,7 +343,7 @@ impl Namespace {
     /// Counts `count` lookups of an inode that a listing has shown.
     pub fn remember(&self, ino: Ino, count: u64) {
         if let Some(inode) = self.shared.table.get(ino) {
-            inode.add_lookups(count);
+            self.shared.table.count_lookups(&inode, count);
         }
     }
 
@@ -347,7 +353,7 @@ impl Namespace {
     /// `Stale` if the inode is gone: it is not held then.
     pub async fn hold(&self, ino: Ino) -> FsResult<()> {
         // Whoever has the inode in hand keeps it from being forgotten before it is counted as held.
-        self.inode(ino).await?.hold();
+        self.shared.table.hold(&*self.inode(ino).await?);
         Ok(())
     }
 

@@ -58,7 +58,8 @@ pub(crate) fn open(
     let next_seq = replayed.last_seq + 1;
     let log = Appender::create(dir, next_seq, config.log_segment_max).map_err(storage("begin a log"))?;
     let shared = Shared {
-        table: Table::new(config.inodes_max, replayed.last_seq, any_stored_derived(&*engine)?),
+        table: Table::new(config.inodes_max, replayed.last_seq, any_stored_derived(&*engine)?)
+            .with_memo(config.memo.clone()),
         view: View { overlay: Overlay::default(), engine },
         names: Names::new(config.names_max),
         mounts: Mounts::default(),
@@ -76,8 +77,9 @@ pub(crate) fn open(
     for mount in shared.mounts.all() {
         let record =
             shared.view.inode(mount.root)?.ok_or_else(|| crate::record::corrupt("a mount has no root"))?;
-        shared.table.load(mount.root, record).hold();
+        shared.table.hold(&shared.table.load(mount.root, record));
     }
+    recall(&shared, &config.former)?;
     load_queue(&shared)?;
     crate::persist::load_begun(&shared)?;
     let next = counter(&*shared.view.engine, keys::NEXT_INO)?.unwrap_or(FIRST_INO);
@@ -174,6 +176,17 @@ fn load_mounts(shared: &Shared) -> Result<(), NamespaceError> {
     for (key, value) in shared.view.engine.scan(&from, &until, usize::MAX)? {
         let id: [u8; 4] = key[1..].try_into().map_err(crate::record::corrupt)?;
         shared.mounts.set(Mount::decode(MountId(u32::from_be_bytes(id)), &value)?);
+    }
+    Ok(())
+}
+
+/// Puts in what the last process told the kernel of, where nothing here says otherwise.
+fn recall(shared: &Shared, former: &[(Ino, Box<[u8]>)]) -> FsResult<()> {
+    for (ino, bytes) in former {
+        let record = InodeRecord::decode(bytes)?;
+        if shared.mounts.get(record.mount).is_some() && shared.view.inode(*ino)?.is_none() {
+            shared.table.recall(*ino, record);
+        }
     }
     Ok(())
 }

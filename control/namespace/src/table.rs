@@ -4,13 +4,16 @@
 //! numbers of clean ones. **Never does** I/O. Records of stored inodes are written by the home alone; clean
 //! ones are put in by whoever asked the UFS.
 //!
+//! **What the next process is left:** the records of clean directories that the kernel has looked up, and of clean files
+//! that are open, are kept with an [`InodeMemo`] if there is one: the kernel knows them by their numbers alone.
+//!
 //! **What stays:** an inode that the kernel has looked up, that is held open, that somebody works on right
 //! now, or whose last change the engine does not have yet. All others are a cache, bounded by `inodes_max`:
 //! the one that was let go of first is forgotten first.
 
 use crate::inode::{Inode, Live};
 use crate::record::{InodeRecord, UfsAt};
-use forebay_types::{FileKind, Ino, MountId, UfsKey, UfsVersion};
+use forebay_types::{FileKind, Ino, InodeMemo, MountId, UfsKey, UfsVersion};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -41,6 +44,7 @@ pub(crate) struct Table {
     committed: AtomicU64,
     /// The engine holds records with derived numbers, which a clean inode must not collide with.
     stored_derived: AtomicBool,
+    memo: Option<Arc<dyn InodeMemo>>,
 }
 
 /// What makes a clean inode the one it is.
@@ -86,7 +90,13 @@ impl Table {
             slice_max: (inodes_max / SLICES).max(1),
             committed: AtomicU64::new(committed),
             stored_derived: AtomicBool::new(stored_derived),
+            memo: None,
         }
+    }
+
+    /// Leaves the next process what it would not know.
+    pub(crate) fn with_memo(self, memo: Option<Arc<dyn InodeMemo>>) -> Self {
+        Self { memo, ..self }
     }
 
     fn slice(&self, ino: Ino) -> &Mutex<Slice> {
@@ -131,6 +141,48 @@ impl Table {
         let live =
             Live { record: Arc::new(record), stored: true, changed_by: 0, validated_ms: 0, whole: true };
         self.enter(ino, live)
+    }
+
+    /// Puts in what a process before this one told the kernel of, and what no engine has. The kernel still refers to a
+    /// directory; how often is not known, and it gives back all of it at once.
+    pub(crate) fn recall(&self, ino: Ino, record: InodeRecord) {
+        let lookups = u64::from(record.is_dir());
+        let live =
+            Live { record: Arc::new(record), stored: false, changed_by: 0, validated_ms: 0, whole: true };
+        self.enter(ino, live).lookups.fetch_add(lookups, AcqRel);
+    }
+
+    /// Counts lookups of the kernel.
+    pub(crate) fn count_lookups(&self, inode: &Inode, count: u64) {
+        if inode.lookups.fetch_add(count, AcqRel) == 0 {
+            self.memorize(inode, true);
+        }
+    }
+
+    /// Holds an inode, until [`Table::unhold`].
+    pub(crate) fn hold(&self, inode: &Inode) {
+        if inode.holds.fetch_add(1, AcqRel) == 0 {
+            self.memorize(inode, false);
+        }
+    }
+
+    /// Keeps what only this process knows of an inode: a directory that was looked up, or a file that is open. The lock
+    /// orders this with who gives the last one back.
+    fn memorize(&self, inode: &Inode, dir: bool) {
+        let Some(memo) = &self.memo else { return };
+        let live = inode.live.read().clone();
+        if !live.stored && live.whole && live.record.is_dir() == dir {
+            let _slice = self.slice(inode.ino).lock();
+            memo.keep(inode.ino, &live.record.encode());
+        }
+    }
+
+    /// Nobody refers to an inode any more. Only with the lock of its slice.
+    fn unmemorize(&self, inode: &Inode, dir: bool) {
+        let Some(memo) = &self.memo else { return };
+        if inode.live.read().record.is_dir() == dir {
+            memo.forget(inode.ino);
+        }
     }
 
     fn enter(&self, ino: Ino, live: Live) -> Arc<Inode> {
@@ -195,6 +247,9 @@ impl Table {
         let Some(inode) = slice.inodes.get(&ino).cloned() else { return };
         let left = inode.lookups.fetch_update(AcqRel, Acquire, |known| Some(known.saturating_sub(count)));
         if left.unwrap_or(0) <= count {
+            if inode.lookups.load(Acquire) == 0 {
+                self.unmemorize(&inode, true);
+            }
             self.let_go(&mut slice, &inode);
         }
     }
@@ -233,6 +288,9 @@ impl Table {
         let Some(inode) = slice.inodes.get(&ino).cloned() else { return };
         let left = inode.holds.fetch_update(AcqRel, Acquire, |known| Some(known.saturating_sub(1)));
         if left.unwrap_or(0) <= 1 {
+            if inode.holds.load(Acquire) == 0 {
+                self.unmemorize(&inode, false);
+            }
             self.let_go(&mut slice, &inode);
         }
     }
@@ -349,16 +407,16 @@ pub(crate) mod tests {
             let Offered::Here(inode) = table.offer_clean(ino(n), record.clone(), true, 10 - n) else {
                 panic!("the number is free")
             };
-            inode.add_lookups(u64::from(n != 3));
+            table.count_lookups(&inode, u64::from(n != 3));
         }
-        table.get(ino(2)).unwrap().hold();
+        table.hold(&table.get(ino(2)).unwrap());
         assert_eq!(table.only_looked_up(2 * SLICES), [ino(1), ino(0)]);
         assert_eq!(table.only_looked_up(1), [ino(1)]);
         assert_eq!(table.surplus(), 0);
         table.forget(ino(1), 1);
         assert_eq!(table.only_looked_up(SLICES), [ino(0)]);
         let small = Table::new(SLICES, 0, false);
-        (0..=SLICES as u64).for_each(|n| small.load(Ino(n), record.clone()).hold());
+        (0..=SLICES as u64).for_each(|n| small.hold(&small.load(Ino(n), record.clone())));
         assert_eq!(small.surplus(), 1 + SLICES / SLACK_SHARE);
     }
 }

@@ -4,6 +4,9 @@
 //! [`PersistLog`]: the worker asks what is dirty and reports what it carried; the name space, which alone
 //! knows, answers. Both are joined in `tools/cli`. Calls are rare (a miss, a persisted file), so boxed
 //! futures cost nothing that counts.
+//!
+//! A third one, [`InodeMemo`], lets the name space leave with the front door what its next process will be asked about
+//! and could not know.
 
 use crate::attr::{FileKind, TimeSpec};
 use crate::error::FsResult;
@@ -242,4 +245,13 @@ pub trait PersistLog: Send + Sync + 'static {
         task: &'a PersistTask,
         outcome: PersistOutcome,
     ) -> BoxFuture<'a, FsResult<Settled>>;
+}
+
+/// Keeps what the kernel was told of and what stands in no engine, for the process that goes on after this one.
+pub trait InodeMemo: Send + Sync + 'static {
+    /// Keeps the record of an inode. Replaces one that is kept already.
+    fn keep(&self, ino: Ino, record: &[u8]);
+
+    /// Nobody will ask about the inode any more.
+    fn forget(&self, ino: Ino);
 }

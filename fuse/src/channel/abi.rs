@@ -25,8 +25,6 @@ pub(crate) const MINOR_PRUNE: u32 = 45;
 pub(crate) const MINOR_MIN: u32 = 37;
 /// `FUSE_MIN_READ_BUFFER`: the kernel hands no request to a smaller buffer.
 pub(crate) const READ_BUFFER_MIN: usize = 8192;
-/// `FUSE_UNIQUE_RESEND`: set in the number of a request that is sent a second time (7.40).
-pub(crate) const UNIQUE_RESEND: u64 = 1 << 63;
 
 /// The numbers of the requests (`enum fuse_opcode`).
 pub(crate) mod opcode {

@@ -124,6 +124,14 @@ impl Device {
         self.notify(notify::PRUNE, &prune, &numbers)
     }
 
+    /// Has the kernel send all requests again that were read by anybody and not answered.
+    pub(crate) fn resend(&self) -> io::Result<()> {
+        let len = size_of::<abi::OutHeader>() as u32;
+        let header = abi::OutHeader { len, error: notify::RESEND, unique: 0 };
+        rustix::io::write(&self.0, header.as_bytes())?;
+        Ok(())
+    }
+
     /// Writes one message; an inode or name that the kernel does not know is no error, it has nothing to drop.
     fn notify(&self, code: i32, body: &(impl IntoBytes + Immutable), tail: &[u8]) -> io::Result<()> {
         let len = size_of::<abi::OutHeader>() + size_of_val(body) + tail.len();

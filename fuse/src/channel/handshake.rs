@@ -3,7 +3,7 @@
 //! **Owns** the negotiation. **Never does** read another request: until INIT is answered the kernel sends none.
 
 use super::abi::{self, init};
-use super::{BACKGROUND_MAX, Granted, Wish};
+use super::{Agreed, BACKGROUND_MAX, Granted, Wish};
 use rustix::io::Errno;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -133,8 +133,27 @@ fn choose(offer: &Offer, wish: &Wish) -> (Granted, abi::InitOut) {
         prune: offer.minor >= abi::MINOR_PRUNE,
         ring,
         ring_offered: offer.flags & init::OVER_IO_URING != 0,
+        resend: has(init::HAS_RESEND),
+        agreed: Agreed {
+            major: offer.major,
+            minor: offer.minor,
+            max_readahead: offer.max_readahead,
+            offered: offer.flags,
+            taken: flags,
+        },
     };
     (granted, out)
+}
+
+/// What the kernel grants to whoever goes on with a session of which INIT was answered by another process; `None` if we
+/// would have answered otherwise.
+pub(super) fn repeat(agreed: Agreed, wish: &Wish) -> Option<Granted> {
+    let Agreed { major, minor, max_readahead, offered, taken } = agreed;
+    if major != abi::MAJOR || minor < abi::MINOR_MIN {
+        return None;
+    }
+    let (granted, _) = choose(&Offer { unique: 0, major, minor, max_readahead, flags: offered }, wish);
+    (granted.agreed.taken == taken).then_some(granted)
 }
 
 fn answer(device: impl AsFd, unique: u64, out: &abi::InitOut) -> io::Result<()> {
@@ -192,6 +211,17 @@ mod tests {
         assert_eq!((granted.ring, out.max_write, out.max_pages), (Some(FIT), 256 << 10, 64));
         let (granted, _) = choose(&offer, &wish(None));
         assert!(granted.ring.is_none() && granted.ring_offered);
+    }
+
+    #[test]
+    fn a_session_is_gone_on_with_only_as_it_was_begun() {
+        let offer = parse(&init(init::INIT_EXT | init::PASSTHROUGH | init::HAS_RESEND)).unwrap();
+        let (granted, _) = choose(&offer, &wish(None));
+        assert!(granted.resend && repeat(granted.agreed, &wish(None)) == Some(granted));
+        for taken in [granted.agreed.taken | init::OVER_IO_URING, granted.agreed.taken & !init::HAS_RESEND] {
+            assert_eq!(repeat(Agreed { taken, ..granted.agreed }, &wish(None)), None);
+        }
+        assert_eq!(repeat(Agreed { major: 8, ..granted.agreed }, &wish(None)), None);
     }
 
     #[test]

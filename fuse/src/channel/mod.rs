@@ -23,6 +23,7 @@ mod encode;
 mod ends;
 mod flags;
 pub(crate) mod fuser;
+mod gate;
 mod handshake;
 mod interrupts;
 mod pick;
@@ -32,12 +33,15 @@ mod uring;
 
 pub use device::BackingId;
 pub(crate) use device::Device;
-pub(crate) use pick::connect;
+pub(crate) use gate::Gate;
 pub use pick::{BadChannel, ChannelChoice, ChannelKind, Picked, probe_channel};
+pub(crate) use pick::{connect, granted_before, reconnect};
 pub(crate) use trial::trial;
 
 use forebay_types::ByteSize;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// The largest write request, and the largest read: 256 pages, the kernel's default limit for a request
 /// (`fuse_max_pages_limit`), and one transfer between the parts.
@@ -70,6 +74,30 @@ pub(crate) struct Granted {
     pub(crate) ring: Option<uring::Fit>,
     /// They could have.
     pub(crate) ring_offered: bool,
+    /// Requests that were not answered are sent again when the kernel is asked to (Linux 6.9).
+    pub(crate) resend: bool,
+    /// What was said in INIT.
+    pub(crate) agreed: Agreed,
+}
+
+/// What both sides said in INIT, as far as the grants follow from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// The kernel's protocol.
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) max_readahead: u32,
+    /// What it offered, and what of it was taken.
+    pub(crate) offered: u64,
+    pub(crate) taken: u64,
+}
+
+/// What of a channel outlives a process.
+pub(crate) struct Kept {
+    /// Every further descriptor of the session: one that is closed fails the requests that were read from it.
+    pub(crate) clones: Vec<OwnedFd>,
+    /// They hold requests back.
+    pub(crate) gates: Vec<Arc<Gate>>,
 }
 
 /// Reads requests from the kernel and writes replies. Made by [`connect`].
@@ -79,6 +107,11 @@ pub(crate) trait Channel: Send + 'static {
 
     /// The part of the arena that it holds on to as long as it serves, so that requests have somewhere to come to.
     fn buffers(&self) -> ByteSize;
+
+    /// What another process needs besides the device to go on with the session; `None` if none can.
+    fn kept(&self) -> io::Result<Option<Kept>> {
+        Ok(None)
+    }
 
     /// Begins to take requests. Called once, before the mount can be seen.
     fn start(&mut self) -> io::Result<()>;

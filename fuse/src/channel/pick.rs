@@ -2,11 +2,11 @@
 
 use super::dev_fuse::DevFuse;
 use super::fuser::FuserChannel;
-use super::handshake::shake_hands;
+use super::handshake::{repeat, shake_hands};
 use super::serving::Serving;
 use super::trial::trial;
 use super::uring::{self, Uring};
-use super::{Channel, Wish};
+use super::{Agreed, Channel, Granted, Wish};
 use crate::front::Front;
 use std::fmt;
 use std::io;
@@ -125,6 +125,24 @@ pub(crate) fn connect(
     }
     let why = if only.is_some() { asked() } else { why_not };
     let channel = DevFuse::over(&device, serving, granted)?;
+    Ok((Box::new(channel), Picked { kind: ChannelKind::DevFuse, why }))
+}
+
+/// What was granted to a process before this one, if we would have agreed to the same. Only the classic channel can be
+/// gone on with.
+pub(crate) fn granted_before(agreed: Agreed) -> Option<Granted> {
+    repeat(agreed, &Wish { passthrough: true, ring: None }).filter(|granted| granted.resend)
+}
+
+/// Goes on with the session of a process before this one, whose INIT was answered.
+pub(crate) fn reconnect(
+    device: &OwnedFd,
+    clones: Vec<OwnedFd>,
+    granted: Granted,
+    front: Arc<Front>,
+) -> io::Result<(Box<dyn Channel>, Picked)> {
+    let channel = DevFuse::over_former(device, clones, Serving::new(front), granted)?;
+    let why = "the mount was taken over with it".to_owned();
     Ok((Box::new(channel), Picked { kind: ChannelKind::DevFuse, why }))
 }
 

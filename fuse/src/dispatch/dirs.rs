@@ -1,9 +1,10 @@
 //! Listing directories.
 
-use super::Dispatch;
+use super::{Dispatch, done};
+use crate::op::RequestId;
 use crate::reply::{Reply, Responder, Room, Validity};
-use forebay_types::{FsErrorKind, FsResult, HandleId};
-use forebay_vfs::{DirEntryOut, Entry};
+use forebay_types::{FsErrorKind, FsResult, HandleId, Ino, Name};
+use forebay_vfs::{DirEntryOut, DirPlace, Entry};
 use std::time::Duration;
 
 /// Entries asked for at first, and at most: a page of the kernel's smallest buffer holds about 20 entries with
@@ -15,8 +16,18 @@ const BATCH_MAX: usize = 512;
 const UNKEPT: Validity = Validity { entry: Duration::ZERO, attr: Duration::ZERO };
 
 impl Dispatch {
-    /// Fills the responder until it is full or the directory ends. An entry counts as a lookup only when it was
-    /// taken, for the kernel will forget exactly those.
+    pub(super) async fn opendir(&self, asked: RequestId, ino: Ino) -> FsResult<Reply> {
+        let handle = self.vfs.opendir(ino).await?;
+        self.open_files.add_dir(ino, handle, asked);
+        Ok(Reply::OpenedDir(handle))
+    }
+
+    pub(super) fn releasedir(&self, handle: HandleId) -> FsResult<Reply> {
+        self.open_files.remove_dir(handle);
+        done(self.vfs.releasedir(handle))
+    }
+
+    /// Lists, and notes how far that has come for whoever goes on with it.
     pub(super) async fn readdir<R: Responder>(
         &self,
         handle: HandleId,
@@ -24,20 +35,39 @@ impl Dispatch {
         plus: bool,
         to: &mut R,
     ) -> FsResult<Reply> {
-        let (mut at, mut batch) = (offset, BATCH_MIN);
+        let last = self.list(handle, offset, plus, to).await?;
+        if self.open_files.roll().is_some() {
+            let last = last.and_then(|(offset, name)| Some((offset, Name::new(name).ok()?)));
+            self.open_files.listed(handle, DirPlace { began: self.vfs.dir_began(handle).await?, last });
+        }
+        Ok(Reply::Entries)
+    }
+
+    /// Fills the responder until it is full or the directory ends, and yields the last entry that was taken. One counts as
+    /// a lookup only when it was taken, for the kernel will forget exactly those.
+    async fn list<R: Responder>(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        plus: bool,
+        to: &mut R,
+    ) -> FsResult<Option<(u64, Box<[u8]>)>> {
+        let (mut at, mut batch, mut taken) = (offset, BATCH_MIN, None);
         loop {
             let entries = match self.vfs.readdir(handle, at, batch, plus).await {
                 Ok(entries) => entries,
                 // What was taken so far is told; the error comes with the next request.
-                Err(_) if at != offset => return Ok(Reply::Entries),
+                Err(_) if at != offset => return Ok(taken),
                 Err(error) => return Err(error),
             };
-            let Some(last) = entries.last() else { return Ok(Reply::Entries) };
+            let Some(last) = entries.last() else { return Ok(taken) };
             at = last.next_offset;
             for entry in entries {
+                let so_far = (entry.next_offset, entry.name.clone());
                 if self.put(entry, plus, to).await? == Room::Full {
-                    return Ok(Reply::Entries);
+                    return Ok(taken);
                 }
+                taken = Some(so_far);
             }
             batch = (batch * 2).min(BATCH_MAX);
         }

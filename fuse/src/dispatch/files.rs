@@ -1,10 +1,11 @@
 //! Requests on open files.
 
-use super::{Dispatch, done};
+use super::backing::Opening;
+use super::{Asker, Dispatch, done};
 use crate::op::{CopyEnd, Place};
 use crate::reply::{OpenMode, OpenReply, Reply};
 use forebay_shard::Frame;
-use forebay_types::{Caller, FsError, FsErrorKind, FsResult, HandleId, Ino};
+use forebay_types::{FsError, FsErrorKind, FsResult, HandleId, Ino};
 use forebay_vfs::{IoMode, OpenFlags, Opened, Whence};
 
 /// The most bytes one `copy_file_range` is asked to copy: the count goes back in 32 bits, and whoever asked can only
@@ -13,22 +14,22 @@ const COPY_LEN_MAX: u64 = 64 << 20;
 const _: () = assert!(COPY_LEN_MAX <= u32::MAX as u64);
 
 impl Dispatch {
-    pub(super) async fn open(&self, caller: &Caller, ino: Ino, flags: OpenFlags) -> FsResult<Reply> {
-        self.clear_at_open(caller, ino, flags).await?;
-        let opened = self.vfs.open(caller, ino, flags).await?;
-        Ok(Reply::Opened(self.open_reply(ino, opened, flags).await?))
+    pub(super) async fn open(&self, asker: Asker<'_>, ino: Ino, flags: OpenFlags) -> FsResult<Reply> {
+        self.clear_at_open(asker.caller, ino, flags).await?;
+        let opened = self.vfs.open(asker.caller, ino, flags).await?;
+        Ok(Reply::Opened(self.open_reply(asker, ino, opened, flags).await?))
     }
 
     pub(super) async fn create(
         &self,
-        caller: &Caller,
+        asker: Asker<'_>,
         at: &Place,
         mode: u16,
         flags: OpenFlags,
     ) -> FsResult<Reply> {
-        let (entry, opened) = self.vfs.create(caller, at.parent, &at.name, mode, flags).await?;
+        let (entry, opened) = self.vfs.create(asker.caller, at.parent, &at.name, mode, flags).await?;
         self.privileges.note(Some(mode));
-        match self.open_reply(entry.attr.ino, opened, flags).await {
+        match self.open_reply(asker, entry.attr.ino, opened, flags).await {
             Ok(opened) => Ok(Reply::Created(self.entry_reply(&entry), opened)),
             Err(error) => {
                 // The kernel is not told of the inode, so it will never forget it.
@@ -38,20 +39,26 @@ impl Dispatch {
         }
     }
 
-    async fn open_reply(&self, ino: Ino, opened: Opened, flags: OpenFlags) -> FsResult<OpenReply> {
+    async fn open_reply(
+        &self,
+        asker: Asker<'_>,
+        ino: Ino,
+        opened: Opened,
+        flags: OpenFlags,
+    ) -> FsResult<OpenReply> {
         let Opened { handle, mode } = opened;
-        let epoch = self.privileges.now();
+        let opening = Opening { ino, handle, flags, asked: asker.id, epoch: self.privileges.now() };
         let mode = match mode {
-            IoMode::Passthrough(file) => match self.open_files.add_passthrough(ino, handle, file, epoch) {
+            IoMode::Passthrough(file) => match self.open_files.add_passthrough(opening, file) {
                 Ok(id) => OpenMode::Passthrough(id),
                 Err(error) => return Err(self.close_unusable(handle, error).await),
             },
             IoMode::Cached { keep_cache } => {
-                self.open_files.add(ino, handle, epoch);
+                self.open_files.add(opening);
                 OpenMode::Cached { keep_cache }
             }
             IoMode::Direct => {
-                self.open_files.add(ino, handle, epoch);
+                self.open_files.add(opening);
                 OpenMode::Direct
             }
         };

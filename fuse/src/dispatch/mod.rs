@@ -10,10 +10,12 @@
 //! **Why this shape:** one `match`, a short function for each request, grouped by what they act on. A trait with a
 //! method for each request would be the same with more words.
 
+mod again;
 pub(crate) mod backing;
 mod dirs;
 pub(crate) mod errno;
 mod files;
+mod former;
 mod killpriv;
 mod names;
 pub(crate) mod valid;
@@ -21,11 +23,12 @@ mod xattrs;
 
 use crate::channel::Device;
 use crate::front::Answer;
-use crate::op::{Op, OpKind, Request};
+use crate::op::{Op, OpKind, Request, RequestId};
 use crate::options::MountOptions;
 use crate::reply::{Reply, Responder};
 use crate::stats::{Stats, StatsSnapshot};
 use crate::witness::{Subject, Witness, Witnessed};
+use again::Former;
 use backing::OpenFiles;
 use forebay_types::{Caller, FsError, FsErrorKind, FsResult, HandleId};
 use forebay_vfs::Vfs;
@@ -41,6 +44,15 @@ pub(crate) struct Dispatch {
     privileges: PrivilegeEpoch,
     stats: Stats,
     witness: OnceLock<Arc<dyn Witness>>,
+    /// What a process before this one left, as far as requests that it did not answer are concerned.
+    former: Former,
+}
+
+/// Who asks, and by which request.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    caller: &'a Caller,
+    id: RequestId,
 }
 
 impl Dispatch {
@@ -48,7 +60,8 @@ impl Dispatch {
     pub(crate) fn new(vfs: Arc<Vfs>, device: Arc<Device>, options: &MountOptions, shards: usize) -> Self {
         let timeouts = Timeouts::of(options);
         let (open_files, privileges) = (OpenFiles::new(device), PrivilegeEpoch::default());
-        Self { vfs, timeouts, open_files, privileges, stats: Stats::new(shards), witness: OnceLock::new() }
+        let (stats, witness, former) = (Stats::new(shards), OnceLock::new(), Former::default());
+        Self { vfs, timeouts, open_files, privileges, stats, witness, former }
     }
 
     /// Lets somebody hear of every request from now on. The first one stays.
@@ -65,7 +78,8 @@ impl Dispatch {
         let witness = self.witness.get().filter(|witness| witness.wants(kind));
         let witness = witness.map(|witness| (witness, Subject::of(&op)));
         let responder = answer.begin();
-        let reply = match Box::pin(self.reply_to(&caller, op, responder)).await {
+        let asker = Asker { caller: &caller, id: unique };
+        let reply = match Box::pin(self.reply_once(asker, op, responder)).await {
             Ok(reply) => reply,
             Err(error) => {
                 self.log(kind, unique.0, &caller, &error);
@@ -82,7 +96,15 @@ impl Dispatch {
         }
     }
 
-    async fn reply_to<R: Responder>(&self, caller: &Caller, op: Op, to: &mut R) -> FsResult<Reply> {
+    async fn reply_once<R: Responder>(&self, asker: Asker<'_>, op: Op, to: &mut R) -> FsResult<Reply> {
+        match asker.id.is_sent_again() {
+            false => self.reply_to(asker, op, to).await,
+            true => Box::pin(self.reply_again(asker, op, to)).await,
+        }
+    }
+
+    async fn reply_to<R: Responder>(&self, asker: Asker<'_>, op: Op, to: &mut R) -> FsResult<Reply> {
+        let caller = asker.caller;
         match op {
             Op::Lookup(at) => self.lookup(&at).await,
             Op::Forget(inodes) => Ok(self.forget(&inodes)),
@@ -95,9 +117,9 @@ impl Dispatch {
             Op::Link { ino, to } => self.link(caller, ino, &to).await,
             Op::Unlink(at) => done(self.vfs.unlink(caller, at.parent, &at.name).await),
             Op::RmDir(at) => done(self.vfs.rmdir(caller, at.parent, &at.name).await),
-            Op::Rename { from, to, flags } => self.rename(caller, &from, &to, flags).await,
-            Op::Open { ino, flags } => self.open(caller, ino, flags).await,
-            Op::Create { at, mode, flags } => self.create(caller, &at, mode, flags).await,
+            Op::Rename { from, to, flags } => self.rename(asker, &from, &to, flags).await,
+            Op::Open { ino, flags } => self.open(asker, ino, flags).await,
+            Op::Create { at, mode, flags } => self.create(asker, &at, mode, flags).await,
             Op::Read { handle, offset, len, into } => {
                 Ok(Reply::Data(self.vfs.read_into(handle, offset, len, into).await?))
             }
@@ -115,9 +137,9 @@ impl Dispatch {
             }
             Op::LSeek { handle, offset, whence } => self.lseek(handle, offset, whence).await,
             Op::CopyFileRange { from, to, len } => self.copy_file_range(from, to, len).await,
-            Op::OpenDir(ino) => Ok(Reply::OpenedDir(self.vfs.opendir(ino).await?)),
+            Op::OpenDir(ino) => self.opendir(asker.id, ino).await,
             Op::ReadDir { handle, offset, plus } => self.readdir(handle, offset, plus, to).await,
-            Op::ReleaseDir(handle) => done(self.vfs.releasedir(handle)),
+            Op::ReleaseDir(handle) => self.releasedir(handle),
             Op::FSyncDir(_) => done(self.vfs.sync_names().await),
             Op::StatFs(_) => Ok(Reply::Space(self.vfs.statfs())),
             Op::SetXattr { ino, name, value, mode } => self.setxattr(ino, &name, &value, mode).await,

@@ -1,6 +1,6 @@
 //! Requests on names and attributes.
 
-use super::{Dispatch, done};
+use super::{Asker, Dispatch, done};
 use crate::op::Place;
 use crate::reply::{EntryReply, Reply};
 use forebay_types::{Caller, FsErrorKind, FsResult, Ino, SetAttr};
@@ -63,11 +63,16 @@ impl Dispatch {
 
     pub(super) async fn rename(
         &self,
-        caller: &Caller,
+        asker: Asker<'_>,
         from: &Place,
         to: &Place,
         flags: RenameFlags,
     ) -> FsResult<Reply> {
+        // Done twice an exchange is undone.
+        if flags == RenameFlags::Exchange {
+            self.note_exchange(asker.id, from).await?;
+        }
+        let caller = asker.caller;
         let (from, to) = ((from.parent, &from.name), (to.parent, &to.name));
         done(self.vfs.rename(caller, from, to, flags).await)
     }

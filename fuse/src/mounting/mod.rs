@@ -20,8 +20,10 @@ mod remounting;
 
 pub use holders::of as users_of;
 pub(crate) use kernel::detached_session;
+pub(crate) use mountinfo::DeviceNumber;
 pub use mountinfo::{MountEntry, mount_of, mounts_of_type};
-pub use point::{check_mount_point, clear_dead};
+pub(crate) use point::place_of;
+pub use point::{check_mount_point, clear_dead, mounted_from};
 pub use remounting::remount;
 
 use crate::error::MountError;
@@ -107,6 +109,16 @@ fn not_in_table() -> std::io::Error {
 }
 
 impl Attached {
+    /// A mount that another process made.
+    pub(crate) fn found(dir: PathBuf, device_number: DeviceNumber, by_fusermount: bool) -> Self {
+        Self { dir, device_number, by_fusermount }
+    }
+
+    /// Whether it was made by fusermount3.
+    pub(crate) fn by_fusermount(&self) -> bool {
+        self.by_fusermount
+    }
+
     /// The mount point.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir

@@ -56,6 +56,21 @@ pub fn clear_dead(dir: &Path, source: &str) -> Result<bool, MountError> {
     }
 }
 
+/// Where the mount at `dir` is, by the table of mounts, and its device number. Asks the mount nothing.
+pub(crate) fn place_of(dir: &Path) -> Option<(PathBuf, mountinfo::DeviceNumber)> {
+    let dir = absolute(dir)?;
+    let entry = mountinfo::at(&dir).filter(|entry| entry.fs_type == FS_TYPE)?;
+    Some((dir, entry.device))
+}
+
+/// The mount point without links, if a mount of ours of this source is there. Asks the mount nothing, so it answers also
+/// while nobody serves it.
+pub fn mounted_from(dir: &Path, source: &str) -> Option<PathBuf> {
+    let dir = absolute(dir)?;
+    let entry = mountinfo::at(&dir)?;
+    (entry.fs_type == FS_TYPE && entry.source == source).then_some(dir)
+}
+
 /// The path as the table of mounts has it; its last part may be dead and is not looked at.
 fn absolute(dir: &Path) -> Option<PathBuf> {
     let dir = std::path::absolute(dir).ok()?;

@@ -155,7 +155,7 @@ impl Node {
     }
 
     pub fn try_mount(&self, spec: &MountSpec) -> Result<FuseMount, forebay_fuse::MountError> {
-        FuseMount::start(self.vfs(), self.parts.shards.handles(), spec)
+        FuseMount::start(self.vfs(), self.parts.shards.handles(), spec, None)
     }
 
     pub fn vfs(&self) -> Arc<Vfs> {

@@ -19,9 +19,10 @@ use crate::failure::{Failure, Outcome};
 use crate::fdlimit;
 use crate::logging::LogSwitch;
 use crate::mounts::Reached;
-use crate::parts::Parts;
-use crate::plan::Plan;
+use crate::parts::{self, Parts};
+use crate::plan::{self, Plan};
 use crate::settings::{self, Settings};
+use crate::takeover::{self, Taken};
 use crate::tiers::TierDirs;
 use forebay_fuse::SessionEnd;
 use std::io::Write;
@@ -73,7 +74,15 @@ async fn start_and_serve(config: &Config, plan: &Plan, log: LogSwitch) -> Outcom
             return Err(failure);
         }
     };
-    match start(config, plan, (&cache, &tiers), reached).await {
+    let taken = match take_over(plan).await {
+        Ok(taken) => taken,
+        Err(failure) => {
+            tiers.abandon();
+            cache.abandon();
+            return Err(failure);
+        }
+    };
+    match start(config, plan, (&cache, &tiers), reached, taken).await {
         Ok(parts) => serve(config, plan, parts, log, signals).await,
         Err(failure) => {
             tiers.abandon();
@@ -83,11 +92,26 @@ async fn start_and_serve(config: &Config, plan: &Plan, log: LogSwitch) -> Outcom
     }
 }
 
+/// The mount that waits for us. If it cannot be gone on with it is taken away, as that of a daemon that died without
+/// anybody who kept it.
+async fn take_over(plan: &Plan) -> Outcome<Option<Taken>> {
+    if !plan.takes_over {
+        return Ok(None);
+    }
+    let (cache_dir, spec) = (plan.cache_dir.clone(), parts::spec_of(plan));
+    let taken = tokio::task::spawn_blocking(move || match takeover::inherit(&cache_dir, &spec) {
+        Some(taken) => Ok(Some(taken)),
+        None => plan::mount_point(&spec.dir, &spec.source).map(|_| None),
+    });
+    taken.await.map_err(Failure::new)?
+}
+
 async fn start(
     config: &Config,
     plan: &Plan,
     dirs: (&CacheDir, &TierDirs),
     mut reached: Vec<Reached>,
+    taken: Option<Taken>,
 ) -> Outcome<Parts> {
     let asked = Arc::new(AskedFile::open(&plan.cache_dir)?);
     for mount in asked.now().mounts {
@@ -102,7 +126,7 @@ async fn start(
     }
     // The one at the root first, and each before those below it.
     reached.sort_by(|a, b| a.planned.settings.at.cmp(&b.planned.settings.at));
-    Parts::start(plan, dirs, asked, reached, config.keeper.every.0).await
+    Parts::start(config, plan, dirs, (asked, reached), taken).await
 }
 
 /// Reaches what was added while a daemon before this one ran.
@@ -172,7 +196,7 @@ struct Doors {
 impl Doors {
     async fn open(config: &Config, plan: &Plan, parts: &Parts, log: LogSwitch) -> Outcome<Self> {
         let settings = Arc::new(Settings::start(config.clone(), parts.hearers(log)).await?);
-        let service = parts.service(plan, &settings);
+        let service = parts.service(config, plan, &settings);
         let admin = admin::Server::start(parts.mount.dir(), service).map_err(Failure::new)?;
         Ok(Self { _admin: admin, settings })
     }

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Outcome};
 use forebay_namespace::{Namespace, Recovery};
 use forebay_shard::Shards;
 use forebay_store::{LastExit, RecoveryReport, Store};
-use forebay_types::ExtentId;
+use forebay_types::{ExtentId, Ino};
 use forebay_vfs::Vfs;
 use forebay_worker::ReadyPersister;
 use std::collections::HashSet;
@@ -58,7 +58,7 @@ async fn told_if_slow<T>(settling: impl Future<Output = T>) -> T {
     settling.await
 }
 
-/// Settles everything that is here.
+/// Settles everything that is here, but for what lost its last name and is `open` all the same.
 ///
 /// # Errors
 /// The first step that failed: nothing may be served then.
@@ -67,9 +67,11 @@ pub(crate) async fn settle(
     (store, went_down): (&Arc<Store>, bool),
     names: &Arc<Namespace>,
     vfs: &Arc<Vfs>,
-    recovery: Recovery,
+    (mut recovery, open): (Recovery, &HashSet<Ino>),
 ) -> Outcome<()> {
     let known = known_extents(names, &recovery).await?;
+    // Whoever has them open in the kernel has them open still.
+    recovery.orphans.retain(|(ino, _)| !open.contains(ino));
     let swept = store.sweep(|id| known.contains(&id));
     let vfs = Arc::clone(vfs);
     let settled = shards.handles()[0].call(move || async move {

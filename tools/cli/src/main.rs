@@ -31,6 +31,7 @@ mod plan;
 mod progress;
 mod secrets;
 mod settings;
+mod takeover;
 mod tiers;
 mod walk;
 
@@ -67,6 +68,9 @@ fn run(command: Command) -> Outcome<()> {
         Command::Bench { command } => commands::bench::run(&command),
         Command::Info { on: Some(dir), json } => commands::info::of_daemon(&dir, json),
         Command::Info { on: None, json } => commands::info::of_host(json),
+        Command::Upgrade(arguments) => commands::upgrade::run(&arguments),
+        Command::Custodian { dir, log } => takeover::keep(&dir, &log.of_process()),
+        Command::EstateFormat => commands::estate_format(),
         Command::Version { json } => commands::version(json),
     }
 }

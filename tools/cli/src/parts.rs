@@ -9,6 +9,7 @@ use crate::asked::AskedFile;
 use crate::audit::AuditLog;
 use crate::bounds;
 use crate::cachedir::CacheDir;
+use crate::config::Config;
 use crate::failure::{Failure, Outcome};
 use crate::fdlimit;
 use crate::keeper::{Keeper, KeeperParts};
@@ -19,15 +20,19 @@ use crate::metrics;
 use crate::mounts::{self, Mounts, Reached};
 use crate::plan::Plan;
 use crate::settings::{Hearers, Settings};
+use crate::takeover::handover::Handover;
+use crate::takeover::{self, Custody, Line, Taken, Takeover, Terms};
 use crate::tiers::TierDirs;
 use forebay_client::{Client, ClientConfig};
-use forebay_fuse::{FuseMount, MountSpec as FuseSpec, probe_passthrough};
+use forebay_fuse::{
+    ChannelKind, FuseMount, Inherited, MountSpec as FuseSpec, Roll, probe_channel, probe_passthrough,
+};
 use forebay_meta::{LmdbOptions, LmdbStore};
 use forebay_namespace::{CHANGE_COPIES, INODE_WEIGHT, NAME_WEIGHT, Namespace, NamespaceConfig, Recovery};
 use forebay_net::InProcess;
 use forebay_shard::{ShardHandle, Shards, ShardsConfig};
 use forebay_store::{Store, StoreConfig};
-use forebay_types::{ByteSize, MountId, PersistLog, UfsMeta};
+use forebay_types::{ByteSize, Ino, MountId, PersistLog, UfsMeta};
 use forebay_vfs::{Vfs, VfsConfig};
 use forebay_worker::{PersistConfig, Persister, ReadyPersister, UfsTable, Worker, WorkerConfig};
 use std::path::Path;
@@ -67,8 +72,12 @@ pub(crate) struct Parts {
     memory: Arc<Account>,
     keeper: Arc<Keeper>,
     keeps: JoinHandle<()>,
+    takeover: Takeover,
     shards: Shards,
 }
+
+/// Inodes that another process knew, as it left them.
+type Records = Vec<(Ino, Box<[u8]>)>;
 
 /// The folder of the cache that holds the engine of the metadata, and the one of its log.
 const META: &str = "meta";
@@ -80,29 +89,37 @@ impl Parts {
     /// # Errors
     /// The first part that did not start; nothing is left running or mounted.
     pub(crate) async fn start(
+        config: &Config,
         plan: &Plan,
         (cache, tiers): (&CacheDir, &TierDirs),
-        asked: Arc<AskedFile>,
-        mut reached: Vec<Reached>,
-        keeper_every: Duration,
+        (asked, mut reached): (Arc<AskedFile>, Vec<Reached>),
+        taken: Option<Taken>,
     ) -> Outcome<Self> {
+        let (inherited, line) = taken.map(|taken| (taken.inherited, taken.line)).unzip();
+        let roll = roll_for(plan, inherited.as_ref());
         let shards = Shards::start(&shards_config(plan)).map_err(Failure::new)?;
         let (store, went_down) = open_store(plan, tiers)?;
         let (worker, client, ufs) = data_path(plan, &store);
         let root = reached.remove(0);
         ufs.insert(MountId::ROOT, root.store);
-        let (names, recovery) = open_names(plan, cache, &worker)?;
+        let former = inherited.as_ref().map(Inherited::records).unwrap_or_default();
+        let (names, recovery) = open_names(plan, cache, &worker, (roll.as_ref(), former))?;
         mounts::settle(&names, &ufs, reached).await?;
         mounts::set_read_policies(&names, &client);
         let passthrough = plan.passthrough && may_pass_through(&tiers.written_to());
-        let config = VfsConfig { passthrough, ..VfsConfig::default() };
-        let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), config);
+        let of_vfs = VfsConfig { passthrough, ..VfsConfig::default() };
+        let vfs = Vfs::new(Arc::clone(&names), Arc::clone(&client), of_vfs);
         let persister = ready_persister(plan, &shards, &worker, &names);
         left_behind::settle_begun(&persister).await?;
-        left_behind::settle(&shards, (&store, went_down), &names, &vfs, recovery).await?;
-        left_behind::begin_housekeeping(&shards, &store)?;
-        let persister = Arc::new(persister.start());
-        let mount = mount(plan, &vfs, &shards)?;
+        let open = inherited.as_ref().map(Inherited::open_inodes).unwrap_or_default();
+        left_behind::settle(&shards, (&store, went_down), &names, &vfs, (recovery, &open)).await?;
+        // What was open is open again before anything is carried or evicted.
+        let taken_over = inherited.is_some();
+        let mut background =
+            Background { shards: &shards, store: &store, ready: Some(persister), begun: None };
+        let mount = mount(plan, &vfs, &mut background, (inherited, roll))?;
+        let persister = background.begun.expect("a mount begins what runs behind it")?;
+        let takeover = keep_mount(config, plan, &mount, line, taken_over);
         let audit = Arc::new(AuditLog::default());
         mount.watch(Arc::clone(&audit) as _);
         let keeper = Keeper::new(
@@ -115,7 +132,7 @@ impl Parts {
                 shard: shards.handles()[0].clone(),
                 asked: Arc::clone(&asked),
             },
-            keeper_every,
+            config.keeper.every.0,
         );
         let keeps = tokio::spawn(Arc::clone(&keeper).run());
         let counted = Counted {
@@ -140,6 +157,7 @@ impl Parts {
             audit,
             keeper,
             keeps,
+            takeover,
             shards,
         })
     }
@@ -176,7 +194,8 @@ impl Parts {
     }
 
     /// What the admin socket needs to answer.
-    pub(crate) fn service(&self, plan: &Plan, settings: &Arc<Settings>) -> admin::Service {
+    pub(crate) fn service(&self, config: &Config, plan: &Plan, settings: &Arc<Settings>) -> admin::Service {
+        let handover = Handover::new(Arc::clone(&self.mount), Arc::clone(&self.names), config);
         admin::Service {
             mount: Arc::clone(&self.mount),
             vfs: Arc::clone(&self.vfs),
@@ -193,6 +212,8 @@ impl Parts {
             shard: self.first_shard(),
             node: plan.node.clone(),
             source: plan.shown_source().to_owned(),
+            handover: Arc::new(handover),
+            takeover: self.takeover.clone(),
         }
     }
 
@@ -308,7 +329,12 @@ fn data_path(plan: &Plan, store: &Arc<Store>) -> (Arc<Worker>, Arc<Client>, UfsT
     (worker, client, ufs)
 }
 
-fn open_names(plan: &Plan, cache: &CacheDir, worker: &Arc<Worker>) -> Outcome<(Arc<Namespace>, Recovery)> {
+fn open_names(
+    plan: &Plan,
+    cache: &CacheDir,
+    worker: &Arc<Worker>,
+    (roll, former): (Option<&Arc<Roll>>, Records),
+) -> Outcome<(Arc<Namespace>, Recovery)> {
     let engine = LmdbStore::open(&cache.folder(META), &LmdbOptions::default()).map_err(Failure::new)?;
     let entries =
         |part: Part, weight: ByteSize| (plan.memory.limit(part).as_u64() / weight.as_u64()) as usize;
@@ -316,6 +342,8 @@ fn open_names(plan: &Plan, cache: &CacheDir, worker: &Arc<Worker>) -> Outcome<(A
         inodes_max: entries(Part::Inodes, INODE_WEIGHT),
         names_max: entries(Part::Names, NAME_WEIGHT),
         commit_bytes_max: entries(Part::Changes, ByteSize::bytes(CHANGE_COPIES)),
+        memo: roll.map(|roll| Arc::clone(roll) as _),
+        former,
         ..NamespaceConfig::new(cache.folder(LOG), plan.node.clone(), mounts::spec_of(&plan.mounts[0]))
     };
     let ufs: Arc<dyn UfsMeta> = Arc::clone(worker) as _;
@@ -353,11 +381,85 @@ fn ready_persister(
     ReadyPersister::new(config, Arc::clone(worker), log, shards.handles().to_vec())
 }
 
-fn mount(plan: &Plan, vfs: &Arc<Vfs>, shards: &Shards) -> Outcome<Arc<FuseMount>> {
-    let spec = FuseSpec {
-        source: plan.shown_source().to_owned(),
-        dir: plan.dir.clone(),
-        options: plan.fuse.clone(),
+/// What is mounted where.
+pub(crate) fn spec_of(plan: &Plan) -> FuseSpec {
+    FuseSpec { source: plan.shown_source().to_owned(), dir: plan.dir.clone(), options: plan.fuse.clone() }
+}
+
+/// Where what is open is entered for another process, if one could go on with the mount.
+fn roll_for(plan: &Plan, inherited: Option<&Inherited>) -> Option<Arc<Roll>> {
+    if let Some(inherited) = inherited {
+        return Some(inherited.roll());
+    }
+    let channel = probe_channel(plan.fuse.channel.unwrap_or_default());
+    if plan.takeover_timeout.is_zero() || channel.kind != ChannelKind::DevFuse {
+        return None;
+    }
+    Roll::new()
+        .inspect_err(|error| tracing::warn!(%error, "no other daemon can take this mount over"))
+        .ok()
+        .map(Arc::new)
+}
+
+/// What runs behind the requests, and before the first of them.
+struct Background<'p> {
+    shards: &'p Shards,
+    store: &'p Arc<Store>,
+    ready: Option<ReadyPersister>,
+    begun: Option<Outcome<Arc<Persister>>>,
+}
+
+impl Background<'_> {
+    fn begin(&mut self) {
+        let Some(ready) = self.ready.take() else { return };
+        let housekeeping = left_behind::begin_housekeeping(self.shards, self.store);
+        self.begun = Some(housekeeping.map(|()| Arc::new(ready.start())));
+    }
+}
+
+fn mount(
+    plan: &Plan,
+    vfs: &Arc<Vfs>,
+    background: &mut Background<'_>,
+    (inherited, roll): (Option<Inherited>, Option<Arc<Roll>>),
+) -> Outcome<Arc<FuseMount>> {
+    let (vfs, spec, shards) = (Arc::clone(vfs), spec_of(plan), background.shards.handles());
+    let mount = match inherited {
+        Some(inherited) => FuseMount::take_over(vfs, shards, &spec, inherited, || background.begin()),
+        None => {
+            background.begin();
+            FuseMount::start(vfs, shards, &spec, roll)
+        }
     };
-    FuseMount::start(Arc::clone(vfs), shards.handles(), &spec).map(Arc::new).map_err(Failure::new)
+    mount.map(Arc::new).map_err(Failure::new)
+}
+
+/// Has somebody keep the mount. Without one it is served all the same.
+fn keep_mount(
+    config: &Config,
+    plan: &Plan,
+    mount: &Arc<FuseMount>,
+    line: Option<Line>,
+    taken_over: bool,
+) -> Takeover {
+    let timeout = plan.takeover_timeout;
+    let terms = Terms { cache_dir: plan.cache_dir.clone(), timeout, log: config.log.clone() };
+    let kept = match timeout.is_zero() {
+        true => Err("fuse.takeover_timeout is 0"),
+        false => match Custody::begin(mount, terms, line) {
+            Ok(true) => Ok(timeout),
+            Ok(false) if mount.channel().kind == ChannelKind::DevFuse => {
+                Err("this kernel does not send requests again (Linux 6.9)")
+            }
+            Ok(false) => Err("only the channel dev-fuse can be taken over"),
+            Err(error) => {
+                tracing::warn!(%error, "no custodian could be started: no other daemon can take this mount over");
+                Err("no custodian could be started")
+            }
+        },
+    };
+    if let Err(why) = kept {
+        tracing::info!(why, "no other daemon can take this mount over");
+    }
+    Takeover { kept, taken_over, began: takeover::now() }
 }

@@ -9,12 +9,13 @@ use crate::cachedir;
 use crate::config::{self, Cache, Config, Mount, Persist, Tier};
 use crate::failure::{Failure, Outcome};
 use crate::memory::{self, Split};
-use crate::{secrets, tiers};
+use crate::{secrets, takeover, tiers};
 use forebay_fuse::{BadChannel, MountOptions};
 use forebay_namespace::PolicyChange;
 use forebay_types::{ByteSize, NodeId, PageSize};
 use forebay_ufs::UfsOptions;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything a daemon needs to know, checked.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ pub(crate) struct Plan {
     pub(crate) fuse: MountOptions,
     /// Whether the kernel may read and write by itself what is here.
     pub(crate) passthrough: bool,
+    /// How long the mount waits for another daemon when this one has died; 0 does not.
+    pub(crate) takeover_timeout: Duration,
+    /// The mount of a daemon before this one waits there.
+    pub(crate) takes_over: bool,
     /// The cores of the shards; all if empty.
     pub(crate) cores: Vec<usize>,
     /// The memory, and the limit of each part of it.
@@ -96,7 +101,14 @@ impl Plan {
         let kept: Vec<_> = kept.chain(tiers.iter().map(|tier| ("tier", tier.dir.as_path()))).collect();
         kept.iter().try_for_each(|kept| refuse_overlap(*kept, &apart))?;
         apart.extend(kept);
-        let dir = mount_point(dir, &root.named, &apart)?;
+        let takeover_timeout = fuse.takeover_timeout.unwrap_or(config.fuse.takeover_timeout.0);
+        let waiting = mount_that_waits(dir, &root.named, &cache_dir, takeover_timeout);
+        let takes_over = waiting.is_some();
+        let dir = match waiting {
+            Some(dir) => dir,
+            None => mount_point(dir, &root.named)?,
+        };
+        refuse_overlap(("mount point", &dir), &apart)?;
         Ok(Self {
             node: node_name(config)?,
             cache_size: config.cache.size,
@@ -107,6 +119,8 @@ impl Plan {
             dir,
             passthrough: config.fuse.passthrough,
             fuse,
+            takeover_timeout,
+            takes_over,
             cores: config.node.cores.clone(),
             memory: Split::of(config, memory::available())?,
             cache_dir,
@@ -264,19 +278,33 @@ pub(crate) fn node_name(config: &Config) -> Outcome<NodeId> {
     })
 }
 
-/// The mount point, checked: an existing directory on which nothing is mounted yet, apart from the under file
-/// system and from the cache, since a mount that serves itself would wait for itself. What a daemon of the same
+/// The mount point, if a mount of the same source waits there for a daemon with this cache. Asking it anything would mean
+/// to wait along. One that waits elsewhere, or is not wanted, is let go.
+fn mount_that_waits(dir: &Path, source: &str, cache_dir: &Path, timeout: Duration) -> Option<PathBuf> {
+    if !takeover::is_kept(cache_dir) {
+        return None;
+    }
+    let there = forebay_fuse::mounted_from(dir, source).filter(|_| !timeout.is_zero());
+    match takeover::is_waiting(cache_dir) {
+        true if there.is_some() => there,
+        true => {
+            takeover::abandon(cache_dir);
+            None
+        }
+        false => None,
+    }
+}
+
+/// The mount point, checked: an existing directory on which nothing is mounted yet. What a daemon of the same
 /// source left there when it died is taken away first, so that a service that is started again comes up by itself.
 ///
 /// # Errors
 /// What stands in the way, with its remedy.
-fn mount_point(dir: &Path, source: &str, others: &[(&str, &Path)]) -> Outcome<PathBuf> {
+pub(crate) fn mount_point(dir: &Path, source: &str) -> Outcome<PathBuf> {
     if forebay_fuse::clear_dead(dir, source).map_err(Failure::new)? {
         tracing::warn!(dir = %dir.display(), "took away the mount of a daemon that is gone");
     }
-    let real = forebay_fuse::check_mount_point(dir).map_err(Failure::new)?;
-    refuse_overlap(("mount point", &real), others)?;
-    Ok(real)
+    forebay_fuse::check_mount_point(dir).map_err(Failure::new)
 }
 
 pub(crate) fn refuse_overlap((what, dir): (&str, &Path), others: &[(&str, &Path)]) -> Outcome<()> {
@@ -308,13 +336,12 @@ mod tests {
     fn a_mount_point_that_cannot_serve_is_refused_with_a_remedy() {
         let base = tempfile::tempdir().unwrap();
         let real = base.path().canonicalize().unwrap();
-        let refusal =
-            |dir: &Path, other: &Path| mount_point(dir, "x", &[("cache", other)]).unwrap_err().to_string();
-        let nowhere = Path::new("/nonexistent");
-        assert!(refusal(&real.join("missing"), nowhere).contains("mkdir -p"));
-        assert!(refusal(Path::new("/proc"), nowhere).contains("is in use: proc"));
-        assert!(refusal(&real, &real.join("inside")).contains("overlap"));
-        assert_eq!(mount_point(&real, "x", &[("cache", nowhere)]).unwrap(), real);
+        let refusal = |dir: &Path| mount_point(dir, "x").unwrap_err().to_string();
+        assert!(refusal(&real.join("missing")).contains("mkdir -p"));
+        assert!(refusal(Path::new("/proc")).contains("is in use: proc"));
+        assert_eq!(mount_point(&real, "x").unwrap(), real);
+        let overlap = refuse_overlap(("mount point", &real), &[("cache", &real.join("inside"))]);
+        assert!(overlap.unwrap_err().to_string().contains("overlap"));
     }
 
     #[test]

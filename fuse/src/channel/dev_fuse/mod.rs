@@ -11,6 +11,9 @@
 //! kernel thread, which costs the wakeup that a shard is there to avoid, or (on a descriptor that does not block) answer
 //! EAGAIN instead of waiting. Waiting on the ring and reading beside it is one plain system call for each request.
 //!
+//! **Going on with another process's session**: its clones are read on, after the kernel was asked to send again what was
+//! read from them and not answered.
+//!
 //! **What the kernel does not give:** all clones are read from one queue, and of the shards that sleep, one is woken in
 //! turn, wherever the request was made. A request may so cross to another core, which FUSE over io_uring avoids.
 
@@ -18,13 +21,14 @@ mod reader;
 
 use super::ends::Ends;
 use super::serving::Serving;
-use super::{Channel, Granted, REQUEST_LEN_MAX, device::clone_device};
+use super::{Channel, Device, Gate, Granted, Kept, REQUEST_LEN_MAX, device::clone_device};
 use forebay_shard::{Device as ShardDevice, spawn};
 use forebay_types::ByteSize;
 use reader::Reader;
 use rustix::fs::OFlags;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// A session on `/dev/fuse`, connected.
 pub(crate) struct DevFuse {
@@ -32,18 +36,43 @@ pub(crate) struct DevFuse {
     clones: Vec<ShardDevice>,
     granted: Granted,
     readers: Ends,
+    gates: Vec<Arc<Gate>>,
+    /// Of each clone, and of those that a process with more shards had.
+    kept: Vec<OwnedFd>,
+    /// On which requests that were not answered are asked for, if there was a process before this one.
+    former: Option<Device>,
 }
 
 impl DevFuse {
     /// Over a device whose INIT was answered with `granted`.
     pub(super) fn over(device: &OwnedFd, serving: Serving, granted: Granted) -> io::Result<Self> {
-        let clone = |_| {
-            let clone = clone_device(device)?;
+        Self::on(device, Vec::new(), serving, granted)
+    }
+
+    /// Over a session that another process served, with all descriptors that it had.
+    pub(super) fn over_former(
+        device: &OwnedFd,
+        clones: Vec<OwnedFd>,
+        serving: Serving,
+        granted: Granted,
+    ) -> io::Result<Self> {
+        let former = Some(Device::new(device.try_clone()?));
+        Ok(Self { former, ..Self::on(device, clones, serving, granted)? })
+    }
+
+    fn on(device: &OwnedFd, mut kept: Vec<OwnedFd>, serving: Serving, granted: Granted) -> io::Result<Self> {
+        let shards = serving.front().shards().len();
+        while kept.len() < shards {
+            kept.push(clone_device(device)?);
+        }
+        let clone = |kept: &OwnedFd| {
+            let clone = kept.try_clone()?;
             rustix::fs::fcntl_setfl(&clone, OFlags::RDWR | OFlags::NONBLOCK)?;
             Ok(ShardDevice::new(clone))
         };
-        let clones = (0..serving.front().shards().len()).map(clone).collect::<io::Result<_>>()?;
-        Ok(Self { serving, clones, granted, readers: Ends::new() })
+        let clones = kept[..shards].iter().map(clone).collect::<io::Result<_>>()?;
+        let gates = (0..shards).map(|_| Arc::default()).collect();
+        Ok(Self { serving, clones, granted, readers: Ends::new(), gates, kept, former: None })
     }
 }
 
@@ -56,13 +85,25 @@ impl Channel for DevFuse {
         ByteSize::bytes(self.clones.len() as u64 * u64::from(REQUEST_LEN_MAX))
     }
 
+    fn kept(&self) -> io::Result<Option<Kept>> {
+        if !self.granted.resend {
+            return Ok(None);
+        }
+        let clones = self.kept.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        Ok(Some(Kept { clones, gates: self.gates.clone() }))
+    }
+
     fn start(&mut self) -> io::Result<()> {
+        if let Some(former) = self.former.take() {
+            former.resend()?;
+        }
         let front = self.serving.front();
         for (shard, clone) in self.clones.iter().enumerate() {
             let (device, serving, end) = (clone.clone(), self.serving.clone(), self.readers.one_more());
+            let gate = Arc::clone(&self.gates[shard]);
             front.start_on(shard, move || {
                 spawn(async move {
-                    end.report(Reader::new(device, serving).run().await);
+                    end.report(Reader::new(device, serving, gate).run().await);
                 })
             })?;
         }

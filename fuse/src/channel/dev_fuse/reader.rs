@@ -1,14 +1,15 @@
 //! The task that reads one clone of the device.
 
-use crate::channel::REQUEST_LEN_MAX;
 use crate::channel::abi::{self, opcode};
 use crate::channel::decode::{Form, Incoming, Message, WriteAsk, caller, decode, request_id};
 use crate::channel::encode::{Encoded, failure};
 use crate::channel::serving::Serving;
+use crate::channel::{Gate, REQUEST_LEN_MAX};
 use crate::op::{Op, Request, RequestId};
 use forebay_shard::{Device, Frame, Wakes, sleep, spawn, yield_now};
 use rustix::io::Errno;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -16,6 +17,8 @@ use zerocopy::{FromBytes, IntoBytes};
 const READS_PER_TURN: usize = 32;
 /// The pause after the arena had no memory to read into. The requests wait in the kernel meanwhile.
 const MEMORY_PAUSE: Duration = Duration::from_millis(10);
+/// How often a reader that is held back looks whether it still is.
+const SHUT_PAUSE: Duration = Duration::from_millis(2);
 /// A write of up to so many bytes is copied into a small frame: the large one would be held for them.
 const COPIED_LEN_MAX: usize = 32 << 10;
 
@@ -27,6 +30,7 @@ const _: () = assert!(abi::WRITE_HEAD_LEN + PAYLOAD_LEN >= abi::READ_BUFFER_MIN)
 pub(super) struct Reader {
     device: Device,
     serving: Serving,
+    gate: Arc<Gate>,
     head: [u8; abi::WRITE_HEAD_LEN],
     /// Where the next payload goes; gone when a write took it along.
     frame: Option<Frame>,
@@ -40,6 +44,8 @@ enum Turn {
     More,
     /// Nothing is left.
     Empty,
+    /// Nothing is to be read for now.
+    Shut,
     /// The session is over.
     Ended,
 }
@@ -57,8 +63,8 @@ enum Read {
 }
 
 impl Reader {
-    pub(super) fn new(device: Device, serving: Serving) -> Self {
-        Self { device, serving, head: [0; abi::WRITE_HEAD_LEN], frame: None, whole: Vec::new() }
+    pub(super) fn new(device: Device, serving: Serving, gate: Arc<Gate>) -> Self {
+        Self { device, serving, gate, head: [0; abi::WRITE_HEAD_LEN], frame: None, whole: Vec::new() }
     }
 
     /// Reads until the session ends.
@@ -72,6 +78,7 @@ impl Reader {
                 match self.take_some().await? {
                     Turn::More => yield_now().await,
                     Turn::Empty => break,
+                    Turn::Shut => sleep(SHUT_PAUSE).await,
                     Turn::Ended => return Ok(()),
                 }
             }
@@ -82,6 +89,10 @@ impl Reader {
     async fn take_some(&mut self) -> io::Result<Turn> {
         for _ in 0..READS_PER_TURN {
             let mut frame = self.take_frame().await;
+            if self.gate.is_shut() {
+                self.frame = Some(frame);
+                return Ok(Turn::Shut);
+            }
             match read(&self.device, &mut self.head, &mut frame)? {
                 Read::Request(len) => self.take(len, frame),
                 Read::Again => self.frame = Some(frame),
@@ -181,13 +192,15 @@ impl Reader {
     }
 
     fn serve(&self, request: Request, form: Form) {
-        let (device, serving) = (self.device.clone(), self.serving.clone());
+        let (device, serving, gate) = (self.device.clone(), self.serving.clone(), Arc::clone(&self.gate));
+        gate.enter();
         spawn(async move {
             let id = request.unique;
             let answer = serving.answer(request, form).await;
             if form != Form::Silent {
                 send(&device, id, &answer);
             }
+            gate.leave();
         });
     }
 }

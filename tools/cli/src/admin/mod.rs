@@ -21,6 +21,7 @@ pub(crate) use service::Service;
 
 use crate::config::Mount;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The longest line of either direction: a path is at most 4 KiB, and so written at most four times as long.
 const LINE_LEN_MAX: usize = 64 << 10;
@@ -101,6 +102,11 @@ pub(crate) enum Request {
     },
     /// All settings.
     ConfigList,
+    /// Go on as another binary.
+    Upgrade {
+        /// Which; what lies at the place of the running one if absent.
+        binary: Option<PathBuf>,
+    },
 }
 
 impl Request {
@@ -122,6 +128,7 @@ impl Request {
             Self::ConfigGet { .. } => "config-get",
             Self::ConfigSet { .. } => "config-set",
             Self::ConfigList => "config-list",
+            Self::Upgrade { .. } => "upgrade",
         }
     }
 }
@@ -141,6 +148,7 @@ impl Request {
                 Some(path.clone() + &changes.collect::<String>())
             }
             Self::ConfigSet { key, value } => Some(format!("{key}={value}")),
+            Self::Upgrade { binary } => Some(format!("{binary:?}")),
             Self::Info | Self::Stat { .. } | Self::Check { .. } | Self::MountList => None,
             Self::ConfigGet { .. } | Self::ConfigList => None,
         }

@@ -26,6 +26,20 @@ pub(crate) struct On {
     pub(crate) on: Option<PathBuf>,
 }
 
+/// `forebay upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArguments {
+    /// The binary to go on as; what lies at the place of the running one if absent.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) on: On,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `forebay mount`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MountCommand {

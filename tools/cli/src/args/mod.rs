@@ -5,10 +5,10 @@
 mod control;
 mod fs;
 
-pub(crate) use control::{AddArguments, ConfigCommand, MountCommand, On, SetArguments};
+pub(crate) use control::{AddArguments, ConfigCommand, MountCommand, On, SetArguments, UpgradeArguments};
 pub(crate) use fs::{CopyArguments, FsCommand, RemoveArguments, Steer};
 
-use crate::config::LogFormat;
+use crate::config::{Log, LogFormat};
 use clap::{Args, Parser, Subcommand};
 use forebay_types::{ByteSize, HumanDuration, WriteMode};
 use std::path::PathBuf;
@@ -85,6 +85,23 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have a running daemon go on as another binary: nothing is unmounted, and no request fails.
+    ///
+    /// What is asked of the mount meanwhile waits, a second or so. Files stay open.
+    #[command(after_help = UPGRADE_EXAMPLE)]
+    Upgrade(UpgradeArguments),
+    /// Keep the mount of a daemon while nobody serves it.
+    #[command(hide = true)]
+    Custodian {
+        /// The cache directory.
+        dir: PathBuf,
+        /// What it logs.
+        #[command(flatten)]
+        log: LogArguments,
+    },
+    /// Tell what this binary can go on with.
+    #[command(hide = true)]
+    EstateFormat,
     /// Show the version.
     Version {
         /// One JSON object instead of a line.
@@ -92,6 +109,9 @@ pub(crate) enum Command {
         json: bool,
     },
 }
+
+const UPGRADE_EXAMPLE: &str = "Example:\n  forebay upgrade --on /mnt/data\n  \
+     forebay upgrade --binary /opt/forebay-0.2/forebay --on /mnt/data --json";
 
 const INFO_EXAMPLE: &str =
     "Example:\n  forebay info\n  forebay info --on /mnt/data --json | jq '.tiers[] | {name, used, quota}'";
@@ -144,6 +164,24 @@ pub(crate) struct UpArguments {
     /// Leave the terminal: a session of its own, for the mount helper.
     #[arg(long, hide = true)]
     pub(crate) detached: bool,
+}
+
+/// What a process logs that reads no configuration.
+#[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    /// Which events to log.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+impl LogArguments {
+    /// As a setting.
+    pub(crate) fn of_process(self) -> Log {
+        Log { filter: self.log, format: self.log_format }
+    }
 }
 
 /// Reads a write mode by the name it has in the configuration file.

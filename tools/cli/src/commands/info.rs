@@ -65,6 +65,7 @@ pub(crate) fn of_daemon(on: &Path, json: bool) -> Outcome<()> {
         ("mounted on", "dir"),
         ("FUSE passthrough", "passthrough"),
         ("FUSE channel", "channel"),
+        ("takeover", "takeover"),
         ("open files", "open_files"),
         ("promotions", "promotions"),
         ("demotions", "demotions"),

@@ -8,6 +8,7 @@ pub(crate) mod info;
 pub(crate) mod mount;
 mod remove;
 pub(crate) mod settings;
+pub(crate) mod upgrade;
 
 use crate::failure::{Failure, Outcome};
 use serde::Serialize;
@@ -40,4 +41,9 @@ pub(crate) fn version(json: bool) -> Outcome<()> {
         return print_json(&serde_json::json!({ "version": version }));
     }
     print(&format!("forebay {version}\n"))
+}
+
+/// `forebay estate-format`: what this binary can go on with.
+pub(crate) fn estate_format() -> Outcome<()> {
+    print(&format!("{}\n", forebay_fuse::estate_format()))
 }

@@ -158,12 +158,8 @@ pub(crate) struct Fuse {
     pub(crate) channel: Option<String>,
     /// Whether the kernel may read and write by itself what is here.
     pub(crate) passthrough: bool,
-}
-
-impl Default for Fuse {
-    fn default() -> Self {
-        Self { dir: None, options: String::new(), channel: None, passthrough: true }
-    }
+    /// How long the mount waits for another daemon when this one has died; 0 does not.
+    pub(crate) takeover_timeout: HumanDuration,
 }
 
 /// What Prometheus reads.
@@ -227,6 +223,8 @@ pub(crate) struct Mount {
 
 /// The longest an orderly stop waits unless told otherwise.
 const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a mount waits for another daemon unless told otherwise.
+const TAKEOVER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// How often pins, times to live and quotas are looked at unless told otherwise.
 const KEEPER_EVERY_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -266,6 +264,13 @@ impl Default for Cache {
             scrub_rate: store.scrub_rate,
             tiers: Vec::new(),
         }
+    }
+}
+
+impl Default for Fuse {
+    fn default() -> Self {
+        let takeover_timeout = HumanDuration(TAKEOVER_TIMEOUT_DEFAULT);
+        Self { dir: None, options: String::new(), channel: None, passthrough: true, takeover_timeout }
     }
 }
 
@@ -374,6 +379,10 @@ pub(crate) const FIELDS: &[Field] = &[
     live("keeper.every", "how often pins, times to live and quotas are looked at"),
     at_start("fuse.dir", "directory to mount on"),
     at_start("fuse.options", "mount options as mount -o takes them"),
+    at_start(
+        "fuse.takeover_timeout",
+        "how long the mount waits for another daemon when this one has died; 0s: not",
+    ),
     at_start("fuse.channel", "how requests come: auto, uring, dev-fuse or fuser; `forebay info` says which"),
     at_start(
         "fuse.passthrough",

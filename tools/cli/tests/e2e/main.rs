@@ -15,5 +15,6 @@ mod restart;
 mod settings;
 mod steering;
 mod support;
+mod takeover;
 mod tiers;
 mod up;

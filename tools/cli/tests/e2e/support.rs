@@ -77,6 +77,8 @@ impl Ground {
         let mut command = forebay([OsStr::new("up"), self.ufs().as_ref(), self.mnt().as_ref()]);
         command.arg("--cache").arg(cache).args(extra);
         command.env("FOREBAY_NODE_ARENA", "64MiB");
+        // A mount that waits for another daemon would have the end of a test wait too; who wants it says so by -o.
+        command.env("FOREBAY_FUSE_TAKEOVER_TIMEOUT", "0s");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = child.stdout.take().unwrap();
         let (says, said) = mpsc::channel();

@@ -11,6 +11,8 @@ use crate::keeper::Keeper;
 use crate::memory::Account;
 use crate::mounts::Mounts;
 use crate::settings::Settings;
+use crate::takeover::Takeover;
+use crate::takeover::handover::Handover;
 use forebay_client::Client;
 use forebay_fuse::FuseMount;
 use forebay_namespace::Namespace;
@@ -44,6 +46,9 @@ pub(crate) struct Service {
     pub(crate) shard: ShardHandle,
     pub(crate) node: NodeId,
     pub(crate) source: String,
+    pub(crate) handover: Arc<Handover>,
+    /// Whether another process could go on with the mount, or why not.
+    pub(crate) takeover: Takeover,
 }
 
 impl Service {
@@ -76,6 +81,11 @@ impl Service {
             Request::ConfigGet { key } => self.settings.get(&key),
             Request::ConfigSet { key, value } => self.settings.set(&key, &value).await,
             Request::ConfigList => Ok(self.settings.list()),
+            Request::Upgrade { binary } => {
+                let handover = Arc::clone(&self.handover);
+                let begun = tokio::task::spawn_blocking(move || handover.begin(binary)).await;
+                begun.unwrap_or_else(|error| Err(Failure::new(format!("the upgrade panicked: {error}"))))
+            }
         }
     }
 
@@ -100,6 +110,10 @@ impl Service {
             "tiers": tiers,
             "promotions": self.store.counters().promotions(),
             "demotions": self.store.counters().demotions(),
+            "takeover": self.takeover.word(),
+            "taken_over": self.takeover.taken_over,
+            "began": self.takeover.began,
+            "upgrade_failed": self.handover.failed(),
             "pins": self.asked.now().pins,
             "memory": self.memory.report(),
         })
