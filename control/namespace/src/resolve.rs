@@ -352,20 +352,8 @@ impl Namespace {
 
     /// Whether the UFS shows anything in a directory that has no names of ours; remembered for the home.
     pub(crate) async fn check_empty(&self, dir: &Arc<Inode>) -> FsResult<()> {
-        for _ in 0..TRIES {
-            let epoch = dir.names_epoch();
-            match self.check_empty_once(dir, epoch).await {
-                // A name that was listed may have been taken away in the UFS before it was looked up here.
-                Err(error) if error.kind() == FsErrorKind::NotEmpty && dir.names_epoch() != epoch => {}
-                checked => return checked,
-            }
-        }
-        Err(FsErrorKind::NotEmpty.into())
-    }
-
-    async fn check_empty_once(&self, dir: &Arc<Inode>, epoch: u64) -> FsResult<()> {
+        let (epoch, now) = (dir.names_epoch(), self.shared.now_ms());
         let record = dir.record();
-        let now = self.shared.now_ms();
         let mut from = None;
         if let Some(mut key) = self.ufs_key(&record).await? {
             loop {
@@ -380,8 +368,11 @@ impl Namespace {
                     }
                     page => page?,
                 };
-                if !self.all_hidden(dir, page.entries).await? {
-                    return Err(FsErrorKind::NotEmpty.into());
+                for name in self.not_hidden(dir, page.entries).await? {
+                    // Its removal may have reached the UFS since it was listed, and the whiteout gone with it.
+                    if self.resolve_anew(dir, &name).await?.is_some() {
+                        return Err(FsErrorKind::NotEmpty.into());
+                    }
                 }
                 from = match page.next {
                     Some(next) => Some(next),
@@ -393,19 +384,18 @@ impl Namespace {
         Ok(())
     }
 
-    /// Whether every entry has a whiteout.
-    async fn all_hidden(&self, dir: &Arc<Inode>, entries: Vec<DirPageEntry>) -> FsResult<bool> {
+    /// The entries without a whiteout.
+    async fn not_hidden(&self, dir: &Arc<Inode>, entries: Vec<DirPageEntry>) -> FsResult<Vec<Name>> {
         let (shared, dir) = (Arc::clone(&self.shared), dir.ino);
         self.readers
             .read(move || {
-                for entry in entries {
-                    let hidden =
-                        shared.view.dentry(dir, &entry.name)?.is_some_and(|own| own.target.is_none());
-                    if !hidden {
-                        return Ok(false);
+                let mut shown = Vec::new();
+                for DirPageEntry { name, .. } in entries {
+                    if shared.view.dentry(dir, &name)?.is_none_or(|own| own.target.is_some()) {
+                        shown.push(name);
                     }
                 }
-                Ok(true)
+                Ok(shown)
             })
             .await
     }
