@@ -397,6 +397,53 @@ pub(crate) mod tests {
         }
     }
 
+    #[derive(Default)]
+    struct Kept(Mutex<std::collections::BTreeMap<Ino, Box<[u8]>>>);
+
+    impl InodeMemo for Kept {
+        fn keep(&self, ino: Ino, record: &[u8]) {
+            self.0.lock().insert(ino, record.into());
+        }
+        fn forget(&self, ino: Ino) {
+            self.0.lock().remove(&ino);
+        }
+    }
+
+    #[test]
+    fn the_next_process_is_left_what_only_this_one_knows_as_long_as_the_kernel_refers_to_it() {
+        let kept = Arc::new(Kept::default());
+        let table = Table::new(8 * SLICES, 0, false).with_memo(Some(Arc::clone(&kept) as _));
+        let dir = InodeRecord::clone(&a_dir().record());
+        let file = InodeRecord { kind: FileKind::Regular, ..dir.clone() };
+        let offer = |ino, record: &InodeRecord| match table.offer_clean(Ino(ino), record.clone(), true, 1) {
+            Offered::Here(inode) => inode,
+            Offered::Taken => panic!("the number is free"),
+        };
+        let (dir_inode, file_inode) = (offer(2, &dir), offer(3, &file));
+        table.count_lookups(&file_inode, 1);
+        table.hold(&table.load(Ino(4), file.clone()));
+        assert!(
+            kept.0.lock().is_empty(),
+            "a file that is only known, and what the engine has, are found again"
+        );
+        table.count_lookups(&dir_inode, 2);
+        table.hold(&file_inode);
+        assert_eq!(kept.0.lock().keys().copied().collect::<Vec<_>>(), [Ino(2), Ino(3)]);
+
+        let next = Table::new(8 * SLICES, 0, false);
+        let kept_dir = InodeRecord::decode(&kept.0.lock()[&Ino(2)]).unwrap();
+        next.recall(Ino(2), kept_dir);
+        assert_eq!(*next.get(Ino(2)).unwrap().record(), dir);
+        // More than was counted here, since the kernel counted before.
+        next.forget(Ino(2), 7);
+
+        table.forget(Ino(2), 1);
+        table.unhold(Ino(3));
+        assert_eq!(kept.0.lock().keys().copied().collect::<Vec<_>>(), [Ino(2)]);
+        table.forget(Ino(2), 1);
+        assert!(kept.0.lock().is_empty());
+    }
+
     #[test]
     fn what_only_the_kernel_keeps_is_too_much_above_the_bound_and_the_oldest_goes_first() {
         let table = Table::new(8 * SLICES, 0, false);
