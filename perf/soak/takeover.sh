@@ -29,7 +29,7 @@ fio_jobs() {
     local seconds=$1
     mkdir -p "$M/born"
     fio --thread --group_reporting --minimal --output="$WORK/fio.$2" --ioengine=psync --bs=16k --size="$size" --rw=randwrite \
-        --verify=crc32c --verify_backlog=16 --verify_fatal=1 --time_based --runtime="$seconds" --fsync=64 \
+        --verify=crc32c --verify_backlog=16 --verify_fatal=1 --verify_state_save=0 --time_based --runtime="$seconds" --fsync=64 \
         --name="born$2" --directory="$M/born" --numjobs=$((jobs / 2)) \
         --name="there" --directory="$M/there" --numjobs=$((jobs / 2)) >"$WORK/fio.said" 2>&1
 }
