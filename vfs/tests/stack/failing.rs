@@ -185,8 +185,8 @@ fn a_close_whose_turn_does_not_come_is_counted_and_settled_later() {
 
 #[test]
 fn a_caller_that_goes_away_in_the_middle_leaves_nothing_behind() {
-    let hang = Duration::from_secs(1);
-    let soon = Duration::from_millis(40);
+    let hang = Duration::from_secs(2);
+    let soon = Duration::from_millis(300);
     for op in ["create", "adopt"] {
         let node = node();
         node.fault(Fault::Hang(op, hang));
