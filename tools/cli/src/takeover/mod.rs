@@ -5,7 +5,8 @@
 //!
 //! **In and out:** a daemon that mounts starts a custodian ([`Custody::begin`]). One that starts asks whether a mount waits
 //! ([`is_waiting`]), takes it ([`inherit`]) once the cache directory is its own, and tells the custodian when it serves
-//! ([`Custody::go_on`]). If it cannot go on with what waits, it has it let go ([`abandon`]) and mounts anew.
+//! ([`Custody::begin`] again, with the line to it). If it cannot go on with what waits, it has it let go ([`abandon`]) and
+//! mounts anew.
 
 pub(crate) mod custodian;
 pub(crate) mod handover;
