@@ -31,7 +31,8 @@ fn a_mount_is_measured() {
 fn ctrl_c_ends_it_with_a_report_and_nothing_left() {
     let ground = Ground::new();
     let mut command = Command::new("timeout");
-    command.args(["--preserve-status", "-s", "INT", "2"]).arg(forebay([""; 0]).get_program());
+    // In the foreground it sends the signal once; else to the whole group too, which may arrive as a second Ctrl-C.
+    command.args(["--foreground", "--preserve-status", "-s", "INT", "2"]).arg(forebay([""; 0]).get_program());
     command
         .args(["bench", "fuse-io", "--file-size", "1MiB", "--duration", "10m", "--json"])
         .arg(ground.ufs());
