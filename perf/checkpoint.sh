@@ -2,7 +2,6 @@
 # A fresh checkpoint: a new file of 4 GiB, written in 1 MiB requests and synced, through the mount against the same fio job
 # straight on the tier's file system, in turn.
 #   perf/checkpoint.sh       SIZE=4G RUNS=5 FLOOR=0.95
-# The write mode is write-back; a long persist delay keeps the under file system, which is on the same disk, out of the measurement.
 # See lib.sh for FOREBAY, KEEP.
 source "$(dirname "$0")/lib.sh"
 size=${SIZE:-4G} floor=${FLOOR:-0.95} failed=0
@@ -10,19 +9,7 @@ VERIFY=${VERIFY:-none} binaries
 scratch
 trap cleanup EXIT
 json=${JSON:-$WORK/checkpoint.json}
-CONFIG=$WORK/config.toml
-cat >"$CONFIG" <<TOML
-[cache]
-dir = "$CACHE"
-[fuse]
-dir = "$M"
-options = "allow_other"
-[[mounts]]
-ufs = "$UFS"
-[mounts.policy]
-write_mode = "write-back"
-persist_delay = "1h"
-TOML
+configured
 up
 watch_memory
 mkdir -p "$WORK/ceiling"

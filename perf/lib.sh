@@ -26,6 +26,25 @@ scratch() {
     UFS=${UFS:-$WORK/ufs}
 }
 
+# Has `up` start the daemon by a configuration in write-back, with more lines for [fuse]. What is written is not carried for an
+# hour, so that the under file system, which is on the same disk, stays out of the measurement.
+configured() {
+    CONFIG=$WORK/config.toml
+    cat >"$CONFIG" <<TOML
+[cache]
+dir = "$CACHE"
+[fuse]
+dir = "$M"
+options = "allow_other"
+$(printf '%s\n' "$@")
+[[mounts]]
+ufs = "$UFS"
+[mounts.policy]
+write_mode = "write-back"
+persist_delay = "1h"
+TOML
+}
+
 # Starts the daemon on $M; returns when the mount can be used, or fails with its log.
 up() {
     : >"$WORK/out"

@@ -10,21 +10,7 @@ VERIFY=${VERIFY:-none} binaries
 scratch
 trap cleanup EXIT
 json=${JSON:-$WORK/through.json}
-CONFIG=$WORK/config.toml
-cat >"$CONFIG" <<TOML
-[cache]
-dir = "$CACHE"
-[fuse]
-dir = "$M"
-options = "allow_other"
-channel = "${CHANNEL:-uring}"
-passthrough = false
-[[mounts]]
-ufs = "$UFS"
-[mounts.policy]
-write_mode = "write-back"
-persist_delay = "1h"
-TOML
+configured "channel = \"${CHANNEL:-uring}\"" "passthrough = false"
 up
 watch_memory
 mkdir -p "$WORK/ceiling"
@@ -47,7 +33,7 @@ copying() { awk -v where="$1" 'index($2, where) && /memcpy|memmove|copy_user|rep
 echo "copying: $(copying "[.]") % of the samples by the daemon, $(copying "[k]") % by the kernel"
 awk -v share="$(copying "[.]")" -v max="$copy_max" 'BEGIN { exit !(share < max) }' || { echo "that is not below $copy_max %"; failed=1; }
 
-# The tier's pages are given back before each run, so that the device answers; a ratio of 0.87 is 1.15 times the latency.
+# The pages of both files are given back first, so that the device answers but for what a run reads again; a ratio of 0.87 is 1.15 times the latency.
 echo 3 >/proc/sys/vm/drop_caches
 read=(--ioengine=psync --rw=randread --bs=4k --norandommap --size="$size" --time_based --runtime=2 --readonly --randrepeat=0)
 job --label "4 KiB random reads of the device, 1 reader" --iops --floor 0.87 "$M/data" "$WORK/ceiling/data" -- "${read[@]}"
