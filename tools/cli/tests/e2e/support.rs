@@ -228,6 +228,14 @@ impl Drop for Ground {
     }
 }
 
+/// As umount(8) does it. A process that another test is just starting has copies of what this one has open until it
+/// becomes its program, so that the mount may be busy for a moment after the last close.
+pub(crate) fn umount(mnt: &Path) {
+    eventually("it can be unmounted", Duration::from_secs(30), || {
+        Command::new("umount").arg(mnt).status().unwrap().success()
+    });
+}
+
 /// Lazily, because a test that failed may have left files open.
 fn take_mount_away(mnt: &Path) {
     Command::new("umount").args(["-q", "-l"]).arg(mnt).stderr(Stdio::null()).status().ok();

@@ -1,6 +1,6 @@
 //! A daemon that is started again goes on with the mount of the one that died, and an upgrade is nobody's business.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, kind_of_mount, pattern, refusal};
+use crate::support::{Ground, asked, eventually, finish, forebay, kind_of_mount, pattern, refusal, umount};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -183,8 +183,8 @@ fn whoever_waits_gets_an_error_when_nobody_takes_over_in_time() {
     assert_ne!(failed.kind(), std::io::ErrorKind::NotFound);
     file.metadata().unwrap_err();
     drop(file);
-    let unmounted = Command::new("umount").arg(ground.mnt()).status().unwrap();
-    assert!(unmounted.success() && kind_of_mount(&ground.mnt()) != "fuse.forebay");
+    umount(&ground.mnt());
+    assert_ne!(kind_of_mount(&ground.mnt()), "fuse.forebay");
     let daemon = ground.up(&KEPT);
     assert!(ground.mnt().join("f").exists());
     daemon.stop();
@@ -331,7 +331,9 @@ fn no_request_fails_while_the_daemon_is_killed_again_and_again() {
 fn an_upgrade_fails_no_request_and_keeps_the_process() {
     let ground = Ground::new();
     let binary = ground.file("forebay-now");
-    fs::copy(env!("CARGO_BIN_EXE_forebay"), &binary).unwrap();
+    // By another process: one that a test starts meanwhile would have it open for write, and nobody could execute it.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_forebay")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let daemon = ground.up(&KEPT);
     let (pid, mnt) = (daemon.pid(), ground.mnt());
     let mut held = Actor::new(&mnt);
