@@ -350,6 +350,11 @@ impl Desk {
                 Fate::Gone => self.shared.table.apply_gone(ino, record, seq),
             }
         }
+        // Before the names are no longer ours: whoever finds that one is not must not go by what was seen of the UFS while it
+        // was.
+        for dir in changes.given_back.iter().filter_map(|dir| self.shared.table.get(*dir)) {
+            dir.name_given_back();
+        }
         let (present, going): (Vec<_>, Vec<_>) = changes
             .dentries
             .into_iter()
@@ -357,11 +362,6 @@ impl Desk {
         for ((dir, name), dentry) in present.into_iter().chain(going) {
             let value = dentry.as_ref().map(|dentry| Arc::from(dentry.encode()));
             let inode = self.shared.table.get(dir);
-            if let Some(inode) = inode.as_ref().filter(|_| dentry.is_none()) {
-                // Before the name is no longer ours: whoever finds that it is not must not ask a listing in which it is
-                // missing because it was ours.
-                inode.name_given_back();
-            }
             self.shared.view.overlay.set(crate::keys::dentry(dir, &name), value, seq);
             let Some(inode) = inode else {
                 self.shared.names.forget(dir, &name);

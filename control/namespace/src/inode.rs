@@ -67,8 +67,8 @@ pub(crate) struct Inode {
     own_names: RwLock<OwnHashes>,
     /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
     given_back: AtomicU64,
-    /// When a directory was last seen to be empty in the UFS, in milliseconds of the clock; 0: never, or its
-    /// names have changed since.
+    /// When a directory was last seen to have nothing visible in the UFS, in milliseconds of the clock; 0: never, or a name
+    /// was given back since.
     empty_ms: AtomicU64,
 }
 
@@ -185,16 +185,16 @@ impl Inode {
 
     /// The home has changed a name in this directory.
     pub(crate) fn name_changed(&self, name: &Name) {
-        // The lock orders this with who proves that the directory is empty: whichever comes second sees the other.
-        let _live = self.live.write();
         self.names_epoch.fetch_add(1, AcqRel);
         self.own_names.write().add(name);
-        self.empty_ms.store(0, Release);
     }
 
     /// The home has given a name in this directory back to the UFS to answer for.
     pub(crate) fn name_given_back(&self) {
+        // The lock orders this with who proves that the directory is empty: whichever comes second sees the other.
+        let _live = self.live.write();
         self.given_back.store(new_stamp(), Release);
+        self.empty_ms.store(0, Release);
     }
 
     /// Tells whether a name was given back in between: then it is another.
@@ -202,10 +202,11 @@ impl Inode {
         self.given_back.load(Acquire)
     }
 
-    /// Records that the UFS has nothing visible in this directory, seen while its names were at `epoch`.
-    pub(crate) fn prove_empty(&self, now_ms: u64, epoch: u64) {
+    /// Records that the UFS has nothing visible in this directory, seen while `given_back` was what it is now. Names that come
+    /// are our own, and what is removed hides nothing any more: neither brings anything of the UFS to sight.
+    pub(crate) fn prove_empty(&self, now_ms: u64, given_back: u64) {
         let _live = self.live.write();
-        if self.names_epoch() == epoch {
+        if self.given_back() == given_back {
             self.empty_ms.store(now_ms.max(1), Release);
         }
     }
@@ -244,6 +245,19 @@ mod tests {
         dir.name_changed(&name("after"));
         let lacks = ["before", "meanwhile", "after", "other"].map(|text| dir.lacks_own(&name(text)));
         assert_eq!((lacks, dir.own_names()), ([false, false, false, true], OwnNames::Some));
+    }
+
+    #[test]
+    fn a_directory_is_empty_until_a_name_in_it_is_given_back() {
+        let dir = a_dir();
+        let before = dir.given_back();
+        dir.name_changed(&Name::new(*b"made, or gone for good").unwrap());
+        dir.prove_empty(10, before);
+        assert!(dir.is_proven_empty(12, 5) && !dir.is_proven_empty(16, 5));
+        dir.name_given_back();
+        assert!(!dir.is_proven_empty(12, 5));
+        dir.prove_empty(12, before);
+        assert!(!dir.is_proven_empty(12, 5), "the name was given back after it was looked");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod absent;
 mod ahead;
 mod authored;
 mod commit;
+mod empty;
 mod error;
 mod fault;
 mod flights;

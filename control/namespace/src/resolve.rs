@@ -15,7 +15,7 @@ use crate::ops::upkeep::Seen;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::table::{CleanId, Offered};
 use forebay_types::{
-    DirPageEntry, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
+    FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
 use futures_timer::Delay;
 use futures_util::FutureExt;
@@ -28,8 +28,6 @@ use std::time::{Duration, Instant};
 const TRIES: usize = 16;
 /// How many numbers are tried for a clean inode whose number another one has.
 const NUMBER_TRIES: u32 = 16;
-/// Entries of one page when a directory is looked at for being empty.
-const EMPTY_PAGE: usize = 1000;
 /// How much longer than a question itself its neighbours may take, besides as long again.
 const NEIGHBOURS_GRACE: Duration = Duration::from_millis(10);
 
@@ -348,56 +346,6 @@ impl Namespace {
             self.shared.table.load(ino, record);
         }
         Ok(())
-    }
-
-    /// Whether the UFS shows anything in a directory that has no names of ours; remembered for the home.
-    pub(crate) async fn check_empty(&self, dir: &Arc<Inode>) -> FsResult<()> {
-        let (epoch, now) = (dir.names_epoch(), self.shared.now_ms());
-        let record = dir.record();
-        let mut from = None;
-        if let Some(mut key) = self.ufs_key(&record).await? {
-            loop {
-                let page = match self.flights.list(record.mount, &key, from, EMPTY_PAGE).await {
-                    Err(error) if error.kind() == FsErrorKind::NotFound => {
-                        // It may have been moved in the UFS a moment ago.
-                        let moved = self.shared.queue.moved(record.mount, &key);
-                        let now_at = self.ufs_key(&dir.record()).await?;
-                        let next = moved.or(now_at).filter(|next| *next != key);
-                        (key, from) = (next.ok_or(error)?, None);
-                        continue;
-                    }
-                    page => page?,
-                };
-                for name in self.not_hidden(dir, page.entries).await? {
-                    // Its removal may have reached the UFS since it was listed, and the whiteout gone with it.
-                    if self.resolve_anew(dir, &name).await?.is_some() {
-                        return Err(FsErrorKind::NotEmpty.into());
-                    }
-                }
-                from = match page.next {
-                    Some(next) => Some(next),
-                    None => break,
-                };
-            }
-        }
-        dir.prove_empty(now, epoch);
-        Ok(())
-    }
-
-    /// The entries without a whiteout.
-    async fn not_hidden(&self, dir: &Arc<Inode>, entries: Vec<DirPageEntry>) -> FsResult<Vec<Name>> {
-        let (shared, dir) = (Arc::clone(&self.shared), dir.ino);
-        self.readers
-            .read(move || {
-                let mut shown = Vec::new();
-                for DirPageEntry { name, .. } in entries {
-                    if shared.view.dentry(dir, &name)?.is_none_or(|own| own.target.is_some()) {
-                        shown.push(name);
-                    }
-                }
-                Ok(shown)
-            })
-            .await
     }
 
     /// A listing has just shown what this name is.

@@ -3,14 +3,15 @@
 
 mod common;
 
-use common::carrier::{carry_all, take};
-use common::{World, block_on, name, refused};
+use common::carrier::{carry_all, carry_some, take};
+use common::{ROOT_CALLER, World, block_on, name, refused};
 use forebay_namespace::{Entry, RenameMode};
 use forebay_types::{
     Attr, ExtentId, FileKind, FileTimes, FsErrorKind, Ino, PersistLog, PersistOutcome, PersistWork,
 };
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -226,5 +227,31 @@ fn a_name_that_is_given_back_to_the_ufs_is_found_there() {
         world.put_ufs("d/ours", b"theirs");
         carry_all(&world).await.unwrap();
         assert_eq!(world.walk("d/ours").await.unwrap().attr.size, 6);
+    });
+}
+
+#[test]
+fn a_directory_goes_at_once_while_the_removals_in_it_are_still_being_carried() {
+    const FILES: usize = 60;
+    let world = bare_world(FILES);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        for n in 0..FILES {
+            world.names().unlink(&ROOT_CALLER, dir, &name(&format!("f{n:04}"))).await.unwrap();
+        }
+        world.expire();
+        let names = Arc::clone(world.names());
+        let removed = tokio::spawn(async move { names.rmdir(&ROOT_CALLER, Ino::ROOT, &name("d")).await });
+        // Several removals reach the store while a listing is on its way.
+        world.ufs.list_takes.store(50, SeqCst);
+        let mut carried = 0;
+        while !removed.is_finished() {
+            carried += carry_some(&world, 1).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        removed.await.unwrap().unwrap();
+        assert!((1..FILES / 2).contains(&carried), "{carried} were carried first");
+        carry_all(&world).await.unwrap();
+        assert!(!world.ufs_path("d").exists());
     });
 }

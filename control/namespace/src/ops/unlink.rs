@@ -104,7 +104,7 @@ pub(crate) fn demand_empty(txn: &Txn<'_>, ino: Ino, record: &InodeRecord) -> OpR
     }
     let proven = |inode: &Inode| inode.is_proven_empty(crate::shared::millis(txn.now), RESOLVED_MS);
     match txn.shared.table.get(ino) {
-        Some(inode) if proven(&inode) => Ok(()),
+        Some(inode) if proven(&inode) && !txn.has_given_back(ino) => Ok(()),
         _ => Err(Refusal::EmptinessUnknown(ino)),
     }
 }

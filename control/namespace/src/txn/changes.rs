@@ -5,7 +5,7 @@ use crate::overlay::Value;
 use crate::record::{Dentry, InodeRecord, Slot};
 use forebay_types::Ino;
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What becomes of an inode's record.
@@ -22,6 +22,9 @@ pub(crate) enum Fate {
 pub(crate) struct Changes {
     pub(crate) inodes: HashMap<Ino, (Arc<InodeRecord>, Fate)>,
     pub(crate) dentries: BTreeMap<Slot, Option<Dentry>>,
+    /// The directories in which a name is the UFS's to answer for again. Where a name is merely gone, the UFS is known to
+    /// have nothing there.
+    pub(crate) given_back: BTreeSet<Ino>,
     pub(crate) keys: BTreeMap<Key, Value>,
 }
 
@@ -45,6 +48,7 @@ impl Changes {
     pub(super) fn merge(&mut self, later: Self) {
         self.inodes.extend(later.inodes);
         self.dentries.extend(later.dentries);
+        self.given_back.extend(later.given_back);
         self.keys.extend(later.keys);
     }
 }

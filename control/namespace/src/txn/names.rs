@@ -56,6 +56,7 @@ impl Txn<'_> {
     /// Takes a name out of the engine: the UFS answers for it again.
     pub(crate) fn drop_name(&mut self, dir: Ino, name: &Name) {
         self.own.dentries.insert((dir, name.clone()), None);
+        self.own.given_back.insert(dir);
         self.put_key(keys::queue(dir, name), None);
     }
 
@@ -81,6 +82,12 @@ impl Txn<'_> {
     pub(super) fn has_changed(&self, dir: Ino, name: &Name) -> bool {
         let slot = (dir, name.clone());
         self.own.dentries.contains_key(&slot) || self.staged.changes.dentries.contains_key(&slot)
+    }
+
+    /// Whether a name in this directory was given back to the UFS by this mutation, or by one before it in the same
+    /// batch.
+    pub(crate) fn has_given_back(&self, dir: Ino) -> bool {
+        self.own.given_back.contains(&dir) || self.staged.changes.given_back.contains(&dir)
     }
 
     /// What the cache of names knows, if it is fresh enough.

@@ -37,6 +37,8 @@ pub struct DirUfs {
     pub bare_lists: AtomicBool,
     /// How long a stat takes, in milliseconds.
     pub stat_takes: AtomicU64,
+    /// How long a page of a listing is on its way back, in milliseconds.
+    pub list_takes: AtomicU64,
 }
 
 impl DirUfs {
@@ -132,10 +134,7 @@ impl UfsMeta for DirUfs {
         Box::pin(async move {
             self.check()?;
             self.stats.fetch_add(1, SeqCst);
-            let takes = Duration::from_millis(self.stat_takes.load(SeqCst));
-            if !takes.is_zero() {
-                tokio::time::sleep(takes).await;
-            }
+            takes(&self.stat_takes).await;
             attr_of(&self.path(mount, key))
         })
     }
@@ -147,7 +146,18 @@ impl UfsMeta for DirUfs {
         from: Option<PageToken>,
         limit: usize,
     ) -> BoxFuture<'a, FsResult<DirPage>> {
-        Box::pin(async move { self.list_now(mount, key, from, limit) })
+        Box::pin(async move {
+            let page = self.list_now(mount, key, from, limit);
+            takes(&self.list_takes).await;
+            page
+        })
+    }
+}
+
+async fn takes(ms: &AtomicU64) {
+    let time = Duration::from_millis(ms.load(SeqCst));
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }
 
