@@ -191,6 +191,56 @@ fn a_listing_goes_on_after_what_was_shown_last() {
     });
 }
 
+/// Lists as FUSE does: more and more at a time until there is no room, and again from what it had room for last. All that
+/// was taken is removed, and carried if need be, before the next read. Returns the names.
+async fn emptied(world: &World, dir: Ino, room: usize, carry: bool) -> BTreeSet<String> {
+    let (mut taken, mut offset) = (BTreeSet::new(), 0);
+    let mut stream = world.names().open_dir(dir).await.unwrap();
+    loop {
+        let (mut told, mut at, mut batch) = (Vec::new(), offset, 32);
+        while told.len() <= room {
+            let more = stream.read(at, batch).await.unwrap();
+            let Some(last) = more.last() else { break };
+            (at, batch) = (last.next_offset, (2 * batch).min(512));
+            told.extend(more);
+        }
+        told.truncate(room);
+        let Some(last) = told.last() else { return taken };
+        offset = last.next_offset;
+        for entry in told.iter().filter(|entry| entry.entry.is_some()) {
+            let text = String::from_utf8_lossy(&entry.name).into_owned();
+            world.names().unlink(&ROOT_CALLER, dir, &name(&text)).await.unwrap();
+            assert!(taken.insert(text), "{:?} is shown twice", entry.name);
+        }
+        if carry {
+            carry_all(world).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_the_ufs_that_is_emptied_while_it_is_listed_shows_all() {
+    let world = bare_world(1300);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        assert_eq!(emptied(&world, dir, 300, true).await.len(), 1300);
+        world.names().rmdir(&ROOT_CALLER, Ino::ROOT, &name("d")).await.unwrap();
+    });
+}
+
+#[test]
+fn a_directory_of_ours_that_is_emptied_while_it_is_listed_shows_all() {
+    let world = World::new();
+    block_on(async {
+        let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
+        for n in 0..2000 {
+            world.make(dir, &format!("n{n}"), FileKind::Regular).await.unwrap();
+        }
+        assert_eq!(emptied(&world, dir, 483, false).await.len(), 2000);
+        world.names().rmdir(&ROOT_CALLER, Ino::ROOT, &name("d")).await.unwrap();
+    });
+}
+
 #[test]
 fn many_new_names_in_a_directory_cost_one_listing() {
     let world = bare_world(3);

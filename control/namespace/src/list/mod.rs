@@ -6,10 +6,12 @@
 //! it was written or carried in between, however often ([`Marks`]).
 //!
 //! **Offsets** stand for places, not for names: 1 and 2 after the dots, then one for each entry of the UFS,
-//! shown or not, then from [`OWN_BASE`] on one for each own name. A stream keeps one page of the UFS, the
-//! names it has shown last, and a sparse list of places to start again from: never all names.
+//! shown or not, then from [`OWN_BASE`] on one for each own name. A stream keeps the few pages of the UFS and the
+//! names that it has shown lately, and a sparse list of places to start again from: never all names.
 //!
 //! A page of the UFS that fails is an error of the call, which may be repeated.
+
+mod places;
 
 use crate::inode::{Inode, OwnNames};
 use crate::keys;
@@ -18,6 +20,8 @@ use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
 use crate::record::Dentry;
 use forebay_types::{DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, UfsKey};
+use places::{Checkpoints, Places};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Entries of a page that is asked of the UFS.
@@ -28,10 +32,10 @@ const OWN_LEN: usize = 256;
 const OWN_BASE: u64 = 1 << 62;
 /// The first offset of the UFS's entries: after the dots.
 const UFS_BASE: u64 = 2;
+/// The most pages of the UFS that a stream keeps: as many as one read of a caller goes through, unless they are very small.
+const PAGES_MAX: usize = 4;
 /// How often a page is asked for again because the directory was moved in the UFS.
 const MOVED_TRIES: usize = 4;
-/// The most places to start again from; then every second is dropped.
-const CHECKPOINTS_MAX: usize = 1024;
 
 /// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,48 +53,6 @@ pub struct DirEntry {
     pub entry: Option<Entry>,
 }
 
-/// A place to start again from.
-struct Checkpoint<T> {
-    index: u64,
-    at: T,
-}
-
-/// Places to start again from, thinned out as they become many.
-struct Checkpoints<T> {
-    kept: Vec<Checkpoint<T>>,
-    stride: u64,
-}
-
-impl<T: Clone> Checkpoints<T> {
-    fn new() -> Self {
-        Self { kept: Vec::new(), stride: 1 }
-    }
-
-    fn add(&mut self, index: u64, at: T) {
-        let last = self.kept.last().map_or(0, |last| last.index);
-        if index < last.saturating_add(self.stride) {
-            return;
-        }
-        self.kept.push(Checkpoint { index, at });
-        if self.kept.len() >= CHECKPOINTS_MAX {
-            let mut n = 0;
-            self.kept.retain(|_| {
-                n += 1;
-                n % 2 == 0
-            });
-            let span = self.kept.last().map_or(0, |last| last.index);
-            self.stride = (span / (CHECKPOINTS_MAX as u64 / 2)).max(self.stride);
-        }
-    }
-
-    /// The last place at or before `index`.
-    fn before(&self, index: u64) -> Option<(u64, T)> {
-        let count = self.kept.partition_point(|checkpoint| checkpoint.index <= index);
-        let found = self.kept.get(count.checked_sub(1)?)?;
-        Some((found.index, found.at.clone()))
-    }
-}
-
 /// A page of the UFS that is being shown.
 struct Page {
     /// The index of its first entry among all of the UFS's.
@@ -99,6 +61,13 @@ struct Page {
     next: Option<PageToken>,
     /// The directory's epoch of names before the page was asked for.
     epoch: u64,
+}
+
+impl Page {
+    /// The index after its last entry.
+    fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
 }
 
 /// An open directory.
@@ -110,11 +79,10 @@ pub struct DirStream {
     ufs: Option<UfsKey>,
     /// What is remembered of this listing; `None`: nothing was read yet.
     marks: Option<Arc<Marks>>,
-    page: Option<Page>,
+    /// Neighbours, in order: from the one before that on in which the last read began.
+    pages: VecDeque<Page>,
     tokens: Checkpoints<PageToken>,
-    /// Own names: the last ones shown with their indices, exactly, and older ones sparsely.
-    recent: Vec<(u64, Name)>,
-    own: Checkpoints<Name>,
+    own: Places,
     /// The inodes shown last stay in the table until the next read, for who counts them then.
     shown: Vec<Arc<Inode>>,
 }
@@ -136,10 +104,9 @@ impl Namespace {
             mount: record.mount,
             ufs: None,
             marks: None,
-            page: None,
+            pages: VecDeque::new(),
             tokens: Checkpoints::new(),
-            recent: Vec::new(),
-            own: Checkpoints::new(),
+            own: Places::new(),
             shown: Vec::new(),
         })
     }
@@ -180,10 +147,9 @@ impl DirStream {
         let shared = &self.names.shared;
         let pushed = || pushed.unwrap_or_else(|| self.names.committer.pushed());
         self.marks = Some(shared.listings.begin(self.dir.ino, pushed));
-        self.page = None;
+        self.pages.clear();
         self.tokens = Checkpoints::new();
-        self.recent.clear();
-        self.own = Checkpoints::new();
+        self.own = Places::new();
         Ok(())
     }
 
@@ -207,7 +173,7 @@ impl DirStream {
             self.begin_at(Some(place.began)).await?;
         }
         if let Some((offset, name)) = place.last.filter(|(offset, _)| *offset > OWN_BASE) {
-            self.remember_place(offset - OWN_BASE, &name);
+            self.own.remember(offset - OWN_BASE, &name);
         }
         Ok(())
     }
@@ -222,6 +188,7 @@ impl DirStream {
         if offset == 0 || self.marks.is_none() {
             self.begin().await?;
         }
+        self.goes_on_from(offset);
         let mut out = Vec::new();
         let mut offset = offset;
         while out.len() < limit {
@@ -237,6 +204,16 @@ impl DirStream {
             }
         }
         Ok(out)
+    }
+
+    /// Whoever reads from here may not have room for all he is told, and the kernel asks again from what a program had room
+    /// for, which lies some way back: it is to be what it was, whatever came or went meanwhile.
+    fn goes_on_from(&mut self, offset: u64) {
+        let index = offset.min(OWN_BASE).saturating_sub(UFS_BASE);
+        while self.pages.get(1).is_some_and(|page| page.end() <= index) {
+            self.pages.pop_front();
+        }
+        self.own.goes_on_from(offset.saturating_sub(OWN_BASE));
     }
 
     fn read_dot(&self, offset: u64, out: &mut Vec<DirEntry>) -> u64 {
@@ -281,24 +258,24 @@ impl DirStream {
 
     /// The page with the entry `index`; `None` past the last entry.
     async fn page_at(&mut self, index: u64) -> FsResult<Option<&Page>> {
-        if self.page.as_ref().is_none_or(|page| index < page.first) {
+        if self.pages.front().is_none_or(|page| index < page.first) {
             let (first, from) = match self.tokens.before(index) {
                 Some((first, token)) => (first, Some(token)),
                 None => (0, None),
             };
-            self.page = Some(self.fetch(first, from).await?);
+            let page = self.fetch(first, from).await?;
+            self.pages = VecDeque::from([page]);
         }
-        loop {
-            let Some(page) = &self.page else { return Ok(None) };
-            let end = page.first + page.entries.len() as u64;
-            if index < end {
-                break;
-            }
-            let Some(next) = page.next.clone() else { return Ok(None) };
+        while let Some(last) = self.pages.back().filter(|last| last.end() <= index) {
+            let (end, Some(next)) = (last.end(), last.next.clone()) else { return Ok(None) };
             self.tokens.add(end, next.clone());
-            self.page = Some(self.fetch(end, Some(next)).await?);
+            let page = self.fetch(end, Some(next)).await?;
+            if self.pages.len() == PAGES_MAX {
+                self.pages.pop_front();
+            }
+            self.pages.push_back(page);
         }
-        Ok(self.page.as_ref())
+        Ok(self.pages.iter().find(|page| index < page.end()))
     }
 
     async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
@@ -406,7 +383,7 @@ impl DirStream {
     /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
     async fn read_own(&mut self, offset: u64, limit: usize, out: &mut Vec<DirEntry>) -> FsResult<u64> {
         let index = offset - OWN_BASE;
-        let (mut at, mut from) = self.own_place(index);
+        let (mut at, mut from) = self.own.before(index);
         loop {
             let wanted = (limit - out.len()).min(OWN_LEN);
             let names = self.own_names(from.take(), wanted).await?;
@@ -426,36 +403,13 @@ impl DirStream {
                     continue;
                 }
                 past = at;
-                self.remember_place(at, &name);
+                self.own.remember(at, &name);
                 self.push(out, Shown { name, inode }, OWN_BASE + at)?;
             }
             if past > 0 {
                 return Ok(OWN_BASE + past);
             }
         }
-    }
-
-    /// How many own names lie before the place where the search for `index` begins, and the last of them.
-    fn own_place(&self, index: u64) -> (u64, Option<Name>) {
-        if index == 0 {
-            return (0, None);
-        }
-        // The last one: after names came or went, what was read again has other places than it had.
-        if let Some((at, name)) = self.recent.iter().rfind(|(at, _)| *at == index) {
-            return (*at, Some(name.clone()));
-        }
-        match self.own.before(index) {
-            Some((at, name)) => (at, Some(name)),
-            None => (0, None),
-        }
-    }
-
-    fn remember_place(&mut self, at: u64, name: &Name) {
-        if self.recent.len() >= 2 * OWN_LEN {
-            self.recent.drain(..OWN_LEN);
-        }
-        self.recent.push((at, name.clone()));
-        self.own.add(at, name.clone());
     }
 
     /// Own names after `after`.
