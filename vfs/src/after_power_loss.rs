@@ -22,7 +22,7 @@ impl Vfs {
         for location in authored {
             if self.record_is_wrong(&location).await? {
                 // Through the same steps as a file whose writer died: from here on it is one.
-                self.names.write_opened(location.ino, location.extent).await?;
+                self.names.write_opened(location.ino, location.extent, None).await?;
                 self.settle_found(location).await?;
                 differed += 1;
             }

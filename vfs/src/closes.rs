@@ -110,14 +110,8 @@ impl Vfs {
             return Ok((FileTimes::default(), false));
         }
         let now = self.client.adopt(writing.extent).await?;
-        writing.changed |= inode.take_touched();
-        if writing.differs(&now) {
-            return Ok((now, true));
-        }
-        // The record has the last times already, or later ones that somebody set.
-        let (attr, _) = self.names.attr(inode.ino).await?;
-        let times = FileTimes { mtime: attr.mtime, ctime: attr.ctime, ..now };
-        Ok((times, writing.changed || (inode.has_kernel_writes() && writing.ambiguous)))
+        writing.changed |= inode.take_touched() | writing.differs(&now);
+        Ok((now, writing.changed || (inode.has_kernel_writes() && writing.ambiguous)))
     }
 
     /// An inode has lost its last name: its bytes go, at once or with its last handle.

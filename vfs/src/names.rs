@@ -101,7 +101,12 @@ impl Vfs {
     ) -> FsResult<(Looked, Entry, NewHandle)> {
         let extent = self.with_room(async || NewExtent::take(self).await).await?;
         let (id, kind) = (extent.id(), FileKind::Regular);
-        let new = NewInode { extent: Some(id), write_open: true, ..NewInode::of(kind, mode) };
+        let new = NewInode {
+            extent: Some(id),
+            extent_mtime: Some(extent.times.mtime),
+            write_open: true,
+            ..NewInode::of(kind, mode)
+        };
         let looked = Looked::new(self, self.names.create(&caller, parent, &name, new).await?);
         let baseline = extent.named();
         let inode = self.opens.enter(looked.entry().attr.ino);

@@ -252,11 +252,16 @@ impl Writing {
         self.baseline.is_some_and(|baseline| baseline != *now)
     }
 
+    /// Whether it was written since: space that comes or goes later is no change of the bytes.
+    fn was_written(&self, now: &FileTimes) -> bool {
+        self.baseline.is_some_and(|baseline| (baseline.mtime, baseline.len) != (now.mtime, now.len))
+    }
+
     /// Puts what the extent file says over the record's attributes.
     pub(crate) fn overlay(&self, attr: &mut Attr, now: &FileTimes) {
         attr.size = now.len;
         attr.blocks_512 = now.blocks_512;
-        if self.differs(now) {
+        if self.was_written(now) {
             attr.mtime = now.mtime;
             attr.ctime = attr.ctime.max(now.ctime);
         }

@@ -191,7 +191,7 @@ impl Vfs {
         inode.take_born();
         state.writing = Some(Writing::beginning(extent));
         let baseline = self.client.adopt(extent).await?;
-        let location = self.names.write_opened(inode.ino, Some(extent)).await?;
+        let location = self.names.write_opened(inode.ino, Some(extent), Some(baseline.mtime)).await?;
         start_writing(inode, state, location, baseline)
     }
 

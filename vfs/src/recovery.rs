@@ -41,8 +41,7 @@ impl Vfs {
                 self.begin_anew(location).await?
             }
         };
-        let now = self.keep_set_times(ino, now).await?;
-        self.names.write_closed(ino, now, true).await?;
+        self.names.write_recovered(ino, now).await?;
         self.client.end_write(extent, true);
         Ok(())
     }
@@ -63,16 +62,7 @@ impl Vfs {
     async fn begin_anew(&self, location: ContentLocation) -> FsResult<(ExtentId, FileTimes)> {
         let nothing = ContentLocation { extent: None, ufs: None, size: 0, ..location };
         let extent = self.client.begin_write(&nothing).await?;
-        self.names.write_opened(nothing.ino, Some(extent)).await?;
+        self.names.write_opened(nothing.ino, Some(extent), None).await?;
         Ok((extent, self.client.adopt(extent).await?))
-    }
-
-    /// The extent file was last written before the record last changed: a time that was set since stays.
-    async fn keep_set_times(&self, ino: Ino, mut now: FileTimes) -> FsResult<FileTimes> {
-        let (recorded, _) = self.names.attr(ino).await?;
-        if now.mtime <= recorded.ctime {
-            now.mtime = recorded.mtime;
-        }
-        Ok(now)
     }
 }

@@ -21,7 +21,7 @@ use crate::txn::{OpResult, Refusal, Txn};
 use forebay_meta::MetaStore;
 use forebay_types::{
     Attr, Caller, Clock, ContentLocation, ExtentId, FileKind, FileTimes, FsError, FsErrorKind, FsResult, Ino,
-    InodeMemo, InodeState, Name, NodeId, SetAttr, SystemClock, UfsKey, UfsMeta,
+    InodeMemo, InodeState, Name, NodeId, SetAttr, SystemClock, TimeSpec, UfsKey, UfsMeta,
 };
 use futures_timer::Delay;
 use std::fmt;
@@ -500,15 +500,22 @@ impl Namespace {
     }
 
     /// Says that an inode is open for write, before the one who opened it is told. From then to
-    /// [`Namespace::write_closed`] the extent file is the authority for size and times.
+    /// [`Namespace::write_closed`] the extent file is the authority for size and times. `extent_mtime` is its time of
+    /// last change: a later one tells of a write. `None` if it is the one that was learnt last.
     ///
     /// # Errors
     /// `ReadOnly`, `IsADirectory`, `Stale`.
-    pub async fn write_opened(&self, ino: Ino, extent: Option<ExtentId>) -> FsResult<ContentLocation> {
-        self.mutate(move |txn| ops::writing::write_opened(txn, ino, extent)).await
+    pub async fn write_opened(
+        &self,
+        ino: Ino,
+        extent: Option<ExtentId>,
+        extent_mtime: Option<TimeSpec>,
+    ) -> FsResult<ContentLocation> {
+        self.mutate(move |txn| ops::writing::write_opened(txn, ino, extent, extent_mtime)).await
     }
 
-    /// Records what the extent file says of an inode that is open for write.
+    /// Records what the extent file says of an inode that is open for write. A time that was set stays if nobody has
+    /// written since.
     ///
     /// # Errors
     /// `Stale` if it is gone.
@@ -523,6 +530,14 @@ impl Namespace {
     /// `Stale` if it is gone.
     pub async fn write_closed(&self, ino: Ino, times: FileTimes, changed: bool) -> FsResult<()> {
         self.mutate(move |txn| ops::writing::write_closed(txn, ino, times, changed)).await
+    }
+
+    /// As [`Namespace::write_closed`] with a change, for an inode whose writers went with their daemon.
+    ///
+    /// # Errors
+    /// `Stale` if it is gone.
+    pub async fn write_recovered(&self, ino: Ino, times: FileTimes) -> FsResult<()> {
+        self.mutate(move |txn| ops::writing::write_recovered(txn, ino, times)).await
     }
 
     /// Lets go of an inode that has no name, after its bytes. Nothing happens if it has one.

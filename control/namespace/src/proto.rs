@@ -64,6 +64,8 @@ pub(crate) struct Inode {
     pub(crate) left_name: Option<Vec<u8>>,
     #[prost(bool, tag = "29")]
     pub(crate) mtime_due: bool,
+    #[prost(message, optional, tag = "30")]
+    pub(crate) extent_mtime: Option<Time>,
 }
 
 /// An extended attribute.

@@ -38,6 +38,9 @@ pub(crate) struct InodeRecord {
     pub(crate) atime: TimeSpec,
     pub(crate) mtime: TimeSpec,
     pub(crate) ctime: TimeSpec,
+    /// The time of last change that the extent file had when [`Self::mtime`] was taken from it, or set. While it has
+    /// that one, nobody has written since, whatever else became of the inode.
+    pub(crate) extent_mtime: TimeSpec,
     pub(crate) state: InodeState,
     pub(crate) mount: MountId,
     /// The first of its names; further ones stand under keys of their own. `None` for the root directory and
@@ -156,6 +159,7 @@ impl InodeRecord {
             atime: Some(self.atime.into()),
             mtime: Some(self.mtime.into()),
             ctime: Some(self.ctime.into()),
+            extent_mtime: Some(self.extent_mtime.into()),
             state: state_code(self.state),
             mount: self.mount.0,
             parent: self.at.as_ref().map(|(parent, _)| parent.0),
@@ -201,6 +205,8 @@ impl InodeRecord {
             atime: stored.atime.unwrap_or_default().into(),
             mtime: stored.mtime.unwrap_or_default().into(),
             ctime: stored.ctime.unwrap_or_default().into(),
+            // Without it nothing better is known than that the times here are as of the last change of the record.
+            extent_mtime: stored.extent_mtime.or(stored.ctime).unwrap_or_default().into(),
             state: state_of(stored.state)?,
             mount: MountId(stored.mount),
             at,
@@ -364,5 +370,21 @@ fn state_of(code: u32) -> FsResult<InodeState> {
         2 => Ok(InodeState::Dirty),
         3 => Ok(InodeState::Native),
         _ => Err(corrupt(format!("{code} is no state of an inode"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_without_the_time_of_its_extent_has_times_as_of_its_last_change() {
+        let (mtime, ctime) = (proto::Time { secs: 7, nanos: 1 }, proto::Time { secs: 9, nanos: 2 });
+        let times = proto::Inode { mtime: Some(mtime), ctime: Some(ctime), ..proto::Inode::default() };
+        let older = proto::Inode { kind: 1, state: 2, ..times };
+        let record = InodeRecord::decode(&older.encode_to_vec()).unwrap();
+        assert_eq!((record.mtime, record.extent_mtime), (mtime.into(), ctime.into()));
+        let newer = InodeRecord { extent_mtime: mtime.into(), ..record };
+        assert_eq!(InodeRecord::decode(&newer.encode()).unwrap(), newer);
     }
 }

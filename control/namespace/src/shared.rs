@@ -153,6 +153,7 @@ impl Shared {
             atime: ufs.mtime,
             mtime: ufs.mtime,
             ctime: ufs.mtime,
+            extent_mtime: ufs.mtime,
             state: InodeState::Clean,
             mount,
             at: Some(at),

@@ -375,6 +375,7 @@ pub(crate) mod tests {
             atime: TimeSpec::default(),
             mtime: TimeSpec::default(),
             ctime: TimeSpec::default(),
+            extent_mtime: TimeSpec::default(),
             state: InodeState::Clean,
             mount: MountId(2),
             at: None,

@@ -88,7 +88,7 @@ fn asking_for_all_that_was_listed_takes_few_questions_in_turn() {
 
 /// Writes a file anew and closes it.
 async fn rewrite(world: &World, ino: Ino, len: u64) {
-    world.names().write_opened(ino, Some(ExtentId(ino.0))).await.unwrap();
+    world.names().write_opened(ino, Some(ExtentId(ino.0)), None).await.unwrap();
     let times = FileTimes { len, ..FileTimes::default() };
     world.names().write_closed(ino, times, true).await.unwrap();
 }

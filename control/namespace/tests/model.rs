@@ -391,7 +391,7 @@ impl Real {
             Op::Write(path, len) => {
                 let attr = self.walk(path).await?;
                 let names = self.world.names();
-                names.write_opened(attr.ino, Some(ExtentId(attr.ino.0))).await?;
+                names.write_opened(attr.ino, Some(ExtentId(attr.ino.0)), None).await?;
                 let len_now = len.map_or(attr.size, u64::from);
                 let times = FileTimes { len: len_now, mtime: now, ctime: now, blocks_512: 8 };
                 if len.is_some() {

@@ -20,7 +20,7 @@ async fn write(world: &World, dir: Ino, called: &str, len: u64) -> Ino {
         Ok(entry) => entry.attr.ino,
         Err(_) => world.make(dir, called, FileKind::Regular).await.unwrap(),
     };
-    world.names().write_opened(ino, Some(ExtentId(ino.0))).await.unwrap();
+    world.names().write_opened(ino, Some(ExtentId(ino.0)), None).await.unwrap();
     let times = FileTimes { len, ..FileTimes::default() };
     world.names().write_closed(ino, times, true).await.unwrap();
     ino
@@ -133,7 +133,7 @@ fn a_file_that_changes_while_it_is_carried_stays_dirty() {
         assert!(world.names().content(ino).await.unwrap().extent.is_some());
         // One that is open again when the outcome comes is not clean either.
         let again = due(&world).await;
-        world.names().write_opened(ino, Some(ExtentId(ino.0))).await.unwrap();
+        world.names().write_opened(ino, Some(ExtentId(ino.0)), None).await.unwrap();
         let settled = world.names().finish(&again, carry(&world.ufs, &again)).await.unwrap();
         assert_eq!(settled, Settled::StillDirty);
         assert_eq!(next(&world).await, None);
@@ -149,7 +149,7 @@ fn a_file_that_is_closed_while_it_is_found_open_is_carried() {
     let world = World::new();
     block_on(async {
         let ino = world.make(Ino::ROOT, "f", FileKind::Regular).await.unwrap();
-        world.names().write_opened(ino, Some(ExtentId(ino.0))).await.unwrap();
+        world.names().write_opened(ino, Some(ExtentId(ino.0)), None).await.unwrap();
         world.expire();
         let mut taken = pin!(world.names().next());
         // The home finds the file open before it sees the close. What it found is heard at once, or after the close; where
@@ -331,7 +331,7 @@ fn the_barrier_waits_for_what_was_dirty_and_names_what_failed() {
     block_on(async {
         let ino = write(&world, Ino::ROOT, "f", 5).await;
         let open = world.make(Ino::ROOT, "open", FileKind::Regular).await.unwrap();
-        world.names().write_opened(open, Some(ExtentId(1))).await.unwrap();
+        world.names().write_opened(open, Some(ExtentId(1)), None).await.unwrap();
         let worker = async {
             let mut failed_once = false;
             loop {

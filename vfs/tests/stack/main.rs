@@ -13,4 +13,5 @@ mod recovering;
 mod stress;
 mod support;
 mod through;
+mod times;
 mod writing;

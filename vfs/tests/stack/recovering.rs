@@ -1,7 +1,7 @@
 //! What a daemon that died leaves, and what the next one makes of it.
 
 use crate::support::*;
-use forebay_types::{FsErrorKind, Ino, SetAttr, SetTime, TimeSpec};
+use forebay_types::{FsErrorKind, Ino};
 use std::os::unix::fs::FileExt;
 
 #[test]
@@ -26,19 +26,17 @@ fn a_file_that_was_open_for_write_is_as_long_as_it_had_become() {
 
 #[test]
 fn a_time_that_was_set_before_the_crash_stays() {
-    let long_ago = TimeSpec { secs: 1_000_000_000, nanos: 7 };
     let node = node();
-    let ino = node.run(move |vfs| async move {
+    let ino = node.run(|vfs| async move {
         let (ino, opened) = vfs.make("a").await;
         kernel_file(&opened).write_all_at(b"x", 0).unwrap();
         forebay_shard::sleep(std::time::Duration::from_millis(30)).await;
-        let set = SetAttr { mtime: Some(SetTime::To(long_ago)), ..SetAttr::default() };
-        vfs.setattr(&ALICE, ino, set).await.unwrap();
+        vfs.setattr(&ALICE, ino, set_mtime(LONG_AGO)).await.unwrap();
         ino
     });
     let node = node.crash();
     let attr = node.run(move |vfs| async move { vfs.getattr(ino).await.unwrap().attr });
-    assert_eq!((attr.mtime, attr.size), (long_ago, 1));
+    assert_eq!((attr.mtime, attr.size), (LONG_AGO, 1));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use forebay_shard::{Frame, ShardHandle, Shards, ShardsConfig, arena};
 use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
 use forebay_types::{
     Attr, ByteSize, Caller, ExtentId, FsError, FsErrorKind, FsResult, HandleId, Ino, MountId, Name, NodeId,
-    PageSize, PersistLog, UfsMeta,
+    PageSize, PersistLog, SetAttr, SetTime, TimeSpec, UfsMeta,
 };
 use forebay_ufs::{Ufs, UfsOptions};
 use forebay_vfs::{IoMode, OpenFlags, Opened, Vfs, VfsConfig};
@@ -28,6 +28,7 @@ pub const ALICE: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
 pub const READ: OpenFlags = flags(true, false);
 pub const WRITE: OpenFlags = flags(false, true);
 pub const BOTH: OpenFlags = flags(true, true);
+pub const LONG_AGO: TimeSpec = TimeSpec { secs: 1_000_000_000, nanos: 7 };
 /// Longer than anything a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -362,6 +363,10 @@ fn open_store(cache: &Path, setup: &Setup) -> Arc<Store> {
     config.page_size = PageSize::new(ByteSize::bytes(PAGE)).unwrap();
     config.blanks = 4;
     Store::open(config).unwrap().0
+}
+
+pub fn set_mtime(mtime: TimeSpec) -> SetAttr {
+    SetAttr { mtime: Some(SetTime::To(mtime)), ..SetAttr::default() }
 }
 
 pub fn name(text: &str) -> Name {

@@ -2,16 +2,10 @@
 
 use crate::support::*;
 use forebay_types::limits::FILE_LEN_MAX;
-use forebay_types::{FsErrorKind, Ino, SetAttr, SetTime, TimeSpec};
+use forebay_types::{FsErrorKind, Ino, SetAttr};
 use forebay_vfs::{AllocateMode, OpenFlags, RenameFlags, Whence};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
-
-const LONG_AGO: TimeSpec = TimeSpec { secs: 1_000_000_000, nanos: 7 };
-
-fn set_mtime(mtime: TimeSpec) -> SetAttr {
-    SetAttr { mtime: Some(SetTime::To(mtime)), ..SetAttr::default() }
-}
 
 fn set_len(len: u64) -> SetAttr {
     SetAttr { size: Some(len), ..SetAttr::default() }

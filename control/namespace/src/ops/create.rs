@@ -3,7 +3,7 @@
 use crate::record::{Dentry, InodeRecord, UfsAt};
 use crate::txn::{OpResult, Txn};
 use forebay_types::limits::SYMLINK_LEN_MAX;
-use forebay_types::{Caller, ExtentId, FileKind, FsErrorKind, Generation, Ino, InodeState, Name};
+use forebay_types::{Caller, ExtentId, FileKind, FsErrorKind, Generation, Ino, InodeState, Name, TimeSpec};
 
 /// The set-group-id bit: on a directory, what is made in it belongs to its group.
 const SETGID: u16 = 0o2000;
@@ -22,6 +22,8 @@ pub struct NewInode {
     pub link_target: Option<Box<[u8]>>,
     /// The extent that holds the bytes of a regular file.
     pub extent: Option<ExtentId>,
+    /// The time of last change of that extent's file.
+    pub extent_mtime: Option<TimeSpec>,
     /// It is open for write from now on, as [`crate::Namespace::write_opened`] says.
     pub write_open: bool,
 }
@@ -29,7 +31,7 @@ pub struct NewInode {
 impl NewInode {
     /// An inode with nothing special.
     pub fn of(kind: FileKind, mode: u16) -> Self {
-        Self { kind, mode, rdev: 0, link_target: None, extent: None, write_open: false }
+        Self { kind, mode, rdev: 0, link_target: None, extent: None, extent_mtime: None, write_open: false }
     }
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn create(
         atime: txn.now,
         mtime: txn.now,
         ctime: txn.now,
+        extent_mtime: new.extent_mtime.unwrap_or(txn.now),
         state: InodeState::Dirty,
         mount: dir.mount,
         at: Some((parent, name.clone())),

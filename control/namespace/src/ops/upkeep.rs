@@ -33,6 +33,7 @@ pub(crate) fn mount_root(
         atime: txn.now,
         mtime: txn.now,
         ctime: txn.now,
+        extent_mtime: txn.now,
         state: if has_ufs { InodeState::Clean } else { InodeState::Native },
         mount,
         at,

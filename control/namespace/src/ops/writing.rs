@@ -9,6 +9,7 @@ pub(crate) fn write_opened(
     txn: &mut Txn<'_>,
     ino: Ino,
     extent: Option<ExtentId>,
+    extent_mtime: Option<TimeSpec>,
 ) -> OpResult<ContentLocation> {
     let mut record = regular(txn, ino)?;
     txn.writable(&record)?;
@@ -17,6 +18,7 @@ pub(crate) fn write_opened(
     }
     record.write_open = true;
     record.extent = extent.or(record.extent);
+    record.extent_mtime = extent_mtime.unwrap_or(record.extent_mtime);
     if record.nlink > 0 || txn.is_stored(ino)? {
         txn.put_key(keys::write_open(ino), Some([].into()));
     }
@@ -65,6 +67,13 @@ pub(crate) fn write_closed(txn: &mut Txn<'_>, ino: Ino, times: FileTimes, change
     Ok(())
 }
 
+/// What the extent file of an inode says whose writers went with their daemon.
+pub(crate) fn write_recovered(txn: &mut Txn<'_>, ino: Ino, times: FileTimes) -> OpResult<()> {
+    let known = regular(txn, ino)?.extent_mtime;
+    // An earlier time is no write: a power loss may cost a file its last time, and not the bytes.
+    write_closed(txn, ino, FileTimes { mtime: times.mtime.max(known), ..times }, true)
+}
+
 fn next_content(txn: &Txn<'_>, record: &mut InodeRecord) -> OpResult<()> {
     record.generation = record.generation.next();
     record.unpersistable = None;
@@ -81,9 +90,14 @@ fn regular(txn: &Txn<'_>, ino: Ino) -> OpResult<InodeRecord> {
 }
 
 fn take_times(record: &mut InodeRecord, times: FileTimes) {
+    // If nobody has written since they were last looked at, a time that was set meanwhile stays. The length tells of
+    // a write within one tick of the file system's clock.
+    if times.mtime != record.extent_mtime || times.len != record.size {
+        record.mtime = times.mtime;
+        // A rename or chmod while it was open may be newer than the last write.
+        record.ctime = TimeSpec::max(record.ctime, times.ctime);
+    }
+    record.extent_mtime = times.mtime;
     record.size = times.len;
     record.blocks_512 = times.blocks_512;
-    record.mtime = times.mtime;
-    // A rename or chmod while it was open may be newer than the last write.
-    record.ctime = TimeSpec::max(record.ctime, times.ctime);
 }

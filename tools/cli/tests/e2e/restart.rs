@@ -1,10 +1,11 @@
 //! What survives an orderly stop, a kill -9, and a second start.
 
 use crate::support::{Ground, eventually, pattern};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 #[test]
 fn an_orderly_restart_keeps_what_was_written() {
@@ -82,4 +83,58 @@ fn a_file_closed_within_the_grace_makes_the_stop_an_orderly_one() {
     let daemon = ground.up(&[]);
     assert_eq!(fs::read_to_string(ground.mnt().join("f")).unwrap(), "later");
     daemon.stop();
+}
+
+/// Writes to a file with a time that is set before the first or after the last write, and changes something else then.
+/// Gives the file and the time it is to have.
+fn written(path: &Path, set_before: bool, set_after: bool, change: &dyn Fn()) -> (File, SystemTime) {
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 7);
+    let set = |file: &File| file.set_times(FileTimes::new().set_modified(long_ago)).unwrap();
+    let mut file = File::create_new(path).unwrap();
+    file.write_all(b"first").unwrap();
+    if set_before {
+        set(&file);
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    file.write_all(b"last").unwrap();
+    let last = file.metadata().unwrap().modified().unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    if set_after {
+        set(&file);
+    }
+    change();
+    (file, if set_after { long_ago } else { last })
+}
+
+#[test]
+fn after_a_kill_a_file_has_the_time_of_its_last_write_or_the_one_that_was_set_since() {
+    let ground = Ground::new();
+    let daemon = ground.up(&[]);
+    let at = |name: String| ground.mnt().join(name);
+    let mut open = Vec::new();
+    for (set_before, set_after) in [(false, false), (true, false), (false, true)] {
+        let name = |what: &str| format!("{what}-{set_before}-{set_after}");
+        let from = at(name("old"));
+        let rename = || fs::rename(&from, at(name("renamed"))).unwrap();
+        open.push((name("renamed"), written(&from, set_before, set_after, &rename)));
+        let linked = at(name("linked"));
+        let link = || fs::hard_link(&linked, at(name("link"))).unwrap();
+        open.push((name("linked"), written(&linked, set_before, set_after, &link)));
+        let mode = at(name("mode"));
+        let chmod = || fs::set_permissions(&mode, Permissions::from_mode(0o600)).unwrap();
+        open.push((name("mode"), written(&mode, set_before, set_after, &chmod)));
+    }
+    daemon.kill();
+    let wanted: Vec<_> = open.into_iter().map(|(name, (_, time))| (name, time)).collect();
+    let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    for _ in 0..2 {
+        let daemon = ground.up(&[]);
+        for (name, time) in &wanted {
+            assert_eq!(modified(&at(name.clone())).unwrap(), *time, "{name}");
+        }
+        eventually("the under file system has them with their times", Duration::from_secs(180), || {
+            wanted.iter().all(|(name, time)| modified(&ground.ufs().join(name)).is_ok_and(|at| at == *time))
+        });
+        daemon.stop();
+    }
 }

@@ -171,6 +171,38 @@ fn a_file_that_is_written_while_nobody_serves_is_not_carried_before_it_is_closed
 }
 
 #[test]
+fn times_are_those_of_the_last_write_or_as_they_were_set_whoever_serves() {
+    const SET: &str = "1000000000000000007";
+    let ground = Ground::new();
+    let daemon = ground.up(&KEPT);
+    let mut actor = Actor::new(&ground.mnt());
+    for name in ["w", "s", "n"] {
+        actor.opens(name, name, NEW);
+        actor.demand(&format!("os.write({name}, b'written')"), "7");
+    }
+    let last = actor.says("os.fstat(w).st_mtime_ns");
+    actor.demand(&format!("[os.utime(f, ns=(1, {SET})) for f in (s, n)]"), "[None, None]");
+    actor.demand("[os.rename(f, f + '2') for f in ('w', 's', 'n')]", "[None, None, None]");
+    // The kernel asks once about capabilities after attributes have changed, and then writes by itself.
+    actor.demand("os.write(n, b' again')", "6");
+    daemon.kill();
+    let before = actor.says("__import__('time').sleep(0.03) or __import__('time').time_ns()");
+    actor.demand("os.write(n, b' still')", "6");
+
+    let daemon = ground.up(&KEPT);
+    assert!(daemon.log().contains("lost=0"), "{}", daemon.log());
+    let look = format!(
+        "[os.stat('w2').st_mtime_ns, os.stat('s2').st_mtime_ns, os.stat('n2').st_mtime_ns > {before} - 20_000_000]"
+    );
+    let wanted = format!("[{last}, {SET}, True]");
+    actor.demand(&look, &wanted);
+    actor.demand("[os.close(f) for f in (w, s, n)]", "[None, None, None]");
+    actor.demand(&look, &wanted);
+    drop(actor);
+    daemon.stop();
+}
+
+#[test]
 fn whoever_waits_gets_an_error_when_nobody_takes_over_in_time() {
     let ground = Ground::new();
     let daemon = ground.up(&["-o", "channel=dev-fuse,takeover_timeout=2"]);
