@@ -42,13 +42,13 @@ impl Vfs {
             self.adopt_idle(&inode, &mut state, former.passthrough).await?;
         }
         if former.flags.write {
+            if former.passthrough {
+                inode.set_kernel_writes(true);
+            }
             self.begin_writing(&inode, &mut state).await?;
         }
         let held = HeldInode::take(self, inode.ino).await?;
         let mode = state.io_mode().ok_or(FsErrorKind::Stale)?;
-        if former.flags.write && former.passthrough {
-            inode.set_kernel_writes(true);
-        }
         self.opens.opened(&mode, inode.location().map_or(0, |location| location.size));
         let file = FileHandle::new(self, inode.clone(), former.flags, held);
         self.handles.readd_file(former.handle, file);

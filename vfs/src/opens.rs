@@ -191,6 +191,11 @@ impl Vfs {
         inode.take_born();
         state.writing = Some(Writing::beginning(extent));
         let baseline = self.client.adopt(extent).await?;
+        if inode.has_kernel_writes() {
+            // What was written to it from before our time until now is not in the record yet.
+            self.names.update_written(inode.ino, baseline).await?;
+            inode.touch();
+        }
         let location = self.names.write_opened(inode.ino, Some(extent), Some(baseline.mtime)).await?;
         start_writing(inode, state, location, baseline)
     }

@@ -134,6 +134,23 @@ async fn go_on(vfs: &Vfs, ino: Ino, handle: HandleId) {
 }
 
 #[test]
+fn what_is_written_while_a_daemon_takes_over_counts() {
+    let (node, ino, handle, file) = taken_over();
+    file.write_all_at(b", between", 6).unwrap();
+    let last = mtime_of(&file);
+    node.run(move |vfs| async move {
+        tick().await;
+        go_on(&vfs, ino, handle).await;
+        let open = vfs.getattr(ino).await.unwrap().attr;
+        vfs.release(handle).await.unwrap();
+        assert_eq!(vfs.content(ino).await.unwrap(), b"before, between");
+        let closed = vfs.getattr(ino).await.unwrap().attr;
+        assert_eq!((open.size, closed.size), (15, 15));
+        assert_eq!((open.mtime, closed.mtime), (last, last));
+    });
+}
+
+#[test]
 fn a_time_that_was_set_outlives_a_daemon_that_is_taken_over() {
     let (node, ino, handle, file) = taken_over();
     node.run(move |vfs| async move {
