@@ -1,8 +1,9 @@
 //! Which states are allowed after a loss: the candidates of every name and every byte.
 //!
 //! *Daemon death*: what was acknowledged is there; the one operation a thread had in flight is there or not, as a
-//! whole for names, byte by byte for the range of a write. *Power loss*: what an fsync covered is there; every
-//! later state of a name or byte may be there instead. Owns no I/O: it compares what [`super::scan`] found.
+//! whole for names, byte by byte for the range of a write; no file's time is before its last write.
+//! *Power loss*: what an fsync covered is there; every later state of a name or byte may be there instead. Owns no I/O:
+//! it compares what [`super::scan`] found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,14 +35,19 @@ pub(crate) struct Expect {
     most_links: BTreeMap<u64, usize>,
     /// Files an fsync promised, whose last name was not taken away since.
     promised: BTreeSet<u64>,
+    /// When the last change of each file's bytes was begun that was acknowledged.
+    written: BTreeMap<u64, i64>,
 }
+
+/// By how much the clock that file times are taken from may be behind ours, in nanoseconds.
+const TICK: i64 = 20_000_000;
 
 impl Expect {
     /// Expects exactly `world`.
     pub(crate) fn new(loss: Loss, world: World) -> Self {
         let promised = world.files.keys().copied().collect();
-        let (old_names, old_files, most_links) = Default::default();
-        Self { loss, world, pending: None, old_names, old_files, most_links, promised }
+        let (old_names, old_files, most_links, written) = Default::default();
+        Self { loss, world, pending: None, old_names, old_files, most_links, promised, written }
     }
 
     /// The operation was acknowledged.
@@ -58,6 +64,13 @@ impl Expect {
             Op::Fsync { path } | Op::SyncWrite { path, .. } => self.file_synced(path),
             Op::FsyncDir { path } => self.names_synced(path),
             _ => {}
+        }
+    }
+
+    /// The operation that was acknowledged last was begun at `at`: what it wrote to has no earlier time.
+    pub(crate) fn written(&mut self, op: &Op, at: i64) {
+        if let Some(id) = op.writes_to().and_then(|path| self.world.id_of(path)) {
+            self.written.insert(id, at);
         }
     }
 
@@ -173,6 +186,7 @@ impl Expect {
         findings.extend(self.lost(&found));
         findings.extend(self.doubled(&found));
         findings.extend(unlinked_links(&found, seen));
+        findings.extend(self.too_old(&found, seen));
         if findings.is_empty() { Ok(found) } else { Err(findings) }
     }
 
@@ -193,6 +207,19 @@ impl Expect {
     fn lost(&self, found: &World) -> Vec<String> {
         let lost = self.promised.iter().filter(|id| !found.files.contains_key(id));
         lost.map(|id| format!("file {id:#x} was promised and has no name any more")).collect()
+    }
+
+    /// While the kernel's caches live on, a file's time is not before its last write, whatever became of its names.
+    fn too_old(&self, found: &World, seen: &BTreeMap<String, Seen>) -> Vec<String> {
+        let mut findings = Vec::new();
+        for (path, node) in found.names.iter().filter(|_| self.loss == Loss::Daemon) {
+            let (Node::File(id), Some(Seen::File { mtime, .. })) = (node, seen.get(path)) else { continue };
+            let Some(late) = self.written.get(id).map(|at| at - mtime).filter(|late| *late > TICK) else {
+                continue;
+            };
+            findings.push(format!("{path}: its time is {late} ns before its last write was begun"));
+        }
+        findings
     }
 
     /// A rename must not leave a file under both names.

@@ -22,9 +22,12 @@ fn seen_of(world: &World) -> BTreeMap<String, Seen> {
     let see = |node: &Node| match node {
         Node::Dir => Seen::Dir,
         Node::Link(target) => Seen::Link(target.clone()),
-        Node::File(id) => {
-            Seen::File { data: world.files[id].data.clone(), mode: world.files[id].mode, inode: *id }
-        }
+        Node::File(id) => Seen::File {
+            data: world.files[id].data.clone(),
+            mode: world.files[id].mode,
+            inode: *id,
+            mtime: 0,
+        },
     };
     world.names.iter().map(|(path, node)| (path.clone(), see(node))).collect()
 }
@@ -137,4 +140,19 @@ fn hard_links_stay_one_file() {
         *inode += 1;
     }
     assert!(expect.check(&seen).unwrap_err()[0].contains("two now"));
+}
+
+#[test]
+fn a_time_from_before_the_last_write_is_found_under_every_name() {
+    let ops = [op_create("a"), op_write("a", 0, 9), op_rename("a", "b")];
+    for (loss, late, findings) in
+        [(Loss::Daemon, TICK, 0), (Loss::Daemon, TICK + 1, 1), (Loss::Power, TICK + 1, 0)]
+    {
+        let mut expect = expect_after(loss, &ops[..2]);
+        expect.written(&ops[1], late);
+        expect.acked(&ops[2], 3);
+        expect.written(&ops[2], late + TICK);
+        let found = expect.check(&seen_of(&expect.world)).err().unwrap_or_default();
+        assert_eq!(found.len(), findings, "{loss:?} {late}: {found:?}");
+    }
 }

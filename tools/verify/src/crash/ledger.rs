@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,15 @@ use crate::rng::mix;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Line {
-    Begin { seq: u64, op: Op },
-    Ack { seq: u64 },
+    /// `at`: the time, in nanoseconds since 1970.
+    Begin {
+        seq: u64,
+        op: Op,
+        at: i64,
+    },
+    Ack {
+        seq: u64,
+    },
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -28,6 +36,11 @@ struct Base {
     next: u64,
     names: BTreeMap<String, Node>,
     modes: BTreeMap<u64, u32>,
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The ledger of one thread, open for writing.
@@ -72,7 +85,7 @@ impl Ledger {
     pub(crate) fn begin(&mut self, op: &Op) -> Result<u64> {
         let seq = self.next;
         self.next += 1;
-        self.line(&Line::Begin { seq, op: op.clone() })?;
+        self.line(&Line::Begin { seq, op: op.clone(), at: now() })?;
         Ok(seq)
     }
 
@@ -108,19 +121,22 @@ impl Ledger {
     fn replay(&mut self, loss: Loss) -> Result<Expect> {
         let mut expect = Expect::new(loss, self.base()?);
         let path = self.dir.join("log.jsonl");
-        let mut begun: Option<(u64, Op)> = None;
+        let mut begun: Option<(u64, Op, i64)> = None;
         for line in BufReader::new(File::open(&path).during("open", &path)?).lines() {
             let Ok(line) = serde_json::from_str::<Line>(&line.during("read", &path)?) else { break };
             match line {
-                Line::Begin { seq, op } => {
+                Line::Begin { seq, op, at } => {
                     self.next = seq + 1;
-                    if begun.replace((seq, op)).is_some() {
+                    if begun.replace((seq, op, at)).is_some() {
                         let why = "an operation began before the one ahead of it ended".to_owned();
                         return Err(Error::Ledger { path, why });
                     }
                 }
-                Line::Ack { seq } => match begun.take().filter(|(begun, _)| *begun == seq) {
-                    Some((seq, op)) => expect.acked(&op, self.tag(seq)),
+                Line::Ack { seq } => match begun.take().filter(|(begun, ..)| *begun == seq) {
+                    Some((seq, op, at)) => {
+                        expect.acked(&op, self.tag(seq));
+                        expect.written(&op, at);
+                    }
                     None => {
                         return Err(Error::Ledger {
                             path,
@@ -130,7 +146,7 @@ impl Ledger {
                 },
             }
         }
-        if let Some((seq, op)) = begun {
+        if let Some((seq, op, _)) = begun {
             expect.in_flight(&op, self.tag(seq));
         }
         Ok(expect)

@@ -11,8 +11,9 @@ use std::path::Path;
 pub(crate) enum Seen {
     /// A directory.
     Dir,
-    /// A file with its bytes, the lowest twelve bits of its mode, and its inode number.
-    File { data: Vec<u8>, mode: u32, inode: u64 },
+    /// A file with its bytes, the lowest twelve bits of its mode, its inode number, and its time of last change in
+    /// nanoseconds since 1970.
+    File { data: Vec<u8>, mode: u32, inode: u64, mtime: i64 },
     /// A symbolic link's target.
     Link(String),
     /// Something of another kind, or whose reading failed; the finding says how.
@@ -63,5 +64,6 @@ pub(crate) fn look(path: &Path) -> io::Result<Seen> {
     if data.len() as u64 != meta.len() {
         return Ok(Seen::Unreadable(format!("stat says {} bytes, {} were read", meta.len(), data.len())));
     }
-    Ok(Seen::File { data, mode: meta.mode() & 0o7777, inode: meta.ino() })
+    let mtime = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+    Ok(Seen::File { data, mode: meta.mode() & 0o7777, inode: meta.ino(), mtime })
 }

@@ -46,6 +46,21 @@ pub(crate) enum Op {
     FsyncDir { path: String },
 }
 
+impl Op {
+    /// The file whose bytes it changes.
+    pub(crate) fn writes_to(&self) -> Option<&str> {
+        match self {
+            Self::Create { path, .. }
+            | Self::Write { path, .. }
+            | Self::SyncWrite { path, .. }
+            | Self::Append { path, .. }
+            | Self::MapWrite { path, .. }
+            | Self::Truncate { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Node {
