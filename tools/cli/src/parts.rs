@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::mounts::{self, Mounts, Reached};
 use crate::plan::Plan;
 use crate::settings::{Hearers, Settings};
-use crate::takeover::handover::Handover;
+use crate::takeover::handover::{DRAINED_WITHIN, Handover};
 use crate::takeover::{self, Custody, Line, Taken, Takeover, Terms};
 use crate::tiers::TierDirs;
 use forebay_client::{Client, ClientConfig};
@@ -258,10 +258,19 @@ impl Parts {
             let dropped = persister.stop(PERSIST_STOP).await;
             tracing::debug!(dropped, "persisting has stopped; what is left stays in the log");
         }
-        let log = Arc::clone(&names);
-        let flushed = blocking(move || log.flush().map_err(Failure::new)).await;
+        let (log, left) = (Arc::clone(&names), unmounted.is_err().then(|| Arc::clone(&mount)));
+        let flushed = blocking(move || {
+            if let Some(mount) = left {
+                let unanswered = mount.hold_back(DRAINED_WITHIN);
+                tracing::info!(unanswered, "the mount is left to the next daemon");
+            }
+            log.flush().map_err(Failure::new)
+        });
+        let flushed = flushed.await;
         if unmounted.is_err() {
-            // The kernel still has files of the tier open: no mark of a clean end.
+            // The kernel still has files of the tier open: no mark of a clean end. And nothing is taken down: that
+            // closes what is open, and the next daemon would be told so.
+            std::mem::forget((mount, vfs, names, client, worker, shards, store));
             return unmounted.and(flushed);
         }
         drop((mount, vfs, client, worker, names));

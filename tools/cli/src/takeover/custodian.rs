@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const VISITORS_MAX: usize = 8;
 /// The kernel is to end something else first: this one takes no memory to speak of.
 const OOM_SCORE: &str = "-900";
+/// What `ps` and the log of a service manager call it; by the link it was started from it would be "exe".
+const NAME: &str = "forebay";
 
 /// Keeps what comes on standard input until somebody takes it, or nobody does.
 ///
@@ -37,6 +39,7 @@ pub(crate) fn run(dir: &Path, log: &Log) -> Outcome<()> {
     // Only a leader of a group cannot leave it, and nobody sends that group signals then.
     let _ = rustix::process::setsid();
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    let _ = std::fs::write("/proc/self/comm", NAME);
     let custodian = Custodian::begin(dir).map_err(|error| {
         Failure::new(format!("cannot keep the mount of another process: {error}"))
             .remedy("this command is for the daemon alone")

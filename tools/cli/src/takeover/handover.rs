@@ -28,7 +28,7 @@ pub(crate) const FORMAT_COMMAND: &str = "estate-format";
 const SAID_WITHIN: Duration = Duration::from_secs(10);
 const SAID_LOOK: Duration = Duration::from_millis(10);
 /// How long requests that are here may take to end. The others wait in the kernel meanwhile.
-const DRAINED_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const DRAINED_WITHIN: Duration = Duration::from_secs(5);
 /// So that whoever asked hears that it begins.
 const ANSWER_FIRST: Duration = Duration::from_millis(100);
 

@@ -20,6 +20,7 @@ use forebay_types::HumanDuration;
 use message::Kind;
 pub(crate) use message::Line;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Weak};
@@ -196,7 +197,7 @@ fn start(estate: &Estate, terms: &Terms) -> io::Result<(Line, Child)> {
     };
     // By what the kernel knows of us: the file may have been replaced.
     let mut command = Command::new("/proc/self/exe");
-    command.arg("custodian").arg(&terms.cache_dir);
+    command.arg0("forebay").arg("custodian").arg(&terms.cache_dir);
     command.args(["--log", &terms.log.filter, "--log-format", format]);
     let child = command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null()).spawn()?;
     drop(command);

@@ -207,6 +207,11 @@ impl Daemon {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.leave();
+    }
+
+    /// Lets its mount be, however it ended.
+    pub(crate) fn leave(self) {
         std::mem::forget(self);
     }
 }

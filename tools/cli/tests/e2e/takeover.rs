@@ -243,6 +243,39 @@ fn a_daemon_that_is_started_otherwise_makes_its_mount_anew() {
 }
 
 #[test]
+fn what_outlasts_a_stop_stays_open_for_the_next_daemon() {
+    let ground = Ground::new();
+    for name in ["whole", "part"] {
+        fs::write(ground.ufs().join(name), pattern(LARGE, 2)).unwrap();
+    }
+    let mut daemon = ground.up(&KEPT);
+    let at = |name: &str| ground.mnt().join(name);
+    asked(&["config", "set", "node.stop_grace", "1s", "--on"], &ground.mnt());
+    assert_eq!(fs::read(at("whole")).unwrap().len(), LARGE);
+    let load = Load::begin(&ground.mnt());
+    let mut actor = Actor::new(&ground.mnt());
+    actor.opens("w", "whole", "os.O_RDONLY");
+    actor.opens("p", "part", "os.O_RDONLY");
+    actor.opens("n", "new", NEW);
+    actor.demand("len(os.pread(w, 9, 0)), len(os.pread(p, 9, 0)), os.write(n, b'before')", "(9, 9, 6)");
+
+    daemon.signal("TERM");
+    let status = daemon.ended(SOON).expect("it waits for its grace only");
+    assert!(!status.success() && daemon.log().contains("still in use"), "{status}: {}", daemon.log());
+    daemon.leave();
+    let daemon = ground.up(&KEPT);
+    assert!(daemon.log().contains("lost=0"), "{}", daemon.log());
+    actor.demand(
+        "os.write(n, b', after'), len(os.pread(w, 9, 4 << 20)), len(os.pread(p, 9, 4 << 20))",
+        "(7, 9, 9)",
+    );
+    assert_eq!(fs::read_to_string(at("new")).unwrap(), "before, after");
+    load.end();
+    drop(actor);
+    daemon.stop();
+}
+
+#[test]
 fn a_custodian_that_is_killed_is_replaced() {
     let ground = Ground::new();
     let daemon = ground.up(&KEPT);
