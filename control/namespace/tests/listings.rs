@@ -5,9 +5,9 @@ mod common;
 
 use common::carrier::{carry_all, carry_some, take};
 use common::{ROOT_CALLER, World, block_on, name, refused};
-use forebay_namespace::{Entry, RenameMode};
+use forebay_namespace::{DirPlace, Entry, RenameMode};
 use forebay_types::{
-    Attr, ExtentId, FileKind, FileTimes, FsErrorKind, Ino, PersistLog, PersistOutcome, PersistWork,
+    Attr, ExtentId, FileKind, FileTimes, FsErrorKind, Ino, Name, PersistLog, PersistOutcome, PersistWork,
 };
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -238,6 +238,35 @@ fn a_directory_of_ours_that_is_emptied_while_it_is_listed_shows_all() {
         }
         assert_eq!(emptied(&world, dir, 483, false).await.len(), 2000);
         world.names().rmdir(&ROOT_CALLER, Ino::ROOT, &name("d")).await.unwrap();
+    });
+}
+
+/// Another process has the entries of the UFS at other places, since some were carried and others are gone.
+#[test]
+fn a_listing_of_the_ufs_is_gone_on_with_behind_the_name_that_was_shown_last() {
+    let mut world = bare_world(1200);
+    let (began, last, shown) = block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let shown = stream.read(0, 1100).await.unwrap();
+        let last = shown.last().map(|entry| (entry.next_offset, Name::new(entry.name.clone()).unwrap()));
+        for new in ["a0", "a1", "a2"] {
+            world.make(dir, new, FileKind::Regular).await.unwrap();
+        }
+        carry_all(&world).await.unwrap();
+        std::fs::remove_file(world.ufs_path("d/f0007")).unwrap();
+        (stream.began(), last, shown)
+    });
+    world.crash();
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let offset = last.as_ref().unwrap().0;
+        stream.resume(DirPlace { began, last }).await.unwrap();
+        let rest = stream.read(offset, 1000).await.unwrap();
+        let names: Vec<_> = shown.iter().chain(&rest).map(|entry| entry.name.clone()).collect();
+        let once: BTreeSet<_> = names.iter().collect();
+        assert_eq!((names.len(), once.len()), (1205, 1205));
     });
 }
 

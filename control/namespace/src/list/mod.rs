@@ -82,6 +82,8 @@ pub struct DirStream {
     /// Neighbours, in order: from the one before that on in which the last read began.
     pages: VecDeque<Page>,
     tokens: Checkpoints<PageToken>,
+    /// The UFS's entry behind which the listing goes on, and the index after it: another process began it.
+    behind: Option<(u64, Name)>,
     own: Places,
     /// The inodes shown last stay in the table until the next read, for who counts them then.
     shown: Vec<Arc<Inode>>,
@@ -106,6 +108,7 @@ impl Namespace {
             marks: None,
             pages: VecDeque::new(),
             tokens: Checkpoints::new(),
+            behind: None,
             own: Places::new(),
             shown: Vec::new(),
         })
@@ -149,6 +152,7 @@ impl DirStream {
         self.marks = Some(shared.listings.begin(self.dir.ino, pushed));
         self.pages.clear();
         self.tokens = Checkpoints::new();
+        self.behind = None;
         self.own = Places::new();
         Ok(())
     }
@@ -172,8 +176,10 @@ impl DirStream {
         if place.last.is_some() {
             self.begin_at(Some(place.began)).await?;
         }
-        if let Some((offset, name)) = place.last.filter(|(offset, _)| *offset > OWN_BASE) {
-            self.own.remember(offset - OWN_BASE, &name);
+        match place.last {
+            Some((offset, name)) if offset > OWN_BASE => self.own.remember(offset - OWN_BASE, &name),
+            Some((offset, name)) if offset > UFS_BASE => self.behind = Some((offset - UFS_BASE, name)),
+            _ => {}
         }
         Ok(())
     }
@@ -258,6 +264,11 @@ impl DirStream {
 
     /// The page with the entry `index`; `None` past the last entry.
     async fn page_at(&mut self, index: u64) -> FsResult<Option<&Page>> {
+        if let Some((behind, name)) = self.behind.clone() {
+            let page = self.page_behind(behind, &name).await?;
+            self.pages.extend(page);
+            self.behind = None;
+        }
         if self.pages.front().is_none_or(|page| index < page.first) {
             let (first, from) = match self.tokens.before(index) {
                 Some((first, token)) => (first, Some(token)),
@@ -276,6 +287,20 @@ impl DirStream {
             self.pages.push_back(page);
         }
         Ok(self.pages.iter().find(|page| index < page.end()))
+    }
+
+    /// What follows a name in the page that has it, as the entries from `index` on: what was carried or removed since that
+    /// index was given out has moved it. `None`: nothing has that name any more, and the index is as good as any.
+    async fn page_behind(&mut self, index: u64, name: &Name) -> FsResult<Option<Page>> {
+        let mut page = self.fetch(0, None).await?;
+        loop {
+            if let Some(at) = page.entries.iter().position(|entry| entry.name == *name) {
+                page.entries.drain(..=at);
+                return Ok(Some(Page { first: index, ..page }));
+            }
+            let (end, Some(next)) = (page.end(), page.next.take()) else { return Ok(None) };
+            page = self.fetch(end, Some(next)).await?;
+        }
     }
 
     async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
