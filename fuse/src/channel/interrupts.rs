@@ -1,12 +1,14 @@
 //! Requests that somebody waits for and may give up on (FUSE_INTERRUPT).
 //!
 //! **Owns** the table of those that are being served and did not end at once. A signal to the waiting program makes the
-//! kernel send an INTERRUPT with the request's number, on whatever queue; the request is then dropped, and its program
-//! hears EINTR. **Never does** stop a request that would leave something half done: the caller says which may be.
+//! kernel send an INTERRUPT with the request's number, on whatever queue; if the program is being killed, the request is
+//! dropped, and the program hears EINTR if it hears anything. **Never does** stop a request that would leave something half
+//! done: the caller says which may be.
 //!
 //! An INTERRUPT may be read by another shard before its request is in the table, so the last few that named nothing
 //! are kept, and looked through by each request that enters.
 
+use super::dying::until_dying;
 use crate::op::{OpKind, RequestId};
 use futures_util::future::{Either, select};
 use hashbrown::HashMap;
@@ -40,10 +42,10 @@ pub(super) fn may_be_interrupted(kind: OpKind) -> bool {
 }
 
 impl Interrupts {
-    /// Runs `serving` to its end, or until the request is interrupted.
+    /// Runs `serving` to its end, or until the request is interrupted and the thread that waits for it is being killed.
     pub(super) async fn unless_interrupted<F: Future>(
         &self,
-        id: RequestId,
+        (id, thread): (RequestId, u32),
         serving: F,
     ) -> Result<F::Output, Interrupted> {
         let mut serving = pin!(serving);
@@ -51,8 +53,15 @@ impl Interrupts {
         if let std::task::Poll::Ready(output) = futures_util::poll!(serving.as_mut()) {
             return Ok(output);
         }
-        let Some(mut place) = self.enter(id) else { return Err(Interrupted) };
-        match select(serving, &mut place.told).await {
+        let mut place = self.enter(id);
+        let given_up = pin!(async {
+            if let Some(place) = &mut place {
+                // Whoever could tell goes only with the place.
+                let _ = (&mut place.told).await;
+            }
+            until_dying(thread).await;
+        });
+        match select(serving, given_up).await {
             Either::Left((output, _)) => Ok(output),
             Either::Right(_) => Err(Interrupted),
         }
@@ -106,10 +115,13 @@ mod tests {
     use std::future::{pending, ready};
     use std::sync::Arc;
 
+    /// A thread that nobody has, which is given up a while after it was interrupted.
+    const UNSEEN: u32 = 0;
+
     #[test]
     fn what_ends_at_once_is_never_in_the_table() {
         let interrupts = Interrupts::default();
-        assert_eq!(block_on(interrupts.unless_interrupted(RequestId(1), ready(7))), Ok(7));
+        assert_eq!(block_on(interrupts.unless_interrupted((RequestId(1), UNSEEN), ready(7))), Ok(7));
         assert!(interrupts.0.lock().waiting.is_empty());
     }
 
@@ -117,8 +129,9 @@ mod tests {
     fn an_interrupt_ends_its_request_and_no_other() {
         let interrupts = Arc::new(Interrupts::default());
         let waits = Arc::clone(&interrupts);
-        let waiter =
-            std::thread::spawn(move || block_on(waits.unless_interrupted(RequestId(4), pending::<()>())));
+        let waiter = std::thread::spawn(move || {
+            block_on(waits.unless_interrupted((RequestId(4), UNSEEN), pending::<()>()))
+        });
         while interrupts.0.lock().waiting.is_empty() {
             std::thread::yield_now();
         }
@@ -130,10 +143,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_being_killed_waits_for_the_answer() {
+        let interrupts = Interrupts::default();
+        interrupts.interrupt(RequestId(1));
+        let answer = async {
+            forebay_shard::sleep(std::time::Duration::from_millis(200)).await;
+            7
+        };
+        let served = block_on(interrupts.unless_interrupted((RequestId(1), std::process::id()), answer));
+        assert_eq!(served, Ok(7));
+    }
+
+    #[test]
     fn an_interrupt_may_come_before_its_request_and_old_ones_are_dropped() {
         let interrupts = Interrupts::default();
         interrupts.interrupt(RequestId(1));
-        let served = block_on(interrupts.unless_interrupted(RequestId(1), pending::<()>()));
+        let served = block_on(interrupts.unless_interrupted((RequestId(1), UNSEEN), pending::<()>()));
         assert_eq!(served, Err(Interrupted));
         for id in 0..1000 {
             interrupts.interrupt(RequestId(id));

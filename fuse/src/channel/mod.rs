@@ -11,7 +11,7 @@
 //! channel it is to be ([`pick`]); [`Channel::serve`] then blocks until the session ends.
 //!
 //! **Our own channels** share everything but the way of the bytes: `abi` (layouts), `handshake` (INIT), `decode` and
-//! `encode` (pure), `serving` (from an `Op` to the bytes of its answer), `interrupts`.
+//! `encode` (pure), `serving` (from an `Op` to the bytes of its answer), `interrupts` and `dying`.
 //!
 //! **Why this shape:** FUSE over io_uring, a raw `/dev/fuse` reader and fuser differ in exactly these calls.
 
@@ -19,6 +19,7 @@ mod abi;
 mod decode;
 mod dev_fuse;
 pub(crate) mod device;
+mod dying;
 mod encode;
 mod ends;
 mod flags;

@@ -41,12 +41,12 @@ impl Serving {
 
     /// Serves a request here and now.
     pub(super) async fn answer(&self, request: Request, form: Form) -> Encoded {
-        let (id, kind) = (request.unique, request.op.kind());
+        let (asked, kind) = ((request.unique, request.caller.pid), request.op.kind());
         let slot = Rc::new(Cell::new(None));
         let responder = Gathering { form, listing: Vec::new(), slot: Rc::clone(&slot) };
         let serving = AssertUnwindSafe(self.front.serve(request, responder)).catch_unwind();
         let served = if may_be_interrupted(kind) {
-            self.interrupts.unless_interrupted(id, serving).await
+            self.interrupts.unless_interrupted(asked, serving).await
         } else {
             Ok(serving.await)
         };

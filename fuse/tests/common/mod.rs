@@ -17,11 +17,13 @@ use forebay_vfs::{OpenCounts, Vfs, VfsConfig};
 use forebay_worker::{UfsTable, Worker, WorkerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What `findmnt` shows as the source.
 pub const SOURCE: &str = "file:///a source, with all kinds";
 pub const PAGE: u64 = 64 << 10;
+/// Longer than a machine takes that does ten other things.
+pub const LONG: Duration = Duration::from_secs(120);
 
 /// The mount option for the channel that the tests are to go over.
 pub fn channel() -> String {
@@ -181,7 +183,7 @@ impl Node {
 
     /// Unmounts, which must succeed.
     pub fn unmount(&self) {
-        self.mount().unmount(Duration::from_secs(10)).unwrap();
+        self.mount().unmount(LONG).unwrap();
     }
 }
 
@@ -236,15 +238,13 @@ pub fn fs_type(path: &Path) -> String {
     forebay_fuse::mount_of(path).unwrap().fs_type
 }
 
-/// Waits until `done`, for some seconds.
+/// Waits until `done`.
 pub fn eventually(what: &str, done: impl Fn() -> bool) {
-    for _ in 0..500 {
-        if done() {
-            return;
-        }
+    let deadline = Instant::now() + LONG;
+    while !done() {
+        assert!(Instant::now() < deadline, "it never came about that {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("it never came about that {what}");
 }
 
 /// Bytes that differ from place to place.
