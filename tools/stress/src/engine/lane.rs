@@ -64,13 +64,20 @@ impl Pace {
 
     /// When the next operation is due, counted from the start.
     fn due(&self) -> Duration {
-        Duration::from_secs_f64(self.offset + self.interval * self.begun as f64)
+        self.due_after(self.begun)
+    }
+
+    /// When the operation is due that comes after so many.
+    fn due_after(&self, begun: u64) -> Duration {
+        Duration::from_secs_f64(self.offset + self.interval * begun as f64)
     }
 
     /// How many operations are due before `end` and were not begun.
-    fn behind(&self, end: Duration) -> u64 {
-        let rest = end.as_secs_f64() - self.due().as_secs_f64();
-        if rest > 0.0 { (rest / self.interval).ceil() as u64 } else { 0 }
+    pub(super) fn behind(&self, end: Duration) -> u64 {
+        // Divided, it may be one off what adds up; what counts is when each would have begun.
+        let about = ((end.as_secs_f64() - self.offset) / self.interval).max(0.0) as u64;
+        let all = (about.saturating_sub(1)..about + 2).find(|begun| self.due_after(*begun) >= end);
+        all.unwrap_or(about + 2).saturating_sub(self.begun)
     }
 }
 

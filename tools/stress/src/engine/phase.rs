@@ -292,14 +292,39 @@ mod tests {
         stage.run(spec, |_| Ok(()), body).unwrap()
     }
 
+    /// What a machine can show that is not too busy just then.
+    fn sometimes(shows: impl FnMut(usize) -> bool) -> bool {
+        (0..30).any(shows)
+    }
+
     #[test]
     fn a_rate_is_kept() {
-        let phase = repeat(&stage(), &timed(3, 500, Some(200.0)), || {});
-        let kind = phase.kind("op").unwrap();
-        assert_eq!((kind.ops() + phase.not_begun, phase.lanes), (100, 3));
-        // A busy machine may wake a lane after the end.
-        assert!((170.0..=200.0).contains(&phase.rate(kind)), "{}", phase.rate(kind));
-        assert_eq!(kind.series().slots().iter().map(|slot| slot.bytes).sum::<u64>(), kind.ops());
+        let is_kept = |_| {
+            let phase = repeat(&stage(), &timed(3, 500, Some(200.0)), || {});
+            let kind = phase.kind("op").unwrap();
+            assert_eq!((kind.ops() + phase.not_begun, phase.lanes), (100, 3));
+            assert!(phase.rate(kind) <= 200.0, "{}", phase.rate(kind));
+            assert_eq!(kind.series().slots().iter().map(|slot| slot.bytes).sum::<u64>(), kind.ops());
+            phase.rate(kind) >= 170.0
+        };
+        assert!(sometimes(is_kept), "it is always slower");
+    }
+
+    #[test]
+    fn what_was_begun_and_what_was_not_add_up_to_what_was_due() {
+        for (index, all) in [(0, 20), (1, 20), (2, 20)] {
+            let mut pace = Pace::new(100.0, index, 3);
+            for begun in 0..=all {
+                pace.begun = begun;
+                assert_eq!(begun + pace.behind(Duration::from_millis(600)), all, "lane {index}");
+            }
+        }
+        let mut pace = Pace::new(100.0, 0, 1);
+        for begun in 0..=60 {
+            pace.begun = begun;
+            assert_eq!(begun + pace.behind(Duration::from_millis(600)), 60, "{begun} were begun");
+        }
+        assert_eq!(Pace::new(100.0, 2, 3).behind(Duration::from_millis(10)), 0);
     }
 
     #[test]
@@ -351,17 +376,20 @@ mod tests {
             found
         };
         // A machine that stops for 10 ms within a trial makes that trial miss, as it should: it may try again.
-        assert!((0..4).any(|_| find() >= 450.0));
+        assert!(sometimes(|_| find() >= 450.0));
     }
 
     #[test]
     fn the_warm_up_is_not_counted() {
         let limit = Limit { warm_up: Duration::from_millis(300), duration: Some(Duration::from_millis(100)) };
         let spec = PhaseSpec { limit, ..timed(1, 0, Some(100.0)) };
-        let phase = repeat(&stage(), &spec, || {});
-        let ops = phase.kind("op").unwrap().ops();
-        assert!((7..=10).contains(&ops), "{ops}");
-        assert!((0.1..0.3).contains(&phase.seconds()), "{}", phase.seconds());
+        let is_not_counted = |_| {
+            let phase = repeat(&stage(), &spec, || {});
+            let ops = phase.kind("op").map_or(0, |kind| kind.ops());
+            assert!(ops <= 10 && phase.seconds() >= 0.1, "{ops} in {} s", phase.seconds());
+            ops >= 7 && phase.seconds() < 0.3
+        };
+        assert!(sometimes(is_not_counted));
     }
 
     #[test]

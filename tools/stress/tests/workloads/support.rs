@@ -3,7 +3,10 @@
 use clap::Parser;
 use forebay_stress::{BenchCommand, Error, Stop};
 use serde_json::Value;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -56,6 +59,28 @@ pub(crate) fn operation<'a>(report: &'a Value, phase: &str, operation: &str) -> 
     let seconds = phase["seconds"].as_f64().unwrap();
     assert!((found["rate"].as_f64().unwrap() * seconds - count as f64).abs() < 1e-3 * count as f64);
     found
+}
+
+/// An address that nothing listens at. None of those that the kernel gives: on a busy machine it would give the same one to
+/// whoever connects to something else meanwhile.
+pub(crate) fn free_address() -> String {
+    let any = || 10_000 + RandomState::new().build_hasher().finish() % 20_000;
+    let mut addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", any()));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("it goes on for ever")
+}
+
+/// What a machine can show that is not too busy just then.
+pub(crate) fn sometimes(shows: impl FnMut(usize) -> bool) -> bool {
+    (0..30).any(shows)
+}
+
+/// Waits until a path in `dir` is there; `path` is below the directory in which a run makes its files.
+pub(crate) fn until_there(dir: &Path, path: &str) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !dir.join(path).exists() {
+        assert!(Instant::now() < deadline, "{path} never came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// That nothing is left in a directory.

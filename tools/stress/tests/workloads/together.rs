@@ -1,16 +1,11 @@
 //! Several nodes: each a thread here, which speak to each other over TCP as on different machines.
 
-use crate::support::{Ran, assert_empty, operation, run, run_until};
+use crate::support::{Ran, assert_empty, free_address, operation, run, run_until, until_there};
 use forebay_stress::{Error, Stop};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
-
-/// An address that nothing listens at.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
 
 /// Runs the same on a coordinator and on those who join it.
 fn together(line: &str, nodes: usize, dir: &Path, stops: &[Stop]) -> Vec<Ran> {
@@ -81,10 +76,13 @@ fn who_is_stopped_stops_all() {
         let stops = [Stop::default(), Stop::default()];
         let ran = std::thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(500));
+                for node in 0..2 {
+                    until_there(dir.path(), &format!("forebay-bench-metadata/node-{node}"));
+                }
+                std::thread::sleep(Duration::from_millis(200));
                 stops[stopped].set();
             });
-            together("metadata DIR --files 20 --threads 1 --duration 60s", 2, dir.path(), &stops)
+            together("metadata DIR --files 20 --threads 1 --duration 10m", 2, dir.path(), &stops)
         });
         for one in &ran {
             assert!(matches!(one.result, Err(Error::Interrupted)), "{:?}", one.result);
