@@ -1,13 +1,10 @@
 //! Every start that must fail: it says why and what to do, ends non-zero, and leaves nothing behind.
 
-use crate::support::{Ground, finish, forebay, kind_of_mount};
+use crate::support::{Ground, SOON, finish, forebay, kind_of_mount};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(120);
 
 /// The failure must name the cause and a remedy, and neither mount nor cache may be there.
 fn refused(ground: &Ground, output: &Output, cause: &str) {

@@ -1,8 +1,7 @@
 //! `forebay bench` on a mount, and how it ends when somebody presses Ctrl-C.
 
-use crate::support::{Ground, asked, finish, forebay};
+use crate::support::{Ground, Running, SOON, asked, eventually, finish, forebay, free_address};
 use std::process::Command;
-use std::time::Duration;
 
 #[test]
 fn a_mount_is_measured() {
@@ -30,13 +29,12 @@ fn a_mount_is_measured() {
 #[test]
 fn ctrl_c_ends_it_with_a_report_and_nothing_left() {
     let ground = Ground::new();
-    let mut command = Command::new("timeout");
-    // In the foreground it sends the signal once; else to the whole group too, which may arrive as a second Ctrl-C.
-    command.args(["--foreground", "--preserve-status", "-s", "INT", "2"]).arg(forebay([""; 0]).get_program());
-    command
-        .args(["bench", "fuse-io", "--file-size", "1MiB", "--duration", "10m", "--json"])
-        .arg(ground.ufs());
-    let output = finish(command, Duration::from_secs(60));
+    let mut command = forebay(["bench", "fuse-io", "--file-size", "1MiB", "--duration", "10m", "--json"]);
+    command.arg(ground.ufs());
+    let running = Running::start(command);
+    eventually("it has begun", SOON, || works_in(&ground, "forebay-bench-fuse-io/node-0"));
+    running.signal("INT");
+    let output = running.end(SOON);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("stopped before the end"), "{said}");
@@ -52,16 +50,16 @@ fn node(ground: &Ground, how: &[&str]) -> Command {
     command
 }
 
-fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+fn works_in(ground: &Ground, dir: &str) -> bool {
+    ground.ufs().join(dir).exists()
 }
 
 #[test]
 fn two_processes_measure_together() {
     let (ground, at) = (Ground::new(), free_address());
     let joined = node(&ground, &["--join", &at]);
-    let joined = std::thread::spawn(move || finish(joined, Duration::from_secs(60)));
-    let output = finish(node(&ground, &["--coordinate", &at, "--nodes", "2"]), Duration::from_secs(60));
+    let joined = std::thread::spawn(move || finish(joined, SOON));
+    let output = finish(node(&ground, &["--coordinate", &at, "--nodes", "2"]), SOON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let joined = joined.join().unwrap();
     assert!(
@@ -83,16 +81,21 @@ fn two_processes_measure_together() {
 fn a_process_that_is_killed_ends_the_run_of_the_other() {
     let (ground, at) = (Ground::new(), free_address());
     let line = ["bench", "metadata", "--ops", "stat", "--files", "10", "--duration", "10m"];
-    let mut joined = Command::new("timeout");
-    joined.args(["-s", "KILL", "3"]).arg(forebay([""; 0]).get_program()).args(line).arg(ground.ufs());
-    joined.args(["--join", &at]);
-    let joined = std::thread::spawn(move || finish(joined, Duration::from_secs(60)));
-    let mut command = forebay(line);
-    command.arg(ground.ufs()).args(["--coordinate", &at, "--nodes", "2"]);
-    let output = finish(command, Duration::from_secs(60));
+    let start = |how: &[&str]| {
+        let mut command = forebay(line);
+        command.arg(ground.ufs()).args(how);
+        Running::start(command)
+    };
+    let coordinator = start(&["--coordinate", &at, "--nodes", "2"]);
+    let joined = start(&["--join", &at]);
+    eventually("both have begun", SOON, || {
+        ["node-0", "node-1"].iter().all(|node| works_in(&ground, &format!("forebay-bench-metadata/{node}")))
+    });
+    joined.signal("KILL");
+    let output = coordinator.end(SOON);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("is gone"), "{said}");
-    assert!(!joined.join().unwrap().status.success());
+    assert!(!joined.end(SOON).status.success());
     // What the killed one made stays; the other removed its own.
     assert!(!ground.ufs().join("forebay-bench-metadata/node-0").exists());
 }

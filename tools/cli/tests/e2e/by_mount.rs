@@ -1,19 +1,16 @@
 //! By mount(8) and fstab: the real mount(8), which finds our helper in a tree of mounts of its own.
 
-use crate::support::{Ground, eventually, forebay};
+use crate::support::{Ground, SOON, eventually, forebay};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(120);
-
-/// Lets go of the mounts of other tests, puts a directory with nothing but our helper where mount(8) looks for
-/// helpers, and stays until it is killed.
+/// Lets go of what others have mounted, who could not unmount it for good (without a look at it: its daemon may be dead),
+/// puts a directory with nothing but our helper where mount(8) looks for helpers, and stays until it is killed.
 const APART: &str = r#"
-findmnt -nrt fuse.forebay -o TARGET | xargs -r umount -l
+findmnt -nr -o TARGET,FSTYPE,SOURCE | awk '$2 == "fuse.forebay" || $3 ~ "^/dev/loop" { print $1 }' | xargs -r umount -l -c
 mount --bind "$0" "$(realpath /sbin)" && echo there && exec sleep infinity
 "#;
 
@@ -76,8 +73,10 @@ impl Apart {
         eventually("it can be unmounted", SOON, || {
             self.run(&["umount", self.mnt.to_str().unwrap()]).status.success()
         });
+        // By another process: one that a test starts meanwhile would have our copy of the lock, and hold the next daemon up.
         eventually("the daemon lets go of its cache", SOON, || {
-            fs::File::open(ground.cache().join("LOCK")).is_ok_and(|lock| lock.try_lock_shared().is_ok())
+            let lock = ground.cache().join("LOCK");
+            Command::new("flock").args(["-n", "-s"]).arg(lock).arg("true").status().unwrap().success()
         });
     }
 }

@@ -1,10 +1,9 @@
 //! The commands that look and print.
 
-use crate::support::{finish, forebay};
-use std::time::Duration;
+use crate::support::{SOON, finish, forebay};
 
 fn said(arguments: &[&str]) -> String {
-    let output = finish(forebay(arguments), Duration::from_secs(60));
+    let output = finish(forebay(arguments), SOON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -34,6 +33,6 @@ fn help_teaches_by_example() {
 
 #[test]
 fn nonsense_is_refused_with_status_2() {
-    let output = finish(forebay(["upp"]), Duration::from_secs(60));
+    let output = finish(forebay(["upp"]), SOON);
     assert_eq!(output.status.code(), Some(2));
 }

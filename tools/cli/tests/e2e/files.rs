@@ -1,11 +1,8 @@
 //! `forebay fs cat|cp|rm` over the real mount.
 
-use crate::support::{Ground, finish, forebay, pattern, refusal};
+use crate::support::{Ground, SOON, finish, forebay, pattern, refusal};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(60);
 
 fn said(arguments: &[&str]) -> Vec<u8> {
     let output = finish(forebay(arguments), SOON);

@@ -1,11 +1,9 @@
 //! What is kept and what is not: pins, times to live, quotas, over the real mount.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, pattern, refusal};
+use crate::support::{Ground, SOON, asked, eventually, finish, forebay, pattern, refusal};
 use std::fs;
 use std::io::ErrorKind;
-use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
 const MIB: usize = 1 << 20;
 
 fn with_keeper(ground: &Ground, every: &str) -> String {

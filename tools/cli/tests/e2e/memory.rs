@@ -1,12 +1,10 @@
 //! The budget of the daemon's memory: what it says of itself, and that it is true.
 
-use crate::support::{Daemon, Ground, asked, eventually, finish, forebay};
+use crate::support::{Daemon, Ground, SOON, asked, eventually, finish, forebay};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 fn memory(ground: &Ground) -> Value {

@@ -1,6 +1,6 @@
 //! What survives an orderly stop, a kill -9, and a second start.
 
-use crate::support::{Ground, eventually, pattern};
+use crate::support::{Ground, SOON, eventually, pattern};
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -44,7 +44,7 @@ fn nothing_acknowledged_is_lost_when_the_daemon_is_killed() {
     let mut wanted = pattern(300_000, 2);
     wanted[100..105].copy_from_slice(b"patch");
     assert!(fs::read(at("d/open")).unwrap() == wanted);
-    eventually("all of it is in the under file system", Duration::from_secs(180), || {
+    eventually("all of it is in the under file system", SOON, || {
         fs::read(ground.ufs().join("d/open")).is_ok_and(|native| native == wanted)
             && fs::read(ground.ufs().join("d/written")).is_ok_and(|native| native == pattern(700_000, 1))
             && fs::read_to_string(ground.ufs().join("d/after")).is_ok_and(|native| native == "renamed")
@@ -62,7 +62,7 @@ fn a_stop_waits_for_files_open_for_writing_and_then_names_who_holds_them() {
     let mut file = fs::File::create(ground.mnt().join("f")).unwrap();
     file.write_all(b"x").unwrap();
     daemon.signal("TERM");
-    let status = daemon.ended(Duration::from_secs(120)).expect("it ends after the grace");
+    let status = daemon.ended(SOON).expect("it ends after the grace");
     assert!(!status.success(), "it must say that it could not stop in order");
     let log = daemon.log();
     assert!(log.contains(&std::process::id().to_string()), "the log names no holder:\n{log}");
@@ -132,7 +132,7 @@ fn after_a_kill_a_file_has_the_time_of_its_last_write_or_the_one_that_was_set_si
         for (name, time) in &wanted {
             assert_eq!(modified(&at(name.clone())).unwrap(), *time, "{name}");
         }
-        eventually("the under file system has them with their times", Duration::from_secs(180), || {
+        eventually("the under file system has them with their times", SOON, || {
             wanted.iter().all(|(name, time)| modified(&ground.ufs().join(name)).is_ok_and(|at| at == *time))
         });
         daemon.stop();

@@ -1,12 +1,9 @@
 //! Settings that change while the daemon runs, and the audit log.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, refusal};
+use crate::support::{Ground, SOON, asked, eventually, finish, forebay, free_address, refusal};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(30);
+use std::net::TcpStream;
 
 fn config(ground: &Ground, arguments: &[&str]) -> serde_json::Value {
     let mut command = forebay([&["config"], arguments, &["--json", "--on"]].concat());
@@ -65,8 +62,7 @@ fn live_settings_change_at_once_and_the_others_say_so() {
 fn the_metrics_port_opens_and_closes_live() {
     let ground = Ground::new();
     let daemon = ground.up(&[]);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address();
     config(&ground, &["set", "metrics.listen", &address]);
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();

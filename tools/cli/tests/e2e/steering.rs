@@ -1,12 +1,10 @@
 //! What an operator asks of a running daemon: the admin socket, the metrics page.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, pattern};
+use crate::support::{Ground, SOON, asked, eventually, finish, forebay, free_address, pattern};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(120);
 
 #[test]
 fn load_brings_all_bytes_and_free_drops_them() {
@@ -71,13 +69,12 @@ fn a_path_elsewhere_is_refused() {
 fn the_metrics_page_tells_what_happened() {
     let ground = Ground::new();
     fs::write(ground.ufs().join("f"), pattern(2 << 20, 1)).unwrap();
-    // The port is free just now; that somebody takes it before the daemon does is unlikely and would be told.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = free_address();
     let config = ground.file("forebay.toml");
-    fs::write(&config, format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n")).unwrap();
+    fs::write(&config, format!("[metrics]\nlisten = {listen:?}\n")).unwrap();
     let daemon = ground.up(&["--config", config.to_str().unwrap()]);
     let scrape = |path: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stream = TcpStream::connect(&listen).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut page = String::new();
@@ -161,7 +158,7 @@ fn persist_with_wait_is_a_barrier() {
     fs::rename(ground.mnt().join("d/temporary"), ground.mnt().join("d/final")).unwrap();
     let mut command = forebay(["fs", "persist", "--wait"]);
     command.arg(ground.mnt());
-    let output = finish(command, Duration::from_secs(60));
+    let output = finish(command, SOON);
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), daemon.log());
     for n in 0..20 {
         assert!(fs::read(ground.ufs().join(format!("d/{n}"))).unwrap() == pattern(100_000 + n, n as u64));

@@ -3,18 +3,17 @@
 //! A test that panics leaves nothing behind: dropping a [`Daemon`] kills it and takes its mount away.
 
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The longest a daemon may take to serve: prefaulting its arena on a busy machine is most of it.
-const READY_WITHIN: Duration = Duration::from_secs(120);
-/// The longest a command may take to answer.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-/// The longest an orderly stop may take.
-const STOPPED_WITHIN: Duration = Duration::from_secs(120);
+/// The longest that anything here may take: a machine that does ten other things keeps one waiting for minutes.
+pub(crate) const SOON: Duration = Duration::from_secs(240);
 
 /// A place for one test: an under file system, a mount point and a cache, all empty.
 pub(crate) struct Ground {
@@ -55,12 +54,12 @@ impl Ground {
     /// Mounts with a cache elsewhere.
     pub(crate) fn up_on(&self, cache: &Path, extra: &[&str]) -> Daemon {
         let (mut child, said) = self.start(cache, extra);
-        let ready = match said.recv_timeout(READY_WITHIN) {
+        let ready = match said.recv_timeout(SOON) {
             Ok(line) if line.starts_with("ready") => line,
             other => {
                 child.kill().ok();
                 let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-                panic!("no line beginning `ready` within {READY_WITHIN:?}: {other:?}\n{log}");
+                panic!("no line beginning `ready` within {SOON:?}: {other:?}\n{log}");
             }
         };
         let daemon = Daemon { child, mnt: self.mnt(), log: self.log(), ready };
@@ -96,7 +95,7 @@ impl Ground {
     pub(crate) fn up_fails(&self, extra: &[&str]) -> Output {
         let mut command = forebay([OsStr::new("up"), self.ufs().as_ref(), self.mnt().as_ref()]);
         command.arg("--cache").arg(self.cache()).args(extra);
-        finish(command, READY_WITHIN)
+        finish(command, SOON)
     }
 }
 
@@ -114,37 +113,70 @@ pub(crate) fn forebay(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
 pub(crate) fn asked(arguments: &[&str], path: &Path) -> serde_json::Value {
     let mut command = forebay(arguments);
     command.arg(path).arg("--json");
-    let output = finish(command, ANSWERED_WITHIN);
+    let output = finish(command, SOON);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// What a command says that must fail; it names a cause, and a remedy or what it expected.
 pub(crate) fn refusal(arguments: &[&str]) -> String {
-    let output = finish(forebay(arguments), ANSWERED_WITHIN);
+    let output = finish(forebay(arguments), SOON);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{arguments:?} was not refused: {said}");
     said
 }
 
 /// Runs a command to its end, which must come within the time given.
-pub(crate) fn finish(mut command: Command, within: Duration) -> Output {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let drain = |pipe: Option<Box<dyn Read + Send>>| {
-        let mut pipe = pipe.unwrap();
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            pipe.read_to_end(&mut bytes).ok();
-            bytes
-        })
-    };
-    let out = drain(child.stdout.take().map(|p| Box::new(p) as _));
-    let err = drain(child.stderr.take().map(|p| Box::new(p) as _));
-    let status = wait(&mut child, within).unwrap_or_else(|| {
-        child.kill().ok();
-        panic!("{command:?} did not end within {within:?}")
-    });
-    Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+pub(crate) fn finish(command: Command, within: Duration) -> Output {
+    Running::start(command).end(within)
+}
+
+/// A command that runs, and is killed if nobody waits for its end.
+pub(crate) struct Running {
+    child: Child,
+    what: String,
+    out: Option<JoinHandle<Vec<u8>>>,
+    err: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (child.stdout.take().map(drain), child.stderr.take().map(drain));
+        Self { child, what: format!("{command:?}"), out, err }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Its end, which must come within the time given.
+    pub(crate) fn end(mut self, within: Duration) -> Output {
+        let status = wait(&mut self.child, within);
+        let status = status.unwrap_or_else(|| panic!("{} did not end within {within:?}", self.what));
+        let said = |pipe: Option<JoinHandle<Vec<u8>>>| pipe.unwrap().join().unwrap();
+        Output { status, stdout: said(self.out.take()), stderr: said(self.err.take()) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).ok();
+        bytes
+    })
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {
@@ -183,8 +215,7 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(self.child.id(), name);
     }
 
     /// How it ended, if it ended within the time given.
@@ -195,10 +226,9 @@ impl Daemon {
     /// Stops it as an operator would; it must unmount and end well.
     pub(crate) fn stop(mut self) {
         self.signal("TERM");
-        let status = self.ended(STOPPED_WITHIN);
+        let status = self.ended(SOON);
         let log = self.log();
-        let status =
-            status.unwrap_or_else(|| panic!("SIGTERM did not stop it within {STOPPED_WITHIN:?}\n{log}"));
+        let status = status.unwrap_or_else(|| panic!("SIGTERM did not stop it within {SOON:?}\n{log}"));
         assert!(status.success(), "it ended with {status}\n{log}");
         assert_ne!(kind_of_mount(&self.mnt), "fuse.forebay", "it ended and left its mount\n{log}");
     }
@@ -233,12 +263,18 @@ impl Drop for Ground {
     }
 }
 
+/// An address that nothing listens at, for a server that is started next. None of those that the kernel gives: on a busy
+/// machine it would give the same one to whoever connects to something else meanwhile.
+pub(crate) fn free_address() -> String {
+    let any = || 10_000 + RandomState::new().build_hasher().finish() % 20_000;
+    let mut addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", any()));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("it goes on for ever")
+}
+
 /// As umount(8) does it. A process that another test is just starting has copies of what this one has open until it
 /// becomes its program, so that the mount may be busy for a moment after the last close.
 pub(crate) fn umount(mnt: &Path) {
-    eventually("it can be unmounted", Duration::from_secs(30), || {
-        Command::new("umount").arg(mnt).status().unwrap().success()
-    });
+    eventually("it can be unmounted", SOON, || Command::new("umount").arg(mnt).status().unwrap().success());
 }
 
 /// Lazily, because a test that failed may have left files open.

@@ -1,6 +1,8 @@
 //! A daemon that is started again goes on with the mount of the one that died, and an upgrade is nobody's business.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, kind_of_mount, pattern, refusal, umount};
+use crate::support::{
+    Ground, SOON, asked, eventually, finish, forebay, kind_of_mount, pattern, refusal, umount,
+};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,8 +16,6 @@ use std::time::{Duration, Instant};
 const KEPT: [&str; 2] = ["-o", "channel=dev-fuse,takeover_timeout=120"];
 /// Longer than a page, so that it can be here in part.
 const LARGE: usize = 5 << 20;
-const SOON: Duration = Duration::from_secs(60);
-
 /// A process that has files open: Python, which is told expressions and says what they come to. It is a process of its own
 /// since whoever starts a daemon closes what he has open in the child, and would wait for the daemon with that.
 struct Actor {
@@ -139,7 +139,7 @@ fn what_is_open_stays_open_when_the_daemon_is_killed_and_started_again() {
     other.demand("os.pread(n, 6, 0)", "b'before'");
 
     drop((actor, other));
-    eventually("what was written is carried", Duration::from_secs(180), || {
+    eventually("what was written is carried", SOON, || {
         fs::read(ground.ufs().join("new")).is_ok_and(|bytes| bytes.len() == 34)
             && fs::read(ground.ufs().join("part")).is_ok_and(|bytes| bytes == wanted)
     });
@@ -164,7 +164,7 @@ fn a_file_that_is_written_while_nobody_serves_is_not_carried_before_it_is_closed
     actor.demand("os.write(f, b'3' * 100000)", "100000");
     drop(actor);
     let wanted = [[b'1'; 100_000], [b'2'; 100_000], [b'3'; 100_000]].concat();
-    eventually("it is carried after its close", Duration::from_secs(180), || {
+    eventually("it is carried after its close", SOON, || {
         fs::read(ground.ufs().join("f")).is_ok_and(|bytes| bytes == wanted)
     });
     daemon.stop();
@@ -423,7 +423,7 @@ fn an_upgrade_fails_no_request_and_keeps_the_process() {
 fn upgrade(binary: &PathBuf, mnt: &Path) -> serde_json::Value {
     let mut command = forebay(["upgrade", "--json", "--on"]);
     command.arg(mnt).arg("--binary").arg(binary);
-    let output = finish(command, Duration::from_secs(120));
+    let output = finish(command, SOON);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -1,12 +1,10 @@
 //! A cache of several tiers: memory over disk.
 
-use crate::support::{Ground, asked, eventually, finish, forebay, pattern};
+use crate::support::{Ground, SOON, asked, eventually, finish, forebay, free_address, pattern};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::TcpStream;
 
-const SOON: Duration = Duration::from_secs(120);
 const MIB: usize = 1 << 20;
 /// Together more than the tier in memory takes, each less than an eighth of it.
 const FILES: usize = 12;
@@ -80,7 +78,7 @@ fn what_has_priority_outlasts_what_has_none() {
 fn every_open_writer_holds_the_room_it_was_promised() {
     let ground = Ground::new();
     let config = ground.file("forebay.toml");
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = free_address();
     fs::write(&config, format!("[cache]\nreserve = \"16MiB\"\n[metrics]\nlisten = {listen:?}\n")).unwrap();
     let daemon =
         ground.up_on(&ground.cache(), &["--config", config.to_str().unwrap(), "--cache-size", "64MiB"]);
@@ -104,7 +102,7 @@ fn every_open_writer_holds_the_room_it_was_promised() {
 #[test]
 fn what_is_read_again_and_again_moves_into_memory_and_out_of_it_again() {
     let (ground, memory) = (Ground::new(), in_memory());
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = free_address();
     let (ram, config) = (memory.path().join("ram"), ground.file("forebay.toml"));
     let text = format!(
         "[cache]\neviction = \"lru\"\n\

@@ -1,14 +1,11 @@
 //! The main job: what is in the under file system is read, what is written is seen and gets there.
 
-use crate::support::{Ground, eventually, kind_of_mount, pattern};
+use crate::support::{Ground, SOON, eventually, kind_of_mount, pattern};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// Longer than the persist delay, an upload and a busy machine.
-const PERSISTED_WITHIN: Duration = Duration::from_secs(180);
 
 #[test]
 fn what_the_under_file_system_holds_is_read_byte_for_byte() {
@@ -77,7 +74,7 @@ fn what_is_written_is_seen_at_once_and_reaches_the_under_file_system() {
     wanted.extend_from_slice(b"appended");
     assert!(fs::read(&path).unwrap() == wanted);
     let native = ground.ufs().join("out/deep/file");
-    eventually("the file is in the under file system", PERSISTED_WITHIN, || {
+    eventually("the file is in the under file system", SOON, || {
         fs::read(&native).is_ok_and(|native| native == wanted)
     });
     daemon.stop();
@@ -87,12 +84,12 @@ fn what_is_written_is_seen_at_once_and_reaches_the_under_file_system() {
 fn what_appears_in_the_under_file_system_appears_in_the_mount() {
     let ground = Ground::new();
     fs::write(ground.ufs().join("old"), "one").unwrap();
-    let daemon = ground.up(&["--metadata-ttl", "1s"]);
+    let daemon = ground.up(&["--metadata-ttl", "4s"]);
     assert_eq!(fs::read_to_string(ground.mnt().join("old")).unwrap(), "one");
     fs::write(ground.ufs().join("new"), "two").unwrap();
     fs::write(ground.ufs().join("old"), "changed outside").unwrap();
     let (since, mut missed) = (Instant::now(), Duration::ZERO);
-    eventually("the new file and the new content show", Duration::from_secs(120), || {
+    eventually("the new file and the new content show", SOON, || {
         let began = since.elapsed();
         let shows = fs::read_to_string(ground.mnt().join("new")).is_ok_and(|text| text == "two")
             && fs::read_to_string(ground.mnt().join("old")).is_ok_and(|text| text == "changed outside");
@@ -101,8 +98,9 @@ fn what_appears_in_the_under_file_system_appears_in_the_mount() {
         }
         shows
     });
-    // A look that begins later must see it, however long it takes itself.
-    assert!(missed < Duration::from_millis(1500), "{missed:?} after the change it did not show");
+    // A look that begins later must see it, however long it takes itself. On a busy machine the kernel's time begins a while
+    // after the daemon's.
+    assert!(missed < Duration::from_secs(7), "{missed:?} after the change it did not show");
     daemon.stop();
 }
 
