@@ -19,6 +19,16 @@ binaries() {
     FOREBAY=${FOREBAY:-$target/release/forebay} VERIFY=${VERIFY:-$target/release/forebay-verify}
 }
 
+# In a tree of mounts of its own: lets go of what others have mounted, who could not unmount it for good as long as it is
+# here too. What the work or the under file system lies on stays. Without a look at the place itself, whose daemon may be dead.
+let_go_of_others() {
+    local at kind from
+    while read -r at kind from; do
+        [[ $kind == fuse* || $from == /dev/loop* ]] || continue
+        [[ ${WORK:-${TMPDIR:-/var/tmp}}/ == "$at"/* || ${UFS:-}/ == "$at"/* ]] || umount -l -c "$at"
+    done < <(findmnt -nr -o TARGET,FSTYPE,SOURCE)
+}
+
 scratch() {
     WORK=${WORK:-$(mktemp -d -p "${TMPDIR:-/var/tmp}" forebay-perf.XXXXXX)}
     M=$WORK/mnt CACHE=${CACHE:-$WORK/cache}

@@ -135,7 +135,8 @@ pub enum MountError {
     },
     /// The session did not end though the mount is gone.
     #[error(
-        "the session of {dir} did not end within {waited:?} after the unmount; a process still has files open"
+        "the session of {dir} did not end within {waited:?} after the unmount; a process still has files open, or another \
+         tree of mounts (unshare --mount, a container) still has this one"
     )]
     Lingers {
         /// The mount point.

@@ -11,6 +11,7 @@ if [[ -z ${OWN_MOUNTS:-} ]]; then
 fi
 [[ -n ${NO_FSYNC:-} ]] && export FEATURES=forebay-cli/fault-injection FOREBAY_TEST_SKIP_FSYNC=1
 source "$(dirname "$0")/../lib.sh"
+let_go_of_others
 rounds=${1:-100} seed=${SEED:-1} failed=0 lost=0
 binaries
 WORK=${WORK:-$(mktemp -d -p "${TMPDIR:-/var/tmp}" forebay-perf.XXXXXX)}

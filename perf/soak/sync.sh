@@ -8,6 +8,7 @@ if [[ -z ${OWN_MOUNTS:-} ]]; then
     OWN_MOUNTS=1 exec unshare --mount "$0" "$@"
 fi
 source "$(dirname "$0")/../lib.sh"
+let_go_of_others
 failed=0
 binaries
 WORK=${WORK:-$(mktemp -d -p "${TMPDIR:-/var/tmp}" forebay-perf.XXXXXX)}

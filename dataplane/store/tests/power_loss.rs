@@ -49,7 +49,7 @@ fn round(seed: u64, skip_data_sync: bool, verify: bool) -> Vec<String> {
         });
         let begun = Instant::now();
         while history.files.lock().len() < 3 {
-            assert!(begun.elapsed() < Duration::from_secs(30), "the round does no work");
+            assert!(begun.elapsed() < Duration::from_secs(120), "the round does no work");
             std::thread::sleep(Duration::from_millis(10));
         }
         std::thread::sleep(Duration::from_millis(100 + seed % 7 * 90));

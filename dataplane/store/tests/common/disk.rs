@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `EXT4_IOC_SHUTDOWN` of linux/ext4.h with `EXT4_GOING_FLAGS_NOLOGFLUSH`: what was not synced is gone. By perl, which
 /// every Debian has, because an ioctl needs unsafe code.
@@ -22,6 +22,17 @@ fn run(program: &str, args: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Tries until it goes well; for a machine that does ten other things.
+fn within_a_while(mut attempt: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            ended => return ended,
+        }
+    }
 }
 
 /// Whether this process may mount a disk of its own.
@@ -71,17 +82,21 @@ impl Disk {
     }
 
     fn unmount(&mut self) -> Result<(), String> {
-        let mut last = Ok(());
-        for _ in 0..100 {
-            last = run("umount", &[self.mounted_at.to_str().unwrap()]);
-            if last.is_ok() {
-                self.mounted = false;
-                break;
+        // The store's helper may still close its last file.
+        within_a_while(|| run("umount", &[self.mounted_at.to_str().unwrap()]))?;
+        self.mounted = false;
+        // Who made a tree of mounts of his own meanwhile has this one too. As long as it lasts somewhere, the next mount would
+        // be of the same file system, without power.
+        within_a_while(|| {
+            match std::fs::read_dir("/sys/block").unwrap().flatten().any(|disk| {
+                let behind =
+                    std::fs::read_to_string(disk.path().join("loop/backing_file")).unwrap_or_default();
+                Path::new(behind.trim_end()) == self.image
+            }) {
+                true => Err(format!("{} is mounted in another tree of mounts", self.image.display())),
+                false => Ok(()),
             }
-            // The store's helper may still close its last file.
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        last
+        })
     }
 }
 
