@@ -105,7 +105,7 @@ fn nobody_waits_for_a_directory_that_never_comes_to_rest() {
                 world.names().finish(&task, carry(&world.ufs, &task)).await.unwrap();
             }
         };
-        let waited = tokio::time::timeout(Duration::from_secs(20), world.names().persist_barrier(None));
+        let waited = tokio::time::timeout(Duration::from_secs(120), world.names().persist_barrier(None));
         tokio::select! {
             () = worker => unreachable!("it works for ever"),
             report = waited => assert!(report.expect("the barrier ends").unwrap().failed.is_empty()),

@@ -157,7 +157,7 @@ fn a_file_that_is_closed_while_it_is_found_open_is_carried() {
         assert!(taken.as_mut().now_or_never().is_none());
         world.names().write_closed(ino, FileTimes { len: 5, ..FileTimes::default() }, true).await.unwrap();
         world.expire();
-        let put = tokio::time::timeout(Duration::from_secs(10), taken).await.expect("it is handed out");
+        let put = tokio::time::timeout(Duration::from_secs(60), taken).await.expect("it is handed out");
         assert_eq!((put_key(&put), put.ino), ("f".into(), ino));
     });
 }

@@ -397,7 +397,7 @@ async fn a_connection_that_goes_silent_is_given_up_in_time_for_another() {
     let (read, stat) = tokio::join!(ufs.read(&read, &version, 0, &mut buf), ufs.stat(&stat));
     assert_eq!((read, stat), (Ok(10), Ok(None)));
     assert_eq!((&buf, wire.struck()), (b"0123456789", 2));
-    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(55), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -514,8 +514,11 @@ fn the_files_of_a_directory_are_copied_side_by_side() {
 #[test]
 fn a_copy_that_fails_ends_those_beside_it_first() {
     let (mut p, work) = moving_by_copies(40);
-    p.node.ufs.rule(Rules { parts_to_fail: 1, part_takes: Duration::from_millis(50), ..Rules::default() });
-    let failed = p.run(work.clone());
+    p.hand_and_hold(work.clone());
+    let at_once = config().files_at_once as u64;
+    eventually("as many are on their way as may be", || p.node.ufs.parts.load(SeqCst) == at_once);
+    p.node.ufs.rule(Rules { parts_to_fail: 1, ..Rules::default() });
+    let failed = p.outcome();
     assert!(matches!(failed, PersistOutcome::Failed(_)), "{failed:?}");
     let copies = || std::fs::read_dir(p.under("to")).unwrap().count();
     let at_first = copies();

@@ -3,7 +3,7 @@
 use crate::common::{small, start};
 use forebay_shard::{
     BlockingError, CallError, Elapsed, ShardsConfig, SpawnError, StartError, arena, blocking, current, sleep,
-    spawn, stop_requested, timeout, yield_now,
+    sleep_until, spawn, stop_requested, timeout, yield_now,
 };
 use forebay_types::{ByteSize, ShardId};
 use std::cell::RefCell;
@@ -154,13 +154,17 @@ fn timers_fire_in_order_and_not_early() {
         let begun = Instant::now();
         for ms in [60u64, 20, 40, 20] {
             let order = Rc::clone(&order);
+            // However late the task has its first turn.
+            let due = sleep_until(begun + Duration::from_millis(ms));
             spawn(async move {
-                sleep(Duration::from_millis(ms)).await;
+                due.await;
                 assert!(begun.elapsed() >= Duration::from_millis(ms), "a timer fired early");
                 order.borrow_mut().push(ms);
             });
         }
-        sleep(Duration::from_millis(120)).await;
+        while Rc::strong_count(&order) > 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
         order.take()
     });
     assert_eq!(order, Ok(vec![20, 20, 40, 60]));
@@ -300,8 +304,9 @@ fn blocking_calls_leave_the_shard_free() {
 
 #[test]
 fn the_blocking_pool_is_bounded_and_survives_panics() {
-    let config =
-        ShardsConfig { blocking_threads: 1, blocking_queue_len: 1, blocking_wait: SHORT, ..small(1) };
+    // Longer than a busy machine keeps a thread from a core.
+    const WAIT: Duration = Duration::from_secs(2);
+    let config = ShardsConfig { blocking_threads: 1, blocking_queue_len: 1, blocking_wait: WAIT, ..small(1) };
     let shards = start(&config);
     let (release, held) = mpsc::channel::<()>();
     let answer = shards.handles()[0].block_on(move || async move {
@@ -319,7 +324,7 @@ fn the_blocking_pool_is_bounded_and_survives_panics() {
         .await;
         (refused, panicked, blocking(|| 7).await)
     });
-    assert_eq!(answer, Ok((Err(BlockingError::Busy(SHORT)), Err(BlockingError::Panicked), Ok(7))));
+    assert_eq!(answer, Ok((Err(BlockingError::Busy(WAIT)), Err(BlockingError::Panicked), Ok(7))));
 }
 
 #[test]

@@ -8,13 +8,14 @@ pub(crate) mod gcs;
 pub(crate) mod wire;
 
 use std::env;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(240);
 
 /// A server of this test's own. Ends with the test.
 pub(crate) struct Server {
@@ -43,9 +44,12 @@ fn find(program: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is not installed: run `eval \"$(ci/servers)\"` and try again"))
 }
 
+/// A port that nothing listens at. None of those that the kernel gives: on a busy machine it would give the same one to
+/// whoever connects to something else meanwhile.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    let any = || 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
+    let mut ports = std::iter::repeat_with(any);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("it goes on for ever")
 }
 
 fn start(mut command: Command, port: u16) -> Server {
@@ -91,7 +95,7 @@ pub(crate) fn azurite() -> Server {
 /// One plain HTTP request; returns the answer whole. Good enough to set a server up.
 pub(crate) fn http(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     write!(
         stream,
