@@ -17,10 +17,11 @@ use crate::table::InodeRef;
 use forebay_namespace::Published;
 use forebay_types::{Clock, FsErrorKind, FsResult, InodeState, SystemClock, WriteMode};
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a file is published again because another writer opened it before it was carried.
-const PUBLISH_TRIES: usize = 8;
+/// How long a file is published again because it was opened or written before all of it was carried, and the pauses.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
+const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 /// How often, and how far apart, the eviction of a file is tried after its last close.
 const EVICT_TRIES: usize = 50;
 const EVICT_PAUSE: Duration = Duration::from_millis(20);
@@ -40,7 +41,7 @@ impl Vfs {
     ///
     /// # Errors
     /// `Unavailable` with the reason if it could not be carried: it stays dirty and is tried again behind the scenes;
-    /// `Unsupported` if the under file system cannot hold it; `Busy` if others open and close it all the time.
+    /// `Unsupported` if the under file system cannot hold it; `Busy` if it is opened, closed or written all the time.
     pub(crate) async fn carry_through(&self, inode: &InodeRef) -> FsResult<()> {
         let mode = self.names.policy(inode.ino).await?.write_mode;
         if !matches!(mode, WriteMode::Through | WriteMode::CacheThrough) {
@@ -56,19 +57,20 @@ impl Vfs {
 
     /// The outer error says that it could not be published, the inner that it was not carried.
     async fn publish_until_carried(&self, inode: &InodeRef) -> FsResult<FsResult<()>> {
-        let mut carried = Ok(());
-        for _ in 0..PUBLISH_TRIES {
+        let until = Instant::now() + PUBLISH_WITHIN;
+        loop {
             let publishing = self.publish(inode).await?;
             if matches!(publishing, Publishing::NotNeeded) {
-                break;
+                return Ok(Ok(()));
             }
-            carried = self.names.persist_now(inode.ino).await;
+            let carried = self.names.persist_now(inode.ino).await;
             drop(publishing);
-            if !carried.as_ref().is_err_and(|error| error.kind() == FsErrorKind::Busy) {
-                break;
+            let busy = carried.as_ref().is_err_and(|error| error.kind() == FsErrorKind::Busy);
+            if !busy || Instant::now() > until {
+                return Ok(carried);
             }
+            forebay_shard::sleep(PUBLISH_PAUSE).await;
         }
-        Ok(carried)
     }
 
     /// Has what was written to an inode carried, for as long as what it yields is kept.

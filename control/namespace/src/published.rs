@@ -6,7 +6,8 @@ use forebay_types::{FsResult, Ino};
 use std::sync::Arc;
 
 /// While it lives an inode is carried although it is open for write: as it was when [`Published::tell`] was called
-/// last. It stays open for write in the log all the same, with its extent: what its writers do beside that is found by
+/// last. What is found to be written meanwhile is not carried before it is told again, and who waits for it hears `Busy`. It
+/// stays open for write in the log all the same, with its extent: what its writers do beside that is found by
 /// the next start, if they do not come to close it.
 pub struct Published {
     names: Arc<Namespace>,

@@ -4,7 +4,9 @@ use crate::support::*;
 use forebay_namespace::MountSpec;
 use forebay_types::{Ino, WriteMode};
 use forebay_vfs::{Opened, Vfs};
+use futures_util::future::{Either, select};
 use std::os::unix::fs::FileExt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +89,35 @@ fn a_write_beside_a_flush_is_carried_by_the_next_one() {
         }
         vfs.release(opened.handle).await.unwrap();
         assert_eq!(&*vfs.getxattr(ino, b"user.forebay.state").await.unwrap(), b"clean");
+    });
+    node.until_idle();
+}
+
+/// What the kernel appends while the file is on its way is not what the log says of it, and nobody else tells the log.
+#[test]
+fn a_flush_beside_a_writer_who_makes_the_file_longer_ends() {
+    let node = node_with(WriteMode::CacheThrough, true);
+    let under = node.under().join("a");
+    node.run(move |vfs| async move {
+        let (_, opened) = vfs.make("a").await;
+        let file = kernel_file(&opened);
+        file.write_all_at(b"x", 0).unwrap();
+        let beside = std::thread::spawn({
+            let file = Arc::clone(&file);
+            move || {
+                for at in 1..1500 {
+                    file.write_all_at(b"x", at).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let flushed = pin!(vfs.flush(opened.handle));
+        let late = pin!(forebay_shard::sleep(Duration::from_secs(60)));
+        assert!(matches!(select(flushed, late).await, Either::Left((Ok(()), _))), "it did not end well");
+        beside.join().unwrap();
+        vfs.fsync(opened.handle).await.unwrap();
+        assert_eq!(std::fs::read(&under).unwrap(), [b'x'; 1500]);
+        vfs.release(opened.handle).await.unwrap();
     });
     node.until_idle();
 }

@@ -191,8 +191,9 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// The task `id` has ended; `failure` says why it is to be tried again later.
-    pub(crate) fn ended(&self, id: u64, failure: Option<String>, now_ms: u64) {
+    /// The task `id` has ended; `failure` says why it is to be tried again later. One that `waits_to_be_told` of what was
+    /// written meanwhile would end in the same way until then.
+    pub(crate) fn ended(&self, id: u64, failure: Option<String>, waits_to_be_told: bool, now_ms: u64) {
         let mut state = self.state.lock();
         let Some((out, task)) = state.out.remove(&id) else { return };
         let slot = out.slot.clone();
@@ -202,7 +203,8 @@ impl Queue {
         }
         if state.entries.get(&slot).is_some_and(|entry| entry.status == Status::Out(id)) {
             let due = state.after(&slot, failure, looked_into, now_ms);
-            state.set_status(&slot, Status::Due(due));
+            let status = if waits_to_be_told { Status::OpenForWrite } else { Status::Due(due) };
+            state.set_status(&slot, status);
         }
         state.wake_waiters(&slot);
         state.wake_dir(slot.0);
