@@ -6,7 +6,7 @@ use forebay_types::{FsResult, Ino};
 use std::sync::Arc;
 
 /// While it lives an inode is carried although it is open for write: as it was when [`Published::tell`] was called
-/// last. What is found to be written meanwhile is not carried before it is told again, and who waits for it hears `Busy`. It
+/// last. Who waits for what is found to be written meanwhile hears `Busy`, and is to tell again. It
 /// stays open for write in the log all the same, with its extent: what its writers do beside that is found by
 /// the next start, if they do not come to close it.
 pub struct Published {

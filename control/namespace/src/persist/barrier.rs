@@ -151,7 +151,7 @@ impl Namespace {
             report.failed.push((slot.1.to_string(), is.failure.unwrap_or_default()));
             return false;
         }
-        if is.open_for_write {
+        if is.open_for_write || is.written_beside > was.written_beside {
             report.open_for_write += 1;
             return false;
         }

@@ -50,7 +50,7 @@ impl PersistLog for Namespace {
     ) -> BoxFuture<'a, FsResult<Settled>> {
         Box::pin(async move {
             // It was written meanwhile by who has it open: what the log says of it does not come true by itself.
-            let waits_to_be_told =
+            let written_beside =
                 matches!(outcome, PersistOutcome::Changed) && self.shared.is_published(task.ino);
             let (recorded, failure) = match outcome {
                 PersistOutcome::Failed(why) => (Ok(Settled::StillDirty), Some(why)),
@@ -60,7 +60,7 @@ impl PersistLog for Namespace {
                     (recorded, failure)
                 }
             };
-            self.shared.queue.ended(task.id, failure, waits_to_be_told, self.shared.now_ms());
+            self.shared.queue.ended(task.id, failure, written_beside, self.shared.now_ms());
             recorded
         })
     }

@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) failure: Option<String>,
     /// Counts failures since start, so that who waits sees a new one.
     pub(super) failures: u64,
+    /// Counts the tasks since start that found it written meanwhile, while it was published.
+    pub(super) written_beside: u64,
 }
 
 impl Entry {
@@ -54,6 +56,7 @@ impl Entry {
             tries: 0,
             failure: None,
             failures: 0,
+            written_beside: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl Entry {
             self.failure = known.failure.clone();
         }
         self.failures = known.failures;
+        self.written_beside = known.written_beside;
         self.urgent = known.urgent;
         self.delayed = known.delayed;
         self.status = match known.status {
@@ -105,6 +109,7 @@ impl Entry {
             seq: self.seq,
             failures: self.failures,
             failure: self.failure.clone(),
+            written_beside: self.written_beside,
             open_for_write: self.status == Status::OpenForWrite,
             set_aside: self.is_set_aside(),
             goes_last: self.only_time && !self.urgent,

@@ -11,6 +11,7 @@ pub(crate) struct Seen {
     pub(crate) seq: u64,
     pub(crate) failures: u64,
     pub(crate) failure: Option<String>,
+    pub(crate) written_beside: u64,
     pub(crate) open_for_write: bool,
     pub(crate) set_aside: bool,
     /// It is a directory that waits, in its own time, for what was queued in it since somebody was in a hurry.

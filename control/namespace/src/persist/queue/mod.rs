@@ -191,9 +191,9 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// The task `id` has ended; `failure` says why it is to be tried again later. One that `waits_to_be_told` of what was
-    /// written meanwhile would end in the same way until then.
-    pub(crate) fn ended(&self, id: u64, failure: Option<String>, waits_to_be_told: bool, now_ms: u64) {
+    /// The task `id` has ended; `failure` says why it is to be tried again later. One that was `written_beside` would most
+    /// likely end in the same way until that is told: who waits for it hears so.
+    pub(crate) fn ended(&self, id: u64, failure: Option<String>, written_beside: bool, now_ms: u64) {
         let mut state = self.state.lock();
         let Some((out, task)) = state.out.remove(&id) else { return };
         let slot = out.slot.clone();
@@ -202,9 +202,12 @@ impl Queue {
             state.doubts.insert(slot.clone(), (out, PersistTask { again: true, ..task }));
         }
         if state.entries.get(&slot).is_some_and(|entry| entry.status == Status::Out(id)) {
-            let due = state.after(&slot, failure, looked_into, now_ms);
-            let status = if waits_to_be_told { Status::OpenForWrite } else { Status::Due(due) };
-            state.set_status(&slot, status);
+            let mut due = state.after(&slot, failure, looked_into, now_ms);
+            if let Some(entry) = state.entries.get_mut(&slot).filter(|_| written_beside) {
+                entry.written_beside += 1;
+                due = now_ms + RECHECK_MS;
+            }
+            state.set_status(&slot, Status::Due(due));
         }
         state.wake_waiters(&slot);
         state.wake_dir(slot.0);
