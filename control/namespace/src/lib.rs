@@ -25,7 +25,9 @@
 mod absent;
 mod ahead;
 mod authored;
+mod calls;
 mod commit;
+mod config;
 mod empty;
 mod error;
 mod fault;
@@ -59,11 +61,13 @@ mod table;
 mod txn;
 mod view;
 
+pub use calls::FileState;
+pub use config::NamespaceConfig;
 pub use error::NamespaceError;
 pub use inspect::QueuedName;
 pub use list::{DirEntry, DirPlace, DirStream};
 pub use mounts::{Mount, MountSpec};
-pub use namespace::{Entry, FileState, Namespace, NamespaceConfig, Recovery};
+pub use namespace::{Entry, Namespace, Recovery};
 pub use ops::attrs::XattrMode;
 pub use ops::create::NewInode;
 pub use ops::rename::RenameMode;

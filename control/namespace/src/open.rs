@@ -3,13 +3,14 @@
 //! The log is replayed straight into the engine, record by record from the first that the engine does not
 //! have, and only then taken away. What is interrupted halfway is done again at the next start.
 
+use crate::config::NamespaceConfig;
 use crate::error::NamespaceError;
 use crate::keys;
 use crate::listings::Listings;
 use crate::log::{Appender, Record, Replayed, clear, replay};
 use crate::mounts::{Mount, MountSpec, Mounts};
 use crate::names::Names;
-use crate::namespace::{NamespaceConfig, Recovery};
+use crate::namespace::Recovery;
 use crate::ops::upkeep::mount_root;
 use crate::overlay::Overlay;
 use crate::persist::queue::Queue;
