@@ -59,6 +59,11 @@ impl Flights {
         in_time(self.deadline, self.ufs.stat(mount, key)).await
     }
 
+    /// What is at a key that a listing has shown to be a file or a link.
+    pub(crate) async fn stat_listed(&self, mount: MountId, key: &UfsKey) -> Answer {
+        in_time(self.deadline, self.ufs.stat_listed(mount, key)).await
+    }
+
     fn board(&self, mount: MountId, key: &UfsKey) -> Arc<Flight> {
         let mut stats = self.stats.lock();
         let at = (mount, key.clone());

@@ -15,7 +15,7 @@ use crate::ops::upkeep::Seen;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::table::{CleanId, Offered};
 use forebay_types::{
-    FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
+    FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey, UfsVersion,
 };
 use futures_timer::Delay;
 use futures_util::FutureExt;
@@ -77,6 +77,24 @@ impl Namespace {
             Answer::Absent => Ok(Some(None)),
             Answer::Present(ino) => Ok(self.shared.table.get(ino).filter(|inode| inode.is_whole()).map(Some)),
         }
+    }
+
+    /// What a name is that a listing shows with this version, and when the UFS said so, if that may be believed.
+    pub(crate) fn known_listed(
+        &self,
+        dir: &Inode,
+        name: &Name,
+        version: &UfsVersion,
+    ) -> FsResult<Option<(Arc<Inode>, u64)>> {
+        let ttl = self.shared.metadata_ttl_ms(&dir.record())?;
+        let cached = self.shared.names.get(dir.ino, name);
+        let cached = cached.filter(|cached| cached.is_fresh(self.shared.now_ms(), ttl));
+        let Some(Cached { answer: Answer::Present(ino), asked_ms: Some(asked_ms) }) = cached else {
+            return Ok(None);
+        };
+        let is_that =
+            |inode: &Arc<Inode>| inode.is_whole() && inode.record().version.as_ref() == Some(version);
+        Ok(self.shared.table.get(ino).filter(is_that).map(|inode| (inode, asked_ms)))
     }
 
     /// The same without the cache; what is found goes into it.

@@ -34,7 +34,7 @@ pub use name::{InvalidName, Name};
 pub use policy::{Admission, PersistOrder, Placement, ReadMode, TtlAction, WriteMode};
 pub use ports::{
     BoxFuture, ContentLocation, DirPage, DirPageEntry, InodeMemo, PageToken, PersistLog, PersistOutcome,
-    PersistTask, PersistWork, Settled, UfsAttr, UfsMeta,
+    PersistTask, PersistWork, Settled, Told, UfsAttr, UfsMeta,
 };
 pub use units::{ByteSize, HumanDuration, InvalidUnit, PageIndex, PageSize};
 pub use version::{ContentKey, UfsVersion};

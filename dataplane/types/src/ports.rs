@@ -45,15 +45,47 @@ pub struct UfsAttr {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageToken(pub Box<[u8]>);
 
+/// How much a listing told of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// All that a stat tells.
+    All(UfsAttr),
+    /// Kind, size and version; nothing else in it is the file's own.
+    Content(UfsAttr),
+    /// It has no bytes and this version, and is a file or a symbolic link: [`UfsMeta::stat_listed`] tells which.
+    FileOrLink(UfsVersion),
+}
+
+impl Told {
+    /// What it is; `None` if that has to be asked for.
+    pub fn attr(&self) -> Option<&UfsAttr> {
+        match self {
+            Self::All(attr) | Self::Content(attr) => Some(attr),
+            Self::FileOrLink(_) => None,
+        }
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &UfsVersion {
+        match self {
+            Self::All(attr) | Self::Content(attr) => &attr.version,
+            Self::FileOrLink(version) => version,
+        }
+    }
+
+    /// Whether it is a directory, which is never left open.
+    pub fn is_dir(&self) -> bool {
+        self.attr().is_some_and(|attr| attr.kind == FileKind::Directory)
+    }
+}
+
 /// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirPageEntry {
     /// Its name in the directory.
     pub name: Name,
-    /// What it is.
-    pub attr: UfsAttr,
-    /// Whether the listing told everything of it. Without it only kind, size and version are the file's own.
-    pub whole: bool,
+    /// What is known of it.
+    pub told: Told,
 }
 
 /// A page of a listing. A listing that failed or stopped short is an error, never a short page.
@@ -69,6 +101,15 @@ pub struct DirPage {
 pub trait UfsMeta: Send + Sync + 'static {
     /// What `key` is; `None` if there is nothing.
     fn stat<'a>(&'a self, mount: MountId, key: &'a UfsKey) -> BoxFuture<'a, FsResult<Option<UfsAttr>>>;
+
+    /// What is at a key that a listing has just shown as [`Told::FileOrLink`]; `None` if nothing is any more.
+    fn stat_listed<'a>(
+        &'a self,
+        mount: MountId,
+        key: &'a UfsKey,
+    ) -> BoxFuture<'a, FsResult<Option<UfsAttr>>> {
+        self.stat(mount, key)
+    }
 
     /// A page of the directory `key`, at most `limit` entries.
     fn list<'a>(

@@ -7,6 +7,8 @@ use crate::error::{UfsError, UfsResult};
 use crate::layers::UfsStats;
 use async_trait::async_trait;
 use bytes::Bytes;
+#[cfg(doc)]
+use forebay_types::Told;
 use forebay_types::{DirPage, DirPageEntry, PageToken, TimeSpec, UfsAttr, UfsKey, UfsVersion};
 use std::fmt;
 use std::sync::Arc;
@@ -120,8 +122,8 @@ pub struct Capabilities {
     pub conditional_put: ConditionalPut,
     /// [`Ufs::rename`] works, for files and directories, in one step.
     pub rename: bool,
-    /// Listings carry all attributes. Without it an entry has kind, size and version right, no mode or owner, and
-    /// as time of last change when it was put: a stat tells the rest.
+    /// Listings carry all attributes ([`Told::All`]). Without it an entry may have no mode, owner and time of last change,
+    /// and what is empty may be left open ([`Told::FileOrLink`]).
     pub list_attrs: bool,
     /// [`Ufs::copy`] works: the store copies by itself.
     pub copy: bool,
@@ -211,6 +213,12 @@ pub trait Ufs: Send + Sync + fmt::Debug + 'static {
 
     /// What is at `key`; `None` if there is nothing. Never follows a symbolic link.
     async fn stat(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>>;
+
+    /// What is at a key that a listing has just shown as [`Told::FileOrLink`]; `None` if nothing is any more. Since that is
+    /// no directory it may cost less than a stat.
+    async fn stat_listed(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        self.stat(key).await
+    }
 
     /// A page of the directory `dir`: at most `limit` entries (at least 1), from where `from` says.
     ///

@@ -3,7 +3,7 @@
 
 mod servers;
 
-use forebay_types::{ByteSize, TimeSpec, UfsKey};
+use forebay_types::{ByteSize, TimeSpec, Told, UfsKey};
 use forebay_ufs::{OpenError, PutAttrs, PutSpec, RetryPolicy, UfsOptions, conformance};
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;
@@ -68,7 +68,8 @@ async fn a_listing_tells_what_rides_with_a_blob() {
     let attrs = PutAttrs { mode: Some(0o755), owner: Some((7, 8)), mtime };
     let key = UfsKey::new(*b"script").unwrap();
     ufs.begin_put(&key, &PutSpec { attrs, ..Default::default() }).await.unwrap().finish().await.unwrap();
-    let listed = ufs.list(&UfsKey::root(), None, 10).await.unwrap().entries.remove(0).attr;
+    let listed = ufs.list(&UfsKey::root(), None, 10).await.unwrap().entries.remove(0);
+    let Told::All(listed) = listed.told else { panic!("{listed:?}") };
     assert_eq!(Some(listed.clone()), ufs.stat(&key).await.unwrap());
     assert_eq!((listed.mode, listed.owner, Some(listed.mtime)), (Some(0o755), Some((7, 8)), mtime));
 }

@@ -65,7 +65,12 @@ async fn listed(url: &str, options: &UfsOptions, limit: usize) -> Vec<(String, F
     loop {
         let page = ufs.list(&UfsKey::root(), from.as_ref(), limit).await.unwrap();
         assert!(page.entries.len() <= limit && page.left_out == 0);
-        found.extend(page.entries.iter().map(|entry| (entry.name.to_string(), entry.attr.kind)));
+        for entry in page.entries {
+            let asked =
+                ufs.stat_listed(&UfsKey::root().child(&entry.name)).await.unwrap().map(|attr| attr.kind);
+            let kind = entry.told.attr().map(|attr| attr.kind).or(asked).unwrap();
+            found.push((entry.name.to_string(), kind));
+        }
         from = page.next;
         if from.is_none() {
             found.sort_by(|a, b| a.0.cmp(&b.0));

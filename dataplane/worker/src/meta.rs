@@ -25,6 +25,18 @@ impl UfsMeta for Worker {
         })
     }
 
+    fn stat_listed<'a>(
+        &'a self,
+        mount: MountId,
+        key: &'a UfsKey,
+    ) -> BoxFuture<'a, FsResult<Option<UfsAttr>>> {
+        Box::pin(async move {
+            let (ufs, wanted) = (self.ufs.get(mount)?, key.clone());
+            let answer = self.ask(async move { ufs.stat_listed(&wanted).await }).await;
+            answer.map_err(|error| error.during(format_args!("looking up {key}")))
+        })
+    }
+
     fn list<'a>(
         &'a self,
         mount: MountId,

@@ -9,9 +9,12 @@
 //! shown or not, then from [`OWN_BASE`] on one for each own name. A stream keeps the few pages of the UFS and the
 //! names that it has shown lately, and a sparse list of places to start again from: never all names.
 //!
+//! What is shown of the UFS's entries, and what of that is asked for, is in [`shown`].
+//!
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
 mod places;
+mod shown;
 
 use crate::inode::{Inode, OwnNames};
 use crate::keys;
@@ -19,10 +22,13 @@ use crate::listings::Marks;
 use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
 use crate::record::Dentry;
-use forebay_types::{DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, UfsKey};
+use forebay_types::{
+    DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, Told, UfsKey,
+};
 use places::{Checkpoints, Places};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Entries of a page that is asked of the UFS.
 const PAGE_LEN: usize = 1000;
@@ -67,6 +73,14 @@ impl Page {
     /// The index after its last entry.
     fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
+    }
+
+    /// Keeps what was asked about one of its entries, if `index` is one of them.
+    fn tell(&mut self, index: u64, told: &Told) {
+        let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
+            entry.told = told.clone();
+        }
     }
 }
 
@@ -134,6 +148,14 @@ pub struct DirPlace {
 struct Shown {
     name: Name,
     inode: Arc<Inode>,
+    /// How long ago the UFS said so, as far as that is to be counted.
+    age: Duration,
+}
+
+impl Shown {
+    fn now(name: Name, inode: Arc<Inode>) -> Self {
+        Self { name, inode, age: Duration::ZERO }
+    }
 }
 
 impl DirStream {
@@ -235,12 +257,11 @@ impl DirStream {
         let index = offset - UFS_BASE;
         let Some(page) = self.page_at(index).await? else { return Ok(OWN_BASE) };
         let skip = (index - page.first) as usize;
-        let room = limit - out.len();
         let epoch = page.epoch;
-        let wanted: Vec<DirPageEntry> = page.entries[skip..].iter().take(room).cloned().collect();
-        let shown = self.ufs_entries(wanted.clone(), epoch).await?;
+        let wanted: Vec<DirPageEntry> =
+            page.entries[skip..].iter().take(limit - out.len()).cloned().collect();
         let count = wanted.len() as u64;
-        for (at, shown) in shown.into_iter().enumerate() {
+        for (at, shown) in self.ufs_entries(index, wanted, epoch).await?.into_iter().enumerate() {
             if let Some(shown) = shown {
                 self.push(out, shown, offset + at as u64 + 1)?;
             }
@@ -249,7 +270,9 @@ impl DirStream {
     }
 
     fn push(&mut self, out: &mut Vec<DirEntry>, shown: Shown, next_offset: u64) -> FsResult<()> {
-        let entry = self.names.entry(&shown.inode)?;
+        let mut entry = self.names.entry(&shown.inode)?;
+        entry.entry_ttl = entry.entry_ttl.saturating_sub(shown.age);
+        entry.attr_ttl = entry.attr_ttl.saturating_sub(shown.age);
         let name = shown.name.as_bytes().into();
         out.push(DirEntry {
             name,
@@ -316,7 +339,7 @@ impl DirStream {
             let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
             match page {
                 Ok(page) => {
-                    let partial = page.entries.iter().filter(|entry| !entry.whole);
+                    let partial = page.entries.iter().filter(|entry| matches!(entry.told, Told::Content(_)));
                     self.names.ahead.listed(self.dir.ino, partial.map(|entry| entry.name.clone()));
                     return Ok(Page { first, entries: page.entries, next: page.next, epoch });
                 }
@@ -331,78 +354,6 @@ impl DirStream {
             }
         }
         Err(FsErrorKind::Stale.into())
-    }
-
-    /// What is shown for each entry of the UFS: nothing for those that are ours or hidden.
-    async fn ufs_entries(&self, entries: Vec<DirPageEntry>, asked_at: u64) -> FsResult<Vec<Option<Shown>>> {
-        // Before our own names are looked at: what changes after that is not to be learned from this page.
-        let names = &self.names.shared.names;
-        let epochs: Vec<u64> = entries.iter().map(|entry| names.epoch(self.dir.ino, &entry.name)).collect();
-        let own = self.own_dentries(&entries).await?;
-        let mut shown = Vec::with_capacity(entries.len());
-        for ((entry, own), epoch) in entries.into_iter().zip(own).zip(epochs) {
-            shown.push(match own {
-                None if self.dir.names_epoch() == asked_at => Some(self.clean_entry(entry, epoch).await?),
-                None => self.entry_anew(entry.name).await?,
-                Some(dentry) => self.own_clean_entry(entry.name, &dentry).await?,
-            });
-        }
-        Ok(shown)
-    }
-
-    async fn own_dentries(&self, entries: &[DirPageEntry]) -> FsResult<Vec<Option<Dentry>>> {
-        if self.dir.own_names() == OwnNames::None {
-            return Ok(vec![None; entries.len()]);
-        }
-        let (shared, dir) = (Arc::clone(&self.names.shared), Arc::clone(&self.dir));
-        let names: Vec<Name> = entries.iter().map(|entry| entry.name.clone()).collect();
-        self.names
-            .readers
-            .read(move || {
-                shared.view.learn_own_names(&dir)?;
-                let own = |name: &Name| {
-                    if dir.lacks_own(name) { Ok(None) } else { shared.view.dentry(dir.ino, name) }
-                };
-                names.iter().map(own).collect()
-            })
-            .await
-    }
-
-    async fn clean_entry(&self, entry: DirPageEntry, epoch: u64) -> FsResult<Shown> {
-        let Some(dir) = &self.ufs else { return Err(FsErrorKind::Stale.into()) };
-        let key = dir.child(&entry.name);
-        let at = (self.dir.ino, entry.name.clone());
-        let inode = self.names.clean_inode(self.mount, &key, at, &entry.attr, entry.whole).await?;
-        self.names.learn_listed(&self.dir, epoch, &entry.name, inode.ino);
-        Ok(Shown { name: entry.name, inode })
-    }
-
-    /// What a name is that the UFS had when the page was asked for: a name was changed since, perhaps this one.
-    async fn entry_anew(&self, name: Name) -> FsResult<Option<Shown>> {
-        let inode = self.names.resolve(&self.dir, &name).await?;
-        match self.names.own_name(&self.dir, &name).await? {
-            Some(dentry) => self.own_clean_entry(name, &dentry).await,
-            None => Ok(inode.map(|inode| Shown { name, inode })),
-        }
-    }
-
-    async fn own_clean_entry(&self, name: Name, dentry: &Dentry) -> FsResult<Option<Shown>> {
-        let Some((ino, _)) = dentry.target else { return Ok(None) };
-        let inode = self.names.inode(ino).await?;
-        let among_ufs = self.is_among_ufs(&inode, &name, dentry);
-        Ok(among_ufs.then_some(Shown { name, inode }))
-    }
-
-    /// Whether a name of ours was the UFS's when the listing began.
-    fn is_among_ufs(&self, inode: &Inode, name: &Name, dentry: &Dentry) -> bool {
-        let Some(marks) = &self.marks else { return false };
-        let had = dentry.shadow.as_ref().is_some_and(|shadow| shadow.since <= marks.began);
-        if self.ufs.is_none() || !dentry.is_carried() || !had {
-            return false;
-        }
-        // What is being moved away may not be there any more.
-        let leaves = self.names.shared.queue.is_leaving(self.dir.ino, name);
-        !marks.has_left(name, leaves) && marks.was_clean(inode.ino, &inode.record())
     }
 
     /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
@@ -429,7 +380,7 @@ impl DirStream {
                 }
                 past = at;
                 self.own.remember(at, &name);
-                self.push(out, Shown { name, inode }, OWN_BASE + at)?;
+                self.push(out, Shown::now(name, inode), OWN_BASE + at)?;
             }
             if past > 0 {
                 return Ok(OWN_BASE + past);

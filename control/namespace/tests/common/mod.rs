@@ -10,7 +10,7 @@ use forebay_namespace::{
 };
 use forebay_types::{
     BoxFuture, Caller, DirPage, DirPageEntry, FileKind, FsErrorKind, FsResult, HumanDuration, Ino,
-    ManualClock, MountId, Name, NodeId, PageToken, TimeSpec, UfsAttr, UfsKey, UfsMeta, UfsVersion,
+    ManualClock, MountId, Name, NodeId, PageToken, TimeSpec, Told, UfsAttr, UfsKey, UfsMeta, UfsVersion,
 };
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -33,8 +33,17 @@ pub struct DirUfs {
     pub down: AtomicBool,
     /// The n-th next listing fails; 0: none.
     pub fail_list: AtomicU64,
-    /// Listings tell kinds, sizes and versions alone, as an object store's do.
+    /// Listings tell kinds, sizes and versions alone and leave open what is empty, as an object store's do.
     pub bare_lists: AtomicBool,
+    /// All that is empty, and each link, has one and the same version, as by an object store's checksum.
+    pub one_version: AtomicBool,
+    /// Questions about what a listing left open.
+    pub kinds: AtomicU64,
+    /// The n-th next of them fails; 0: none.
+    pub fail_kind: AtomicU64,
+    /// How many of them are on their way, and were at most.
+    pub kinds_now: AtomicU64,
+    pub kinds_at_once: AtomicU64,
     /// How long a stat takes, in milliseconds.
     pub stat_takes: AtomicU64,
     /// How long a page of a listing is on its way back, in milliseconds.
@@ -62,10 +71,30 @@ impl DirUfs {
 
     fn listed(&self, name: Name, attr: UfsAttr) -> DirPageEntry {
         if !self.bare_lists.load(SeqCst) {
-            return DirPageEntry { name, attr, whole: true };
+            return DirPageEntry { name, told: Told::All(attr) };
+        }
+        let is_empty = attr.kind == FileKind::Regular && attr.size == 0;
+        if is_empty || attr.kind == FileKind::Symlink {
+            return DirPageEntry { name, told: Told::FileOrLink(attr.version) };
         }
         let mtime = TimeSpec { secs: 1, nanos: 0 };
-        DirPageEntry { name, attr: UfsAttr { mode: None, owner: None, mtime, ..attr }, whole: false }
+        DirPageEntry { name, told: Told::Content(UfsAttr { mode: None, owner: None, mtime, ..attr }) }
+    }
+
+    fn look(&self, path: &Path) -> FsResult<Option<UfsAttr>> {
+        let mut found = attr_of(path)?;
+        if let Some(attr) = &mut found
+            && self.one_version.load(SeqCst)
+            && (attr.kind == FileKind::Symlink || (attr.kind, attr.size) == (FileKind::Regular, 0))
+        {
+            attr.version = UfsVersion::new(*b"empty");
+        }
+        Ok(found)
+    }
+
+    /// The n-th question about what a listing left open fails, counted down by each.
+    fn fails_kind(&self) -> bool {
+        self.fail_kind.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)) == Ok(1)
     }
 
     fn list_now(
@@ -93,7 +122,7 @@ impl DirUfs {
         let mut entries = Vec::new();
         for name in page {
             let name = Name::new(name).unwrap();
-            if let Some(attr) = attr_of(&self.path(mount, &key.child(&name)))? {
+            if let Some(attr) = self.look(&self.path(mount, &key.child(&name)))? {
                 entries.push(self.listed(name, attr));
             }
         }
@@ -135,7 +164,26 @@ impl UfsMeta for DirUfs {
             self.check()?;
             self.stats.fetch_add(1, SeqCst);
             takes(&self.stat_takes).await;
-            attr_of(&self.path(mount, key))
+            self.look(&self.path(mount, key))
+        })
+    }
+
+    fn stat_listed<'a>(
+        &'a self,
+        mount: MountId,
+        key: &'a UfsKey,
+    ) -> BoxFuture<'a, FsResult<Option<UfsAttr>>> {
+        Box::pin(async move {
+            self.check()?;
+            self.kinds.fetch_add(1, SeqCst);
+            let now = self.kinds_now.fetch_add(1, SeqCst) + 1;
+            self.kinds_at_once.fetch_max(now, SeqCst);
+            takes(&self.stat_takes).await;
+            self.kinds_now.fetch_sub(1, SeqCst);
+            if self.fails_kind() {
+                return Err(FsErrorKind::Unavailable.into());
+            }
+            self.look(&self.path(mount, key))
         })
     }
 

@@ -39,7 +39,7 @@ pub(super) async fn versions_agree_and_move(stage: Stage) -> Outcome {
     let key = stage.key("f");
     let first = stage.put(&key, &content(1, 5000)).await;
     assert_eq!(stage.version(&key).await, first, "stat and finish");
-    let listed = stage.pages(stage.dir(), 10).await.remove(0).entries.remove(0).attr;
+    let listed = stage.only_entry().await.told.attr().cloned().unwrap();
     assert_eq!(
         (listed.version, listed.size, listed.kind),
         (first.clone(), 5000, FileKind::Regular),

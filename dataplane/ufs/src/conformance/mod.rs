@@ -114,6 +114,7 @@ pub async fn run_without(ufs: Arc<dyn Ufs>, skipped: &[(&'static str, &'static s
         puts::a_finish_may_be_repeated,
         puts::a_directory_is_not_replaced,
         names::a_listing_has_each_name_once,
+        names::what_a_listing_leaves_open_is_told_when_asked,
         names::a_listing_stays_in_its_directory,
         names::a_failed_listing_is_an_error,
         names::odd_names_are_kept,

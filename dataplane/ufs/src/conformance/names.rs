@@ -4,7 +4,7 @@ use super::Outcome::{self, CannotShow, Passed};
 use super::support::{Stage, content, kind};
 use crate::error::{UfsError, UfsErrorKind};
 use crate::ufs::{Expect, PutAttrs};
-use forebay_types::{FileKind, UfsKey};
+use forebay_types::{FileKind, Told, UfsKey};
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeSet;
 
@@ -31,15 +31,41 @@ pub(super) async fn a_listing_has_each_name_once(stage: Stage) -> Outcome {
         let names: BTreeSet<_> = entries.iter().map(|entry| entry.name.clone()).collect();
         assert_eq!((entries.len(), names.len()), (FILES + DIRS, FILES + DIRS), "pages of {limit}");
         for entry in &entries {
-            let name = entry.name.to_string();
+            let (name, attr) = (entry.name.to_string(), stage.listed(entry).await);
             match name.strip_prefix("file-") {
-                Some(n) => {
-                    assert_eq!((entry.attr.kind, entry.attr.size), (FileKind::Regular, n.parse().unwrap()))
-                }
-                None => assert_eq!((entry.attr.kind, entry.attr.size), (FileKind::Directory, 0), "{name}"),
+                Some(n) => assert_eq!((attr.kind, attr.size), (FileKind::Regular, n.parse().unwrap())),
+                None => assert_eq!((attr.kind, attr.size), (FileKind::Directory, 0), "{name}"),
             }
         }
     }
+    Passed
+}
+
+/// Only what has no bytes may be left open, and what is told is what a stat tells.
+pub(super) async fn what_a_listing_leaves_open_is_told_when_asked(stage: Stage) -> Outcome {
+    stage.put(&stage.key("empty"), &content(1, 0)).await;
+    stage.put(&stage.key("full"), &content(1, 10)).await;
+    stage.mkdir(&stage.key("dir")).await;
+    if stage.can().symlinks {
+        stage.ufs.symlink(&stage.key("link"), b"x", &PutAttrs::default(), &Expect::Absent).await.unwrap();
+    }
+    for entry in stage.pages(stage.dir(), 10).await.remove(0).entries {
+        let key = stage.dir().child(&entry.name);
+        let stat = stage.stat(&key).await.unwrap_or_else(|| panic!("{key} is not there"));
+        assert_eq!(*entry.told.version(), stat.version, "{key}");
+        match entry.told {
+            Told::All(attr) => assert_eq!(attr, stat),
+            Told::Content(attr) => assert_eq!((attr.kind, attr.size), (stat.kind, stat.size), "{key}"),
+            Told::FileOrLink(_) => {
+                assert!(
+                    !stage.can().list_attrs && (stat.size == 0 || stat.kind == FileKind::Symlink),
+                    "{key}"
+                );
+                assert_eq!(stage.ufs.stat_listed(&key).await, Ok(Some(stat)));
+            }
+        }
+    }
+    assert_eq!(stage.ufs.stat_listed(&stage.key("missing")).await, Ok(None));
     Passed
 }
 

@@ -3,7 +3,7 @@
 use crate::error::{UfsErrorKind, UfsResult};
 use crate::ufs::{Capabilities, Expect, ListPage, PutAttrs, PutSpec, Ufs, Upload};
 use bytes::Bytes;
-use forebay_types::{FileKind, Name, UfsAttr, UfsKey, UfsVersion};
+use forebay_types::{DirPageEntry, FileKind, Name, Told, UfsAttr, UfsKey, UfsVersion};
 use std::sync::Arc;
 
 /// A directory of the store that one case may fill.
@@ -102,6 +102,25 @@ impl Stage {
             if from.is_none() {
                 return pages;
             }
+        }
+    }
+
+    /// The entry of a directory that has one.
+    pub(super) async fn only_entry(&self) -> DirPageEntry {
+        self.pages(&self.dir, 10).await.remove(0).entries.remove(0)
+    }
+
+    /// What a listing told of an entry of this directory, and what it left open.
+    pub(super) async fn listed(&self, entry: &DirPageEntry) -> UfsAttr {
+        let key = self.dir.child(&entry.name);
+        match &entry.told {
+            Told::All(attr) | Told::Content(attr) => attr.clone(),
+            Told::FileOrLink(_) => self
+                .ufs
+                .stat_listed(&key)
+                .await
+                .unwrap_or_else(|e| panic!("stat_listed {key}: {e}"))
+                .unwrap_or_else(|| panic!("{key} is not there")),
         }
     }
 

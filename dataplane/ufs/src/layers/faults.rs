@@ -8,7 +8,7 @@ use crate::error::{UfsError, UfsResult};
 use crate::ufs::{AttrChange, Capabilities, Expect, ListPage, PutAttrs, PutSpec, Space, Ufs, Upload};
 use async_trait::async_trait;
 use bytes::Bytes;
-use forebay_types::{PageToken, UfsAttr, UfsKey, UfsVersion};
+use forebay_types::{DirPageEntry, PageToken, Told, UfsAttr, UfsKey, UfsVersion};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -162,6 +162,14 @@ fn lengthen(attr: &mut UfsAttr, fault: Option<&Fault>) {
     }
 }
 
+/// The attributes that a listing told.
+fn told_attr(entry: &mut DirPageEntry) -> Option<&mut UfsAttr> {
+    match &mut entry.told {
+        Told::All(attr) | Told::Content(attr) => Some(attr),
+        Told::FileOrLink(_) => None,
+    }
+}
+
 #[async_trait]
 impl Ufs for FaultyUfs {
     fn name(&self) -> &str {
@@ -178,9 +186,15 @@ impl Ufs for FaultyUfs {
         Ok(attr)
     }
 
+    async fn stat_listed(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        let (mut attr, fault) = self.plan.around(Op::Stat, key, self.inner.stat_listed(key)).await?;
+        attr.iter_mut().for_each(|attr| lengthen(attr, fault.as_ref()));
+        Ok(attr)
+    }
+
     async fn list(&self, dir: &UfsKey, from: Option<&PageToken>, limit: usize) -> UfsResult<ListPage> {
         let (mut page, fault) = self.plan.around(Op::List, dir, self.inner.list(dir, from, limit)).await?;
-        page.entries.iter_mut().for_each(|entry| lengthen(&mut entry.attr, fault.as_ref()));
+        page.entries.iter_mut().filter_map(told_attr).for_each(|attr| lengthen(attr, fault.as_ref()));
         Ok(page)
     }
 

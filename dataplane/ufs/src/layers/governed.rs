@@ -157,6 +157,10 @@ impl Ufs for Governed {
         attempts!(self.rules, Op::Stat, self.inner.stat(key))
     }
 
+    async fn stat_listed(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        attempts!(self.rules, Op::Stat, self.inner.stat_listed(key))
+    }
+
     async fn list(&self, dir: &UfsKey, from: Option<&PageToken>, limit: usize) -> UfsResult<ListPage> {
         attempts!(self.rules, Op::List, self.inner.list(dir, from, limit))
     }

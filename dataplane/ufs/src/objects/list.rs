@@ -1,25 +1,18 @@
 //! Listings: common prefixes are directories, the rest are files.
 //!
-//! A page of ours is a page of the store's. Two things need a second look. An object and a prefix of one name
+//! A page of ours is a page of the store's. Two things it does not tell. An object and a prefix of one name
 //! (`a` and `a/...`): `a/` sorts behind every key that begins `a-`, so it may come pages later; at the end of
 //! a page those objects whose prefix may still come are looked up one by one, and they are few, since each
 //! must be a beginning of the page's last key. And an empty object may be a symbolic link: where the store's
-//! listing does not tell, each empty one is asked about, several at once.
+//! listing does not tell, the entry says so, and who needs to know asks ([`Shared::look_up`]).
 
 use super::client::{KeyPage, ListQuery, Object};
 use super::keys::SHADOWED_SUFFIX;
 use super::tree::{Found, Shared, file_attr};
 use crate::error::{UfsError, UfsResult};
 use crate::ufs::ListPage;
-use forebay_types::{DirPageEntry, Name, PageToken, UfsKey};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use forebay_types::{DirPageEntry, Name, PageToken, Told, UfsAttr, UfsKey};
 use std::collections::HashSet;
-
-/// How many empty objects of a page are asked about at once.
-const HEADS_AT_ONCE: usize = 16;
-
-/// An object of a page: the name it has in its directory, its key, and what the page says of it.
-type Listed = (Name, String, Object);
 
 impl Shared {
     pub(super) async fn list_dir(
@@ -38,7 +31,7 @@ impl Shared {
             self.require_directory(dir).await?;
         }
         let hidden = self.hidden_objects(dir, &page).await?;
-        self.entries(dir, &prefix, page, &hidden).await
+        Ok(self.entries(&prefix, page, &hidden))
     }
 
     /// Fails unless there is a directory that may be empty: the root, or one with a marker.
@@ -72,53 +65,43 @@ impl Shared {
         Ok(hidden)
     }
 
-    async fn entries(
-        &self,
-        dir: &UfsKey,
-        prefix: &str,
-        page: KeyPage,
-        hidden: &HashSet<String>,
-    ) -> UfsResult<ListPage> {
+    fn entries(&self, prefix: &str, page: KeyPage, hidden: &HashSet<String>) -> ListPage {
         let mut listed = ListPage { entries: Vec::new(), next: None, left_out: 0 };
         listed.next = page.next.map(|token| PageToken(token.into_bytes().into_boxed_slice()));
-        let mut files = Vec::new();
-        for (key, object) in page.objects.into_iter().filter(|(key, _)| key != prefix) {
-            match shown_name(prefix, &key, hidden.contains(&key)) {
-                Some(name) => files.push((name, key, object)),
-                None => listed.left_out += 1,
-            }
-        }
+        let mut add = |name: Option<Name>, told| match name {
+            Some(name) => listed.entries.push(DirPageEntry { name, told }),
+            None => listed.left_out += 1,
+        };
         for folded in &page.prefixes {
-            match shown_name(prefix, folded.strip_suffix('/').unwrap_or(folded), false) {
-                Some(name) => {
-                    listed.entries.push(DirPageEntry { name, attr: self.dir_attr(None), whole: false })
-                }
-                None => listed.left_out += 1,
-            }
+            let name = shown_name(prefix, folded.strip_suffix('/').unwrap_or(folded), false);
+            add(name, Told::Content(self.dir_attr(None)));
         }
-        listed.entries.extend(self.looked_up(dir, files).await?);
-        Ok(listed)
+        for (key, object) in page.objects.iter().filter(|(key, _)| key != prefix) {
+            add(shown_name(prefix, key, hidden.contains(key)), self.told(object));
+        }
+        listed
     }
 
-    /// The entries of objects, in their order. One that is slow to be answered for holds up no other: with the repeats
-    /// of each, waits one after the other would add up to more than the call's deadline.
-    async fn looked_up(&self, dir: &UfsKey, files: Vec<Listed>) -> UfsResult<Vec<DirPageEntry>> {
-        let entry = |(at, file)| async move { Ok::<_, UfsError>((at, self.entry(dir, file).await?)) };
-        let answers = stream::iter(files.into_iter().enumerate()).map(entry).buffer_unordered(HEADS_AT_ONCE);
-        let mut entries: Vec<(usize, Option<DirPageEntry>)> = answers.try_collect().await?;
-        entries.sort_unstable_by_key(|(at, _)| *at);
-        Ok(entries.into_iter().filter_map(|(_, entry)| entry).collect())
+    /// What a page tells of an object in it.
+    fn told(&self, object: &Object) -> Told {
+        match (self.client.limits().listed_meta, object.size) {
+            (true, _) => Told::All(file_attr(object)),
+            (false, 0) => Told::FileOrLink(object.version.clone()),
+            (false, _) => Told::Content(file_attr(object)),
+        }
     }
 
-    /// The entry of an object; `None` if it is gone by the time it is asked about.
-    async fn entry(&self, dir: &UfsKey, (name, key, listed): Listed) -> UfsResult<Option<DirPageEntry>> {
-        let whole = self.client.limits().listed_meta;
-        if listed.size > 0 || whole {
-            return Ok(Some(DirPageEntry { name, attr: file_attr(&listed), whole }));
-        }
-        let head = || async { self.client.head(&key).await.map_err(|fault| fault.at(dir)) };
-        let found = self.one_of_many.repeated(head).await?;
-        Ok(found.map(|found| DirPageEntry { name, attr: file_attr(&found), whole: true }))
+    /// What is at a key that a listing has just shown to be no directory.
+    pub(super) async fn look_up(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        let Ok(object) = self.keys.object(key) else { return Ok(None) };
+        let head =
+            |object: String| async move { self.client.head(&object).await.map_err(|fault| fault.at(key)) };
+        let hidden = object.strip_suffix(SHADOWED_SUFFIX).map(str::to_owned);
+        let found = match (head(object).await?, hidden) {
+            (None, Some(hidden)) => head(hidden).await?,
+            (found, _) => found,
+        };
+        Ok(found.as_ref().map(file_attr))
     }
 }
 

@@ -243,6 +243,10 @@ impl Ufs for ObjectTree {
         }
     }
 
+    async fn stat_listed(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        self.shared.look_up(key).await
+    }
+
     async fn sweep(&self, key: &UfsKey) -> UfsResult<()> {
         if key.is_root() {
             return Ok(());

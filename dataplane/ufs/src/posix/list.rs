@@ -10,7 +10,7 @@ use super::stat::{attr_of, kind_of, read_link};
 use super::upload::is_of_this_process;
 use crate::error::{UfsError, UfsResult};
 use crate::ufs::ListPage;
-use forebay_types::{DirPageEntry, FileKind, Name, PageToken, UfsAttr, UfsKey};
+use forebay_types::{DirPageEntry, FileKind, Name, PageToken, Told, UfsAttr, UfsKey};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RawDir, SeekFrom, Stat};
 use rustix::io::Errno;
@@ -77,7 +77,7 @@ impl Root {
             return Ok(());
         };
         match attr_in(dir.as_fd(), bytes) {
-            Ok(attr) => page.entries.push(DirPageEntry { attr, name, whole: true }),
+            Ok(attr) => page.entries.push(DirPageEntry { name, told: Told::All(attr) }),
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(fault(errno, "stat", &key.child(&name))),
         }

@@ -6,7 +6,9 @@
 use super::Engine;
 use super::carry::{Carried, Stop, removed_or_gone};
 use crate::meta::in_time;
-use forebay_types::{ContentLocation, FileKind, Generation, Ino, MountId, Name, UfsAttr, UfsKey, UfsVersion};
+use forebay_types::{
+    ContentLocation, FileKind, Generation, Ino, MountId, Name, Told, UfsAttr, UfsKey, UfsVersion,
+};
 use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashSet;
@@ -138,23 +140,56 @@ impl Engine {
         to: &UfsKey,
         expect: Expect,
     ) -> Result<UfsAttr, Stop> {
-        let version = if ufs.capabilities().copy {
-            let (store, key, version) = (Arc::clone(ufs), from.0.clone(), from.1.version.clone());
-            let at = to.clone();
-            self.ask(async move { store.copy((&key, &version), (&at, &expect)).await }).await?
-        } else {
-            let content = ContentLocation {
-                ino: Ino(0),
-                mount,
-                ufs: Some((from.0.clone(), from.1.version.clone())),
-                extent: None,
-                size: from.1.size,
-                generation: Generation(0),
-            };
-            self.upload(ufs, &content, to, expect, from.1).await?.version
+        if ufs.capabilities().copy {
+            let version = self.copy_within(ufs, mount, (from.0, &from.1.version), to, expect).await?;
+            return Ok(UfsAttr { version, ..from.1.clone() });
+        }
+        let content = ContentLocation {
+            ino: Ino(0),
+            mount,
+            ufs: Some((from.0.clone(), from.1.version.clone())),
+            extent: None,
+            size: from.1.size,
+            generation: Generation(0),
         };
+        let version = self.upload(ufs, &content, to, expect, from.1).await?.version;
         self.bind_also(mount, (from.0, &Some(from.1.version.clone())), (to, &version)).await;
         Ok(UfsAttr { version, ..from.1.clone() })
+    }
+
+    /// The copy of a store that copies by itself, which need not be told what it copies.
+    async fn copy_within(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        (from, version): (&UfsKey, &UfsVersion),
+        to: &UfsKey,
+        expect: Expect,
+    ) -> Result<UfsVersion, Stop> {
+        let (store, key, at, was) = (Arc::clone(ufs), from.clone(), to.clone(), version.clone());
+        let made = self.ask(async move { store.copy((&key, &was), (&at, &expect)).await }).await?;
+        self.bind_also(mount, (from, &Some(version.clone())), (to, &made)).await;
+        Ok(made)
+    }
+
+    /// Copies what a listing showed.
+    async fn copy_listed(
+        &self,
+        ufs: &Arc<dyn Ufs>,
+        mount: MountId,
+        (from, told): (&UfsKey, &Told),
+        to: &UfsKey,
+    ) -> Result<(), Stop> {
+        if ufs.capabilities().copy {
+            return self.copy_within(ufs, mount, (from, told.version()), to, Expect::Any).await.map(drop);
+        }
+        let attr = match told.attr() {
+            Some(attr) => Some(attr.clone()),
+            None => self.stat(ufs, from).await?,
+        };
+        // One that was taken away since is nothing to be copied; its removal finds that out.
+        let Some(attr) = attr else { return Ok(()) };
+        self.copy(ufs, mount, (from, &attr), to, Expect::Any).await.map(drop)
     }
 
     async fn copy_tree(
@@ -169,12 +204,12 @@ impl Engine {
             self.make_copied_dir(ufs, &from, &to, copied).await?;
             let (below, files) = split(self.list_all(ufs, &from).await?);
             dirs.extend(below.iter().map(|name| (from.child(name), to.child(name))));
-            let copies = files.iter().map(|(name, attr)| {
+            let copies = files.iter().map(|(name, told)| {
                 let (old, new) = (from.child(name), to.child(name));
-                async move { self.copy(ufs, mount, (&old, attr), &new, Expect::Any).await.map(drop) }
+                async move { self.copy_listed(ufs, mount, (&old, told), &new).await }
             });
             self.some_at_once(copies).await?;
-            files.iter().for_each(|(name, attr)| copied.add(&from.child(name), &attr.version));
+            files.iter().for_each(|(name, told)| copied.add(&from.child(name), told.version()));
         }
         Ok(())
     }
@@ -215,13 +250,13 @@ impl Engine {
             dirs.extend(below.iter().map(|name| (dir.child(name), to.child(name))));
             let last = files.pop();
             let copied = &copied;
-            let remove = |(name, attr): (Name, UfsAttr)| {
+            let remove = |(name, told): (Name, Told)| {
                 let (old, new) = (dir.child(&name), to.child(&name));
                 async move {
-                    if !copied.has(&old, &attr.version) {
-                        self.copy(ufs, mount, (&old, &attr), &new, Expect::Any).await?;
+                    if !copied.has(&old, told.version()) {
+                        self.copy_listed(ufs, mount, (&old, &told), &new).await?;
                     }
-                    self.delete(ufs, &old, Expect::Version(attr.version)).await
+                    self.delete(ufs, &old, Expect::Version(told.version().clone())).await
                 }
             };
             self.some_at_once(files.into_iter().map(remove)).await?;
@@ -270,12 +305,12 @@ impl Engine {
         }
     }
 
-    async fn list_all(&self, ufs: &Arc<dyn Ufs>, dir: &UfsKey) -> Result<Vec<(Name, UfsAttr)>, Stop> {
+    async fn list_all(&self, ufs: &Arc<dyn Ufs>, dir: &UfsKey) -> Result<Vec<(Name, Told)>, Stop> {
         let (mut entries, mut from) = (Vec::new(), None);
         loop {
             let (store, key) = (Arc::clone(ufs), dir.clone());
             let page = self.ask(async move { store.list(&key, from.as_ref(), LIST_LEN).await }).await?;
-            entries.extend(page.entries.into_iter().map(|entry| (entry.name, entry.attr)));
+            entries.extend(page.entries.into_iter().map(|entry| (entry.name, entry.told)));
             match page.next {
                 Some(next) => from = Some(next),
                 None => return Ok(entries),
@@ -306,8 +341,7 @@ impl Copied {
 }
 
 /// The directories of a listing, and all else.
-fn split(entries: Vec<(Name, UfsAttr)>) -> (Vec<Name>, Vec<(Name, UfsAttr)>) {
-    let (dirs, files): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|(_, attr)| attr.kind == FileKind::Directory);
+fn split(entries: Vec<(Name, Told)>) -> (Vec<Name>, Vec<(Name, Told)>) {
+    let (dirs, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(_, told)| told.is_dir());
     (dirs.into_iter().map(|(name, _)| name).collect(), files)
 }

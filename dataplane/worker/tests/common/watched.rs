@@ -147,6 +147,10 @@ impl Ufs for Watched {
         self.inner.stat(key).await
     }
 
+    async fn stat_listed(&self, key: &UfsKey) -> UfsResult<Option<UfsAttr>> {
+        self.inner.stat_listed(key).await
+    }
+
     async fn list(&self, dir: &UfsKey, from: Option<&PageToken>, limit: usize) -> UfsResult<ListPage> {
         self.inner.list(dir, from, limit).await
     }

@@ -7,7 +7,7 @@ use super::{Service, tell};
 use crate::admin::{Event, Progress};
 use crate::walk::{self, Looked};
 use forebay_namespace::{FileState, Namespace, QueuedName};
-use forebay_types::{FileKind, FsResult, Name, UfsMeta, UfsVersion};
+use forebay_types::{DirPageEntry, FileKind, FsResult, MountId, Name, Told, UfsKey, UfsMeta, UfsVersion};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -141,11 +141,14 @@ async fn compare_dir(
         let mut from = None;
         loop {
             let page = ufs.list(mount, &key, from, PAGE_LEN).await?;
-            let files = page.entries.iter().filter(|entry| entry.attr.kind == FileKind::Regular);
-            for entry in files.filter(|entry| !compared.contains(&entry.name)) {
+            for entry in page.entries.iter().filter(|entry| !compared.contains(&entry.name)) {
                 let Some(believed) = names.believed(dir.ino, &entry.name) else { continue };
-                let there = Some(&entry.attr.version);
-                if let Some(finding) = tally.compare(dir, &entry.name, believed.as_ref(), there) {
+                let there = entry.told.version();
+                // Whether it is a link is asked only where that makes a difference.
+                if believed.as_ref() == Some(there) || !is_file(ufs, mount, &key, entry).await? {
+                    continue;
+                }
+                if let Some(finding) = tally.compare(dir, &entry.name, believed.as_ref(), Some(there)) {
                     tell_of(finding, says).await;
                 }
             }
@@ -161,6 +164,16 @@ async fn compare_dir(
         tell_of(Finding { path, kind: "unknown", why: error.to_string(), advice: ASK_AGAIN }, says).await;
     }
     Ok(())
+}
+
+/// Whether what a listing showed is a file.
+async fn is_file(ufs: &dyn UfsMeta, mount: MountId, dir: &UfsKey, entry: &DirPageEntry) -> FsResult<bool> {
+    let asked = match &entry.told {
+        Told::FileOrLink(_) => ufs.stat_listed(mount, &dir.child(&entry.name)).await?,
+        Told::All(_) | Told::Content(_) => None,
+    };
+    let attr = entry.told.attr().or(asked.as_ref());
+    Ok(attr.is_some_and(|attr| attr.kind == FileKind::Regular))
 }
 
 /// Looks at one file. What is dirty was found in the queue.
