@@ -290,6 +290,22 @@ fn what_changes_while_it_is_read_is_thrown_away() {
     assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "nothing of the upload is left");
 }
 
+/// Of a large file that changes while it is carried, the rest is not sent: that would be for nothing, beside a writer.
+#[test]
+fn what_changes_while_it_is_carried_is_given_up_at_once() {
+    let mut p = persisting();
+    let at = dirty(&p.node, &pattern(64 * MIB, 4));
+    p.hand_and_hold(put(&at, "a", None));
+    let file = p.node.store.get(at.extent.unwrap()).unwrap().file().unwrap();
+    file.std().write_all_at(b"behind our back", 0).unwrap();
+    p.node.ufs.rule(Rules::default());
+    assert_eq!(p.outcome(), PersistOutcome::Changed);
+    // Those that memory has room for were under way already; one more may have been read.
+    let parts = p.node.ufs.parts.load(SeqCst);
+    assert!(parts <= 3, "{parts} of 8 parts were sent");
+    assert_eq!(std::fs::read_dir(&p.node.ufs_dir).unwrap().count(), 0, "nothing of the upload is left");
+}
+
 #[test]
 fn a_deleted_file_is_not_carried() {
     let mut p = persisting();

@@ -21,6 +21,9 @@ pub(super) struct Put {
     pub(super) sent: Sent,
 }
 
+/// What is read, and what its file looked like before that.
+pub(super) type Before = (Arc<Extent>, FileStat);
+
 impl Engine {
     pub(super) async fn put(
         &self,
@@ -81,7 +84,7 @@ impl Engine {
         let spec = PutSpec { len: source.len(), attrs: PutAttrs::from(attr), expect };
         let (store, key) = (Arc::clone(ufs), to.clone());
         let mut upload = self.ask(async move { store.begin_put(&key, &spec).await }).await?;
-        let sent = self.send_parts(upload.as_ref(), source).await;
+        let sent = self.send_parts(upload.as_ref(), source, before.as_ref()).await;
         let source = match sent.and_then(|source| still_same(before.as_ref()).map(|()| source)) {
             Ok(source) => source,
             Err(stop) => {
@@ -105,7 +108,7 @@ impl Engine {
     pub(super) async fn open_source(
         &self,
         content: &ContentLocation,
-    ) -> Result<(Source, Option<(Arc<Extent>, FileStat)>), Stop> {
+    ) -> Result<(Source, Option<Before>), Stop> {
         let (worker, content) = (Arc::clone(&self.worker), content.clone());
         let opened = self.shard().call(move || async move {
             let extent = worker.find_extent(&content)?;
@@ -135,8 +138,14 @@ impl Engine {
         Ok((source, before))
     }
 
-    /// Reads part after part while those before are on their way.
-    async fn send_parts(&self, upload: &dyn Upload, source: Source) -> Result<Source, Stop> {
+    /// Reads part after part while those before are on their way. What changes meanwhile is given up with the next part,
+    /// not at the end: the rest would be sent for nothing, at the cost of who writes.
+    async fn send_parts(
+        &self,
+        upload: &dyn Upload,
+        source: Source,
+        before: Option<&Before>,
+    ) -> Result<Source, Stop> {
         let (part_len, len) = (upload.part_len(), source.len());
         let mut sending = FuturesUnordered::new();
         let mut next_index = 0;
@@ -153,6 +162,7 @@ impl Engine {
             tokio::select! {
                 read = &mut reading, if sending.len() < self.config.parts_at_once.max(1) => {
                     let (rest, bytes, room) = read?;
+                    still_same(before)?;
                     sending.push(self.send_part(upload, next_index, bytes, room));
                     next_index += 1;
                     source = Some(rest);
@@ -224,7 +234,7 @@ fn gone_is_changed(error: forebay_types::FsError) -> Stop {
     if error.kind() == FsErrorKind::Stale { Stop::Changed } else { error.into() }
 }
 
-fn still_same(before: Option<&(Arc<Extent>, FileStat)>) -> Result<(), Stop> {
+fn still_same(before: Option<&Before>) -> Result<(), Stop> {
     let Some((extent, before)) = before else { return Ok(()) };
     let after = extent.stat().map_err(|e| Stop::Failed(e.to_string()))?;
     if is_same(before, &after) { Ok(()) } else { Err(Stop::Changed) }
