@@ -4,10 +4,10 @@
 mod servers;
 
 use bytes::Bytes;
-use forebay_types::{ByteSize, FileKind, TimeSpec, Told, UfsKey};
+use forebay_types::{ByteSize, FileKind, TimeSpec, Told, UfsKey, UfsVersion};
 use forebay_ufs::layers::Op;
 use forebay_ufs::{
-    Expect, OpenError, PutAttrs, PutSpec, RetryPolicy, Ufs, UfsErrorKind, UfsOptions, conformance,
+    Expect, OpenError, PutAttrs, PutSpec, RetryPolicy, Ufs, UfsError, UfsErrorKind, UfsOptions, conformance,
 };
 use servers::wire::{Accident, Wire};
 use servers::{Server, http, moto};
@@ -419,4 +419,49 @@ async fn the_bytes_of_another_version_are_refused() {
     wire.next(1, "GET /forebay-test/p/f", Accident::Retagged);
     let refused = ufs.read(&key("f"), &version, 0, &mut [0; 10]).await.unwrap_err();
     assert_eq!(refused.kind(), UfsErrorKind::Changed);
+}
+
+async fn try_put(ufs: &dyn Ufs, at: &str, expect: Expect) -> Result<UfsVersion, UfsError> {
+    let spec = PutSpec { len: 4, expect, ..Default::default() };
+    let mut upload = ufs.begin_put(&key(at), &spec).await?;
+    upload.part(0, Bytes::from_static(b"ours")).await?;
+    upload.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_looks_once_at_what_must_be_so() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    ufs.mkdir(&key("d"), &PutAttrs::default()).await.unwrap();
+    wire.methods();
+    let version = try_put(&*ufs, "d/f", Expect::Absent).await.unwrap();
+    assert_eq!(wire.methods(), ["GET", "PUT"]);
+    let version = try_put(&*ufs, "d/f", Expect::Version(version)).await.unwrap();
+    assert_eq!(wire.methods(), ["GET", "PUT"]);
+    ufs.symlink(&key("d/l"), b"f", &PutAttrs::default(), &Expect::Absent).await.unwrap();
+    assert_eq!(wire.methods(), ["GET", "PUT"]);
+    ufs.delete(&key("d/f"), &Expect::Version(version)).await.unwrap();
+    assert_eq!(wire.methods(), ["DELETE", "GET", "GET"]);
+}
+
+/// More names sort between a file and its directory than one look shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_seen_behind_names_that_sort_before_it() {
+    let server = with_bucket();
+    let ufs = open(&server, "p").await;
+    for object in ["a", "a!", "a+", "a,", "a-", "a.", "a/x", "b!", "b+", "b,", "b-", "b."] {
+        put_raw(&server, &format!("p/{object}"), "theirs");
+    }
+    let put = try_put(&*ufs, "a", Expect::Any).await.unwrap_err();
+    assert_eq!(put.kind(), UfsErrorKind::IsADirectory);
+    let gone = ufs.delete(&key("a"), &Expect::Any).await.unwrap_err();
+    assert_eq!(gone.kind(), UfsErrorKind::IsADirectory);
+    ufs.delete(&key("a.forebay-object"), &Expect::Any).await.unwrap();
+    try_put(&*ufs, "b", Expect::Absent).await.unwrap();
+    let exists = try_put(&*ufs, "b", Expect::Absent).await.unwrap_err();
+    assert_eq!(exists.kind(), UfsErrorKind::Exists);
+    assert_eq!(
+        names(&*ufs, "", 100).await,
+        ["a", "a!", "a+", "a,", "a-", "a.", "b", "b!", "b+", "b,", "b-", "b."]
+    );
 }

@@ -17,6 +17,7 @@
 //! object named `a//b` fails a whole listing, a multipart upload cannot be made conditional, and parts cannot
 //! be copied. See `docs/decisions`.
 
+mod around;
 #[cfg(feature = "azure")]
 pub(crate) mod azure;
 mod client;

@@ -12,10 +12,10 @@ use super::keys::{KeySpace, SHADOWED_SUFFIX};
 use super::many::OneOfMany;
 use super::meta::Meta;
 use super::sweep::{Underway, sweep};
-use super::upload;
+use super::upload::{self, Target};
 use crate::error::{UfsError, UfsResult};
 use crate::options::UfsOptions;
-use crate::ufs::{Capabilities, ConditionalPut, Expect, ListPage, PutAttrs, PutSpec, Ufs, Upload};
+use crate::ufs::{Capabilities, Expect, ListPage, PutAttrs, PutSpec, Ufs, Upload};
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_types::limits::OBJECT_KEY_LEN_MAX;
@@ -169,37 +169,60 @@ impl Shared {
         expect.check(key, found.map(|found| found.version).as_ref())
     }
 
-    /// Puts a small object if what is there is as expected.
-    pub(super) async fn put(
+    /// Puts a small object where no directory hides it, if what is there is as expected.
+    pub(super) async fn put_target(
         &self,
         key: &UfsKey,
-        object: &str,
+        target: &Target,
         body: Bytes,
         meta: &Meta,
         expect: &Expect,
     ) -> UfsResult<UfsVersion> {
-        let checked = self.client.limits().conditional_put == ConditionalPut::CheckedBefore;
-        let _guard = match checked && *expect != Expect::Any {
-            true => Some(self.lock(object).await),
-            false => None,
+        let _guard = match *expect {
+            Expect::Any => None,
+            Expect::Absent | Expect::Version(_) => Some(self.lock(&target.object).await),
         };
-        if checked {
-            self.check(key, object, expect).await?;
-        }
-        self.client.put(object, body, meta, expect).await.map_err(|fault| fault.about(key, expect))
+        target.check(self, key, expect).await?;
+        let put = self.client.put(&target.object, body, meta, expect).await;
+        put.map_err(|fault| fault.about(key, expect))
     }
 
-    /// Keeps the directory of an object that is about to go, if it is the last in it.
-    async fn keep_parent(&self, key: &UfsKey, object: &str) -> UfsResult<()> {
-        let Some((parent, _)) = key.split().filter(|(parent, _)| !parent.is_root()) else { return Ok(()) };
-        let prefix = self.keys.dir(&parent)?;
-        let query = ListQuery { prefix: &prefix, fold: false, token: None, max: 2 };
-        let page = self.client.list(query).await.map_err(|fault| fault.at(key))?;
-        if page.objects.iter().all(|(key, _)| key == object) && page.next.is_none() {
-            let put = self.client.put(&prefix, Bytes::new(), &Meta::default(), &Expect::Any).await;
-            put.map_err(|fault| fault.at(&parent))?;
+    /// Takes away an object that no directory hides, if it is as expected. Its own directory stays.
+    async fn delete_shown(&self, key: &UfsKey, object: &str, expect: &Expect) -> UfsResult<()> {
+        let _guard = self.lock(object).await;
+        let (around, emptied) = tokio::join!(self.around(object), self.emptied_without(key, object));
+        let around = around.map_err(|fault| fault.at(key))?;
+        if around.is_dir {
+            return Err(UfsError::IsADirectory(key.clone()));
         }
-        Ok(())
+        let Some(found) = around.object else { return Err(UfsError::NotFound(key.clone())) };
+        expect.check(key, Some(&found.version))?;
+        self.put_marker(emptied?).await?;
+        self.client.delete(object, expect).await.map_err(|fault| fault.about(key, expect))
+    }
+
+    /// Takes away an object that a directory of its name hides, if it is as expected.
+    async fn delete_hidden(&self, key: &UfsKey, object: &str, expect: &Expect) -> UfsResult<()> {
+        let _guard = self.lock(object).await;
+        self.check(key, object, expect).await?;
+        self.client.delete(object, expect).await.map_err(|fault| fault.about(key, expect))
+    }
+
+    /// The directory of an object that is about to go, and its marker, if nothing else is in it.
+    async fn emptied_without(&self, key: &UfsKey, object: &str) -> UfsResult<Option<(UfsKey, String)>> {
+        let Some((parent, _)) = key.split().filter(|(parent, _)| !parent.is_root()) else { return Ok(None) };
+        let marker = self.keys.dir(&parent)?;
+        let query = ListQuery { prefix: &marker, fold: false, token: None, max: 2 };
+        let page = self.client.list(query).await.map_err(|fault| fault.at(key))?;
+        let emptied = page.next.is_none() && page.objects.iter().all(|(key, _)| key == object);
+        Ok(emptied.then_some((parent, marker)))
+    }
+
+    /// Keeps a directory that is about to have nothing in it.
+    async fn put_marker(&self, emptied: Option<(UfsKey, String)>) -> UfsResult<()> {
+        let Some((dir, marker)) = emptied else { return Ok(()) };
+        let put = self.client.put(&marker, Bytes::new(), &Meta::default(), &Expect::Any).await;
+        put.map(drop).map_err(|fault| fault.at(&dir))
     }
 }
 
@@ -291,19 +314,16 @@ impl Ufs for ObjectTree {
         if key.is_root() {
             return Err(UfsError::IsADirectory(key.clone()));
         }
-        let (object, attr) = match self.shared.find(key).await? {
-            Found::Nothing => return Err(UfsError::NotFound(key.clone())),
-            Found::Directory { .. } => return Err(UfsError::IsADirectory(key.clone())),
-            Found::File { object, attr } => (object, attr),
-        };
-        expect.check(key, Some(&attr.version))?;
-        self.shared.keep_parent(key, &object).await?;
-        let _guard = self.shared.lock(&object).await;
-        if !self.shared.client.limits().conditional_delete {
-            self.shared.check(key, &object, expect).await?;
+        let Ok(object) = self.shared.keys.object(key) else { return Err(UfsError::NotFound(key.clone())) };
+        match self.shared.delete_shown(key, &object, expect).await {
+            Err(UfsError::NotFound(_)) if object.ends_with(SHADOWED_SUFFIX) => {
+                match self.shared.find_shadowed(key, &object).await? {
+                    Found::File { object, .. } => self.shared.delete_hidden(key, &object, expect).await,
+                    Found::Nothing | Found::Directory { .. } => Err(UfsError::NotFound(key.clone())),
+                }
+            }
+            deleted => deleted,
         }
-        let deleted = self.shared.client.delete(&object, expect).await;
-        deleted.map_err(|fault| fault.about(key, expect))
     }
 
     async fn mkdir(&self, key: &UfsKey, attrs: &PutAttrs) -> UfsResult<()> {
@@ -315,8 +335,10 @@ impl Ufs for ObjectTree {
             Found::Nothing => {}
             Found::File { .. } | Found::Directory { .. } => return Err(UfsError::Exists(key.clone())),
         }
-        self.shared.put(key, &marker, Bytes::new(), &Meta::from(attrs), &Expect::Absent).await?;
-        Ok(())
+        let _guard = self.shared.lock(&marker).await;
+        self.shared.check(key, &marker, &Expect::Absent).await?;
+        let put = self.shared.client.put(&marker, Bytes::new(), &Meta::from(attrs), &Expect::Absent).await;
+        put.map(drop).map_err(|fault| fault.about(key, &Expect::Absent))
     }
 
     async fn rmdir(&self, key: &UfsKey) -> UfsResult<()> {
@@ -332,7 +354,8 @@ impl Ufs for ObjectTree {
                 Found::Nothing | Found::Directory { .. } => Err(UfsError::NotFound(key.clone())),
             },
             [(only, _)] if *only == marker && page.next.is_none() => {
-                self.shared.keep_parent(key, &marker).await?;
+                let emptied = self.shared.emptied_without(key, &marker).await?;
+                self.shared.put_marker(emptied).await?;
                 self.shared.client.delete(&marker, &Expect::Any).await.map_err(|fault| fault.at(key))
             }
             _ => Err(UfsError::NotEmpty(key.clone())),
@@ -356,7 +379,7 @@ impl Ufs for ObjectTree {
             return Err(UfsError::Unpersistable(story));
         }
         let meta = Meta { link: Some(target.into()), put: Some(upload::put_name()), ..Meta::from(attrs) };
-        let object = upload::target_of_put(&self.shared, key).await?;
-        self.shared.put(key, &object, Bytes::new(), &meta, expect).await
+        let target = Target::of(&self.shared, key).await?;
+        self.shared.put_target(key, &target, Bytes::new(), &meta, expect).await
     }
 }

@@ -33,20 +33,35 @@ pub(super) fn put_name() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// The object that a put to `key` writes, which no directory may hide.
-pub(super) async fn target_of_put(shared: &Shared, key: &UfsKey) -> UfsResult<String> {
-    if key.is_root() {
-        return Err(UfsError::IsADirectory(key.clone()));
+/// The object that a put writes.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) object: String,
+    /// A directory has its name, and may.
+    hidden: bool,
+}
+
+impl Target {
+    /// The object that a put to `key` writes.
+    pub(super) async fn of(shared: &Shared, key: &UfsKey) -> UfsResult<Self> {
+        if key.is_root() {
+            return Err(UfsError::IsADirectory(key.clone()));
+        }
+        let object = shared.keys.object(key)?;
+        if object.ends_with(SHADOWED_SUFFIX)
+            && let Found::File { object: found, .. } = shared.find(key).await?
+        {
+            return Ok(Self { hidden: found != object, object: found });
+        }
+        Ok(Self { object, hidden: false })
     }
-    let object = shared.keys.object(key)?;
-    if object.ends_with(SHADOWED_SUFFIX)
-        && let Found::File { object, .. } = shared.find(key).await?
-    {
-        return Ok(object);
-    }
-    match shared.first_below(&object).await.map_err(|fault| fault.at(key))? {
-        Some(_) => Err(UfsError::IsADirectory(key.clone())),
-        None => Ok(object),
+
+    /// Fails if a directory would hide the object, or if the object is not as expected.
+    pub(super) async fn check(&self, shared: &Shared, key: &UfsKey, expect: &Expect) -> UfsResult<()> {
+        match self.hidden {
+            true => shared.check(key, &self.object, expect).await,
+            false => shared.check_around(key, &self.object, expect).await,
+        }
     }
 }
 
@@ -59,13 +74,16 @@ pub(super) async fn begin(
     if spec.len > shared.client.limits().object_len_max {
         return Err(UfsError::TooLarge(key.to_string()));
     }
-    let object = target_of_put(shared, key).await?;
+    let target = Target::of(shared, key).await?;
     let meta = Meta { put: Some(put_name()), ..Meta::from(&spec.attrs) };
     let parts = PartLedger::new(spec.len, part_len_for(spec.len, part_len_min));
     let multipart = match parts.count() {
         0 | 1 => None,
         _ => {
-            let upload = shared.client.begin_parts(&object, &meta).await.map_err(|fault| fault.at(key))?;
+            // What one request puts is looked at just before it; here much would be sent for nothing.
+            target.check(shared, key, &spec.expect).await?;
+            let begun = shared.client.begin_parts(&target.object, &meta).await;
+            let upload = begun.map_err(|fault| fault.at(key))?;
             shared.underway.begun(&upload);
             Some(upload)
         }
@@ -73,7 +91,7 @@ pub(super) async fn begin(
     Ok(Box::new(ObjectUpload {
         shared: Arc::clone(shared),
         key: key.clone(),
-        object,
+        target,
         meta,
         expect: spec.expect.clone(),
         parts,
@@ -97,7 +115,7 @@ enum Fate {
 struct ObjectUpload {
     shared: Arc<Shared>,
     key: UfsKey,
-    object: String,
+    target: Target,
     meta: Meta,
     expect: Expect,
     parts: PartLedger,
@@ -113,7 +131,8 @@ struct ObjectUpload {
 impl ObjectUpload {
     /// Whether the object is of our making, after an answer was lost.
     async fn find_ours(&self) -> UfsResult<Option<UfsVersion>> {
-        let found = self.shared.client.head(&self.object).await.map_err(|fault| fault.at(&self.key))?;
+        let found =
+            self.shared.client.head(&self.target.object).await.map_err(|fault| fault.at(&self.key))?;
         let ours = |found: &Object| found.meta.put.is_some() && found.meta.put == self.meta.put;
         Ok(found.filter(ours).map(|found| found.version))
     }
@@ -128,19 +147,19 @@ impl ObjectUpload {
     async fn place(&self) -> UfsResult<UfsVersion> {
         let Some(upload) = &self.multipart else {
             let body = self.body.lock().clone();
-            return self.shared.put(&self.key, &self.object, body, &self.meta, &self.expect).await;
+            return self.shared.put_target(&self.key, &self.target, body, &self.meta, &self.expect).await;
         };
-        let client = &self.shared.client;
+        let (client, object) = (&self.shared.client, &self.target.object);
         let checked = client.limits().conditional_put == ConditionalPut::CheckedBefore;
         let _guard = match checked && self.expect != Expect::Any {
-            true => Some(self.shared.lock(&self.object).await),
+            true => Some(self.shared.lock(object).await),
             false => None,
         };
         if checked {
-            self.shared.check(&self.key, &self.object, &self.expect).await?;
+            self.shared.check(&self.key, object, &self.expect).await?;
         }
         let tags: Vec<PartTag> = self.tags.lock().values().cloned().collect();
-        match client.complete(&self.object, upload, &tags, &self.meta, &self.expect).await {
+        match client.complete(object, upload, &tags, &self.meta, &self.expect).await {
             Ok(version) => Ok(version),
             Err(Fault::Missing(_)) => {
                 Err(UfsError::Io(format!("{}: the multipart upload is gone from the store", self.key)))
@@ -162,7 +181,7 @@ impl Upload for ObjectUpload {
             None => *self.body.lock() = bytes,
             Some(upload) => {
                 let number = u32::try_from(index + 1).expect("a file has at most PARTS_MAX parts");
-                let sent = self.shared.client.put_part(&self.object, upload, number, bytes).await;
+                let sent = self.shared.client.put_part(&self.target.object, upload, number, bytes).await;
                 let tag = sent.map_err(|fault| match fault {
                     Fault::Missing(_) => UfsError::Io(format!("{}: the multipart upload is gone", self.key)),
                     fault => fault.at(&self.key),
@@ -213,7 +232,7 @@ impl Upload for ObjectUpload {
         }
         *self.body.lock() = Bytes::new();
         if let Some(upload) = &self.multipart {
-            let aborted = self.shared.client.abort_parts(&self.object, upload).await;
+            let aborted = self.shared.client.abort_parts(&self.target.object, upload).await;
             aborted.map_err(|fault| fault.at(&self.key))?;
             self.shared.underway.ended(upload);
         }
@@ -228,7 +247,7 @@ impl Drop for ObjectUpload {
         let Some(upload) = self.multipart.take().filter(|_| !settled) else { return };
         // Without a runtime the parts stay until the bucket's own rule for them sweeps them.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (shared, object) = (Arc::clone(&self.shared), std::mem::take(&mut self.object));
+        let (shared, object) = (Arc::clone(&self.shared), std::mem::take(&mut self.target.object));
         runtime.spawn(async move {
             if let Err(fault) = shared.client.abort_parts(&object, &upload).await {
                 tracing::warn!(object, ?fault, "the parts of an aborted upload stay in the store");
@@ -251,22 +270,23 @@ pub(super) async fn copy(
     if attr.version != *from.1 {
         return Err(UfsError::Changed(from.0.clone()));
     }
-    let target = target_of_put(shared, to.0).await?;
-    let _guard = shared.lock(&target).await;
-    shared.check(to.0, &target, to.1).await?;
+    let place = Target::of(shared, to.0).await?;
+    let target = &place.object;
+    let _guard = shared.lock(target).await;
+    place.check(shared, to.0, to.1).await?;
     if attr.size > shared.client.limits().copy_len_max {
         let meta = shared.client.head(&source).await.map_err(|fault| fault.at(from.0))?;
         let meta = Meta { put: Some(put_name()), ..meta.map(|found| found.meta).unwrap_or_default() };
         return copy_in_parts(
             shared,
             (&source, from.1, attr.size),
-            (to.0, &target, to.1),
+            (to.0, target, to.1),
             &meta,
             part_len_min,
         )
         .await;
     }
-    let copied = shared.client.copy((&source, from.1), &target, to.1).await;
+    let copied = shared.client.copy((&source, from.1), target, to.1).await;
     copied.map_err(|fault| match fault {
         // What failed is the condition on the source: the target's was looked at before.
         Fault::Precondition => UfsError::Changed(from.0.clone()),

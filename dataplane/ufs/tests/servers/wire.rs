@@ -31,6 +31,8 @@ struct Plan {
     /// The first lines of those that had theirs.
     had: HashSet<String>,
     struck: u32,
+    /// The methods of all requests since they were last taken.
+    methods: Vec<String>,
 }
 
 /// A proxy on a port of its own.
@@ -72,8 +74,16 @@ impl Wire {
         self.plan.lock().unwrap().struck
     }
 
+    /// The methods of the requests since the last call, sorted.
+    pub(crate) fn methods(&self) -> Vec<String> {
+        let mut methods = std::mem::take(&mut self.plan.lock().unwrap().methods);
+        methods.sort();
+        methods
+    }
+
     fn accident(&self, first_line: &str) -> Option<Accident> {
         let mut plan = self.plan.lock().unwrap();
+        plan.methods.push(first_line.split(' ').next().unwrap_or_default().to_owned());
         let due = |(line, times, _): &&mut (&str, u32, Accident)| *times > 0 && first_line.contains(*line);
         let accident = plan.accidents.iter_mut().find(due).map(|found| {
             found.1 -= 1;
