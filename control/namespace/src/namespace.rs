@@ -9,16 +9,14 @@ use crate::error::NamespaceError;
 use crate::flights::Flights;
 use crate::home::Home;
 use crate::inode::Inode;
+use crate::open::Recovery;
 use crate::readers::Readers;
 use crate::record::{InodeRecord, UfsAt};
 use crate::shared::Shared;
 use crate::sync::Syncer;
 use crate::txn::{OpResult, Refusal, Txn};
 use forebay_meta::MetaStore;
-use forebay_types::{
-    Attr, ContentLocation, ExtentId, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, Name, UfsKey,
-    UfsMeta,
-};
+use forebay_types::{Attr, FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, Name, UfsKey, UfsMeta};
 use futures_timer::Delay;
 use std::fs::File;
 use std::sync::Arc;
@@ -47,21 +45,6 @@ pub struct Entry {
     pub attr_ttl: Duration,
     /// Tells two inodes of one number apart; always 0, because numbers are not reused.
     pub generation: u64,
-}
-
-/// What the last process left behind.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Inodes without a name whose bytes only an open handle kept. Each is to be given to
-    /// [`Namespace::release_orphan`] after its bytes.
-    pub orphans: Vec<(Ino, Option<ExtentId>)>,
-    /// Inodes that were open for write: their extent files know more than their records. Each is to be given
-    /// to [`Namespace::write_closed`].
-    pub write_open: Vec<ContentLocation>,
-    /// Mutations that the log had and the engine did not.
-    pub replayed: u64,
-    /// Bytes at the log's end that were no whole record: cut off.
-    pub torn_bytes: u64,
 }
 
 /// The name space of one partition.

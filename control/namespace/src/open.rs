@@ -10,7 +10,6 @@ use crate::listings::Listings;
 use crate::log::{Appender, Record, Replayed, clear, replay};
 use crate::mounts::{Mount, MountSpec, Mounts};
 use crate::names::Names;
-use crate::namespace::Recovery;
 use crate::ops::upkeep::mount_root;
 use crate::overlay::Overlay;
 use crate::persist::queue::Queue;
@@ -20,7 +19,7 @@ use crate::table::Table;
 use crate::txn::{Changes, InoRange, Staged, Txn};
 use crate::view::View;
 use forebay_meta::{Batch, MetaStore};
-use forebay_types::{FsResult, Ino, MountId, UfsMeta};
+use forebay_types::{ContentLocation, ExtentId, FsResult, Ino, MountId, UfsMeta};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -32,6 +31,21 @@ const FORMAT: u64 = 1;
 const FIRST_INO: u64 = 1024;
 /// How many bytes of the log go to the engine in one transaction.
 const REPLAY_BYTES_MAX: usize = 8 << 20;
+
+/// What the last process left behind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Inodes without a name whose bytes only an open handle kept. Each is to be given to
+    /// [`Namespace::release_orphan`] after its bytes.
+    pub orphans: Vec<(Ino, Option<ExtentId>)>,
+    /// Inodes that were open for write: their extent files know more than their records. Each is to be given
+    /// to [`Namespace::write_closed`].
+    pub write_open: Vec<ContentLocation>,
+    /// Mutations that the log had and the engine did not.
+    pub replayed: u64,
+    /// Bytes at the log's end that were no whole record: cut off.
+    pub torn_bytes: u64,
+}
 
 /// An open name space before its threads.
 pub(crate) struct Opened {
