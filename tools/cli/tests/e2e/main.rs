@@ -11,6 +11,7 @@ mod keeping;
 mod memory;
 mod mounting;
 mod posix;
+mod reading_back;
 mod restart;
 mod settings;
 mod steering;
