@@ -47,6 +47,7 @@ mod namespace;
 mod open;
 mod ops;
 mod overlay;
+mod pages;
 mod persist;
 mod policy;
 mod proto;

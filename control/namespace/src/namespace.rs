@@ -10,6 +10,7 @@ use crate::flights::Flights;
 use crate::home::Home;
 use crate::inode::Inode;
 use crate::open::Recovery;
+use crate::pages::Pages;
 use crate::readers::Readers;
 use crate::record::{InodeRecord, UfsAt};
 use crate::shared::Shared;
@@ -54,6 +55,7 @@ pub struct Namespace {
     pub(crate) flights: Flights,
     pub(crate) ahead: Ahead,
     pub(crate) absent: Absent,
+    pub(crate) pages: Pages,
     pub(crate) committer: Arc<Committer>,
     /// Held while a task is worked out.
     pub(crate) deriving: tokio::sync::Mutex<()>,
@@ -98,6 +100,7 @@ impl Namespace {
             flights,
             ahead: Ahead::default(),
             absent: Absent::default(),
+            pages: Pages::default(),
             committer,
             deriving: tokio::sync::Mutex::default(),
             home,

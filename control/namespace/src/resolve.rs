@@ -15,7 +15,7 @@ use crate::ops::upkeep::Seen;
 use crate::record::{Dentry, InodeRecord, Shadow, UfsAt};
 use crate::table::{CleanId, Offered};
 use forebay_types::{
-    FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey, UfsVersion,
+    FileKind, FsError, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, UfsAttr, UfsKey,
 };
 use futures_timer::Delay;
 use futures_util::FutureExt;
@@ -77,24 +77,6 @@ impl Namespace {
             Answer::Absent => Ok(Some(None)),
             Answer::Present(ino) => Ok(self.shared.table.get(ino).filter(|inode| inode.is_whole()).map(Some)),
         }
-    }
-
-    /// What a name is that a listing shows with this version, and when the UFS said so, if that may be believed.
-    pub(crate) fn known_listed(
-        &self,
-        dir: &Inode,
-        name: &Name,
-        version: &UfsVersion,
-    ) -> FsResult<Option<(Arc<Inode>, u64)>> {
-        let ttl = self.shared.metadata_ttl_ms(&dir.record())?;
-        let cached = self.shared.names.get(dir.ino, name);
-        let cached = cached.filter(|cached| cached.is_fresh(self.shared.now_ms(), ttl));
-        let Some(Cached { answer: Answer::Present(ino), asked_ms: Some(asked_ms) }) = cached else {
-            return Ok(None);
-        };
-        let is_that =
-            |inode: &Arc<Inode>| inode.is_whole() && inode.record().version.as_ref() == Some(version);
-        Ok(self.shared.table.get(ino).filter(is_that).map(|inode| (inode, asked_ms)))
     }
 
     /// The same without the cache; what is found goes into it.
@@ -278,7 +260,9 @@ impl Namespace {
             }
             Some(ufs) => {
                 let at = (dir.ino, name.clone());
-                let inode = self.clean_inode(record.mount, &key, at, &ufs, true).await?;
+                self.pages.found(dir.ino, name);
+                let inode =
+                    self.clean_inode(record.mount, &key, at, (&ufs, true), self.shared.now_ms()).await?;
                 Ok(Some((Cached { answer: Answer::Present(inode.ino), asked_ms }, Some(inode))))
             }
         }
@@ -314,40 +298,41 @@ impl Namespace {
     /// Asks for one that a listing has shown. Whoever wants it later asks again if this fails.
     async fn learn_neighbour(&self, dir: &Arc<Inode>, mount: MountId, dir_key: &UfsKey, name: &Name) {
         let (epoch, key) = (self.shared.names.epoch(dir.ino, name), dir_key.child(name));
+        let (at, now) = ((dir.ino, name.clone()), self.shared.now_ms());
         if self.own_name(dir, name).await.is_ok_and(|own| own.is_none())
             && let Ok(Some(ufs)) = self.flights.stat(mount, key.clone()).await
-            && let Ok(inode) = self.clean_inode(mount, &key, (dir.ino, name.clone()), &ufs, true).await
+            && let Ok(inode) = self.clean_inode(mount, &key, at, (&ufs, true), now).await
         {
-            self.learn_listed(dir, epoch, name, inode.ino);
+            self.learn_listed(dir, (epoch, name), inode.ino, now);
         }
     }
 
-    /// The inode of something the UFS has; `whole`: all that is in `ufs` is its own.
+    /// The inode of something the UFS had at `asked_ms`; `whole`: all that is in `ufs` is its own.
     pub(crate) async fn clean_inode(
         &self,
         mount: MountId,
         key: &UfsKey,
         at: (Ino, Name),
-        ufs: &UfsAttr,
-        whole: bool,
+        (ufs, whole): (&UfsAttr, bool),
+        asked_ms: u64,
     ) -> FsResult<Arc<Inode>> {
         let version = (ufs.kind != FileKind::Directory).then_some(&ufs.version);
         let id = CleanId { mount, key, kind: ufs.kind, version };
         let record = self.shared.clean_record(mount, at, ufs);
-        let now = self.shared.now_ms();
         // While it is remembered an inode keeps its number, also when its key has changed because a directory
         // above it was moved in the UFS.
         if let Some((dir, name)) = &record.at
             && let Some(Cached { answer: Answer::Present(ino), .. }) = self.shared.names.get(*dir, name)
             && self.shared.table.get(ino).is_some()
-            && let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), whole, now)
+            && let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), whole, asked_ms)
         {
             return Ok(inode);
         }
         for attempt in 0..NUMBER_TRIES {
             let ino = id.number(attempt);
             self.load_if_stored(ino).await?;
-            if let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), whole, now) {
+            if let Offered::Here(inode) = self.shared.table.offer_clean(ino, record.clone(), whole, asked_ms)
+            {
                 return Ok(inode);
             }
         }
@@ -366,9 +351,9 @@ impl Namespace {
         Ok(())
     }
 
-    /// A listing has just shown what this name is.
-    pub(crate) fn learn_listed(&self, dir: &Inode, epoch: u64, name: &Name, ino: Ino) {
-        let cached = Cached { answer: Answer::Present(ino), asked_ms: Some(self.shared.now_ms()) };
+    /// The UFS was asked at that time and showed what this name is.
+    pub(crate) fn learn_listed(&self, dir: &Inode, (epoch, name): (u64, &Name), ino: Ino, asked_ms: u64) {
+        let cached = Cached { answer: Answer::Present(ino), asked_ms: Some(asked_ms) };
         self.shared.names.learn(dir.ino, epoch, name, cached);
     }
 
@@ -380,6 +365,7 @@ impl Namespace {
         tracing::debug!(mount = %mount.id, %key, "answers of the UFS are forgotten");
         self.shared.names.forget_all();
         self.absent.clear();
+        self.pages.clear();
         self.shared.table.forget_validations(mount.id);
     }
 }

@@ -11,6 +11,8 @@
 //!
 //! What is shown of the UFS's entries, and what of that is asked for, is in [`shown`].
 //!
+//! A page that was asked for within `metadata_ttl` is not asked for again ([`crate::pages`]).
+//!
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
 mod places;
@@ -21,6 +23,7 @@ use crate::keys;
 use crate::listings::Marks;
 use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
+use crate::pages::SeenPage;
 use crate::record::Dentry;
 use forebay_types::{
     DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, Told, UfsKey,
@@ -63,10 +66,12 @@ pub struct DirEntry {
 struct Page {
     /// The index of its first entry among all of the UFS's.
     first: u64,
-    entries: Vec<DirPageEntry>,
+    entries: Arc<Vec<DirPageEntry>>,
     next: Option<PageToken>,
     /// The directory's epoch of names before the page was asked for.
     epoch: u64,
+    /// When it was asked for.
+    asked_ms: u64,
 }
 
 impl Page {
@@ -78,8 +83,8 @@ impl Page {
     /// Keeps what was asked about one of its entries, if `index` is one of them.
     fn tell(&mut self, index: u64, told: &Told) {
         let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
-        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
-            entry.told = told.clone();
+        if let Some(at) = at.filter(|at| *at < self.entries.len()) {
+            Arc::make_mut(&mut self.entries)[at].told = told.clone();
         }
     }
 }
@@ -257,11 +262,11 @@ impl DirStream {
         let index = offset - UFS_BASE;
         let Some(page) = self.page_at(index).await? else { return Ok(OWN_BASE) };
         let skip = (index - page.first) as usize;
-        let epoch = page.epoch;
+        let asked = (page.epoch, page.asked_ms);
         let wanted: Vec<DirPageEntry> =
             page.entries[skip..].iter().take(limit - out.len()).cloned().collect();
         let count = wanted.len() as u64;
-        for (at, shown) in self.ufs_entries(index, wanted, epoch).await?.into_iter().enumerate() {
+        for (at, shown) in self.ufs_entries(index, wanted, asked).await?.into_iter().enumerate() {
             if let Some(shown) = shown {
                 self.push(out, shown, offset + at as u64 + 1)?;
             }
@@ -318,7 +323,7 @@ impl DirStream {
         let mut page = self.fetch(0, None).await?;
         loop {
             if let Some(at) = page.entries.iter().position(|entry| entry.name == *name) {
-                page.entries.drain(..=at);
+                Arc::make_mut(&mut page.entries).drain(..=at);
                 return Ok(Some(Page { first: index, ..page }));
             }
             let (end, Some(next)) = (page.end(), page.next.take()) else { return Ok(None) };
@@ -326,24 +331,43 @@ impl DirStream {
         }
     }
 
+    fn is_moving(&self, dir: &UfsKey) -> bool {
+        self.names.shared.queue.moved(self.mount, dir).is_some()
+    }
+
     async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
         for _ in 0..MOVED_TRIES {
             let Some(dir) = self.ufs.clone() else { break };
-            let epoch = self.dir.names_epoch();
+            let standing = self.names.pages.standing(&self.dir, self.mount, &dir);
+            let (epoch, asked_ms) = (standing.epoch(), self.names.shared.now_ms());
             if first == 0
                 && let Some(moved) = self.names.shared.queue.moved(self.mount, &dir)
                 && let Some(entries) = self.names.list_both(self.mount, &dir, &moved).await?
             {
-                return Ok(whole_page(first, entries, epoch));
+                let entries = Arc::new(entries);
+                return Ok(Page { first, entries, next: None, epoch, asked_ms });
+            }
+            let ttl_ms = self.names.shared.metadata_ttl_ms(&self.dir.record())?;
+            let seen = self.names.pages.get(&standing, from.as_ref(), asked_ms, ttl_ms);
+            if let Some(SeenPage { entries, next, asked_ms }) = seen.filter(|_| !self.is_moving(&dir)) {
+                return Ok(Page { first, entries, next, epoch, asked_ms });
             }
             let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
             match page {
                 Ok(page) => {
                     let partial = page.entries.iter().filter(|entry| matches!(entry.told, Told::Content(_)));
                     self.names.ahead.listed(self.dir.ino, partial.map(|entry| entry.name.clone()));
-                    return Ok(Page { first, entries: page.entries, next: page.next, epoch });
+                    let seen = SeenPage { entries: Arc::new(page.entries), next: page.next, asked_ms };
+                    if !self.is_moving(&dir) {
+                        self.names.pages.keep(&standing, from, seen.clone());
+                    }
+                    return Ok(Page { first, entries: seen.entries, next: seen.next, epoch, asked_ms });
                 }
-                Err(error) if error.kind() != FsErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != FsErrorKind::NotFound => {
+                    // Perhaps it was the token, of a page that is not to be believed any more.
+                    self.names.pages.forget(self.dir.ino);
+                    return Err(error);
+                }
                 Err(error) => {
                     // It may have been moved in the UFS meanwhile, with all that is in it.
                     if self.names.absence(&self.dir, &dir).await? != Absence::Overtaken {
@@ -407,10 +431,4 @@ impl DirStream {
         };
         self.names.readers.read(read).await
     }
-}
-
-/// A page that begins at the entry `first` of a whole listing and ends with it.
-fn whole_page(first: u64, mut entries: Vec<DirPageEntry>, epoch: u64) -> Page {
-    let skipped = usize::try_from(first).unwrap_or(usize::MAX).min(entries.len());
-    Page { first, entries: entries.split_off(skipped), next: None, epoch }
 }

@@ -9,8 +9,10 @@
 
 use super::{DirStream, Shown};
 use crate::inode::{Inode, OwnNames};
+use crate::names::{Answer, Cached};
+use crate::namespace::Namespace;
 use crate::record::Dentry;
-use forebay_types::{DirPageEntry, FsErrorKind, FsResult, Name, Told, UfsAttr};
+use forebay_types::{DirPageEntry, FsErrorKind, FsResult, Name, Told, UfsAttr, UfsVersion};
 use futures_util::{StreamExt, stream};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -19,14 +21,22 @@ use std::time::Duration;
 /// How many entries are asked about at once.
 const ASKED_AT_ONCE: usize = 16;
 
+/// What a name was found to be since it was listed.
+enum Since {
+    /// Nothing.
+    Gone,
+    /// This, and when the UFS said so.
+    There(Arc<Inode>, u64),
+}
+
 impl DirStream {
     /// What is shown for each entry of the UFS, nothing for those that are ours or hidden: of those from `index` on, in a
-    /// page that was asked for when the directory's names had the epoch `asked_at`.
+    /// page that was asked for when the directory's names had the epoch `asked_at`, at `asked_ms`.
     pub(super) async fn ufs_entries(
         &mut self,
         index: u64,
         mut entries: Vec<DirPageEntry>,
-        asked_at: u64,
+        (asked_at, asked_ms): (u64, u64),
     ) -> FsResult<Vec<Option<Shown>>> {
         // Before our own names are looked at: what changes after that is not to be learned from this page.
         let names = &self.names.shared.names;
@@ -42,8 +52,10 @@ impl DirStream {
             shown.push(match (own, told) {
                 (Some(dentry), _) => self.own_clean_entry(name, &dentry).await?,
                 (None, _) if self.dir.names_epoch() != asked_at => self.entry_anew(name).await?,
-                (None, Told::All(attr)) => Some(self.clean_entry(name, &attr, true, epoch).await?),
-                (None, Told::Content(attr)) => Some(self.clean_entry(name, &attr, false, epoch).await?),
+                (None, Told::All(attr)) => self.clean_entry((epoch, name), (&attr, true), asked_ms).await?,
+                (None, Told::Content(attr)) => {
+                    self.clean_entry((epoch, name), (&attr, false), asked_ms).await?
+                }
                 // One that is not known by now was gone when it was asked about.
                 (None, Told::FileOrLink(_)) => known.remove(&at),
             });
@@ -61,13 +73,11 @@ impl DirStream {
     ) -> FsResult<HashMap<usize, Shown>> {
         let (mut known, mut open) = (HashMap::new(), Vec::new());
         let Some(dir) = &self.ufs else { return Ok(known) };
-        let now = self.names.shared.now_ms();
         for (at, entry) in entries.iter().enumerate().filter(|(at, _)| own[*at].is_none()) {
             let Told::FileOrLink(version) = &entry.told else { continue };
             match self.names.known_listed(&self.dir, &entry.name, version)? {
                 Some((inode, said_ms)) => {
-                    let age = Duration::from_millis(now.saturating_sub(said_ms));
-                    drop(known.insert(at, Shown { name: entry.name.clone(), inode, age }));
+                    drop(known.insert(at, self.shown_since(entry.name.clone(), inode, said_ms)));
                 }
                 None => open.push((at, dir.child(&entry.name))),
             }
@@ -105,12 +115,29 @@ impl DirStream {
             .await
     }
 
-    async fn clean_entry(&self, name: Name, attr: &UfsAttr, whole: bool, epoch: u64) -> FsResult<Shown> {
+    /// What the UFS had when the page was asked for, unless it was asked about by itself since.
+    async fn clean_entry(
+        &self,
+        (epoch, name): (u64, Name),
+        told: (&UfsAttr, bool),
+        asked_ms: u64,
+    ) -> FsResult<Option<Shown>> {
         let Some(dir) = &self.ufs else { return Err(FsErrorKind::Stale.into()) };
+        if let Some(newer) = self.names.known_after(&self.dir, &name, asked_ms)? {
+            return Ok(match newer {
+                Since::Gone => None,
+                Since::There(inode, said_ms) => Some(self.shown_since(name, inode, said_ms)),
+            });
+        }
         let (key, at) = (dir.child(&name), (self.dir.ino, name.clone()));
-        let inode = self.names.clean_inode(self.mount, &key, at, attr, whole).await?;
-        self.names.learn_listed(&self.dir, epoch, &name, inode.ino);
-        Ok(Shown::now(name, inode))
+        let inode = self.names.clean_inode(self.mount, &key, at, told, asked_ms).await?;
+        self.names.learn_listed(&self.dir, (epoch, &name), inode.ino, asked_ms);
+        Ok(Some(self.shown_since(name, inode, asked_ms)))
+    }
+
+    fn shown_since(&self, name: Name, inode: Arc<Inode>, said_ms: u64) -> Shown {
+        let age = Duration::from_millis(self.names.shared.now_ms().saturating_sub(said_ms));
+        Shown { name, inode, age }
     }
 
     /// What a name is that the UFS had when the page was asked for: a name was changed since, perhaps this one.
@@ -139,5 +166,39 @@ impl DirStream {
         // What is being moved away may not be there any more.
         let leaves = self.names.shared.queue.is_leaving(self.dir.ino, name);
         !marks.has_left(name, leaves) && marks.was_clean(inode.ino, &inode.record())
+    }
+}
+
+impl Namespace {
+    /// What a name is that a listing shows with this version, and when the UFS said so, if that may be believed.
+    fn known_listed(
+        &self,
+        dir: &Inode,
+        name: &Name,
+        version: &UfsVersion,
+    ) -> FsResult<Option<(Arc<Inode>, u64)>> {
+        let ttl = self.shared.metadata_ttl_ms(&dir.record())?;
+        let cached = self.shared.names.get(dir.ino, name);
+        let cached = cached.filter(|cached| cached.is_fresh(self.shared.now_ms(), ttl));
+        let Some(Cached { answer: Answer::Present(ino), asked_ms: Some(asked_ms) }) = cached else {
+            return Ok(None);
+        };
+        let is_that =
+            |inode: &Arc<Inode>| inode.is_whole() && inode.record().version.as_ref() == Some(version);
+        Ok(self.shared.table.get(ino).filter(is_that).map(|inode| (inode, asked_ms)))
+    }
+
+    /// What the UFS was found to have under a name after `asked_ms`, if it was asked and that may be believed.
+    fn known_after(&self, dir: &Inode, name: &Name, asked_ms: u64) -> FsResult<Option<Since>> {
+        let ttl = self.shared.metadata_ttl_ms(&dir.record())?;
+        let cached = self.shared.names.get(dir.ino, name);
+        let Some(cached) = cached.filter(|cached| cached.is_fresh(self.shared.now_ms(), ttl)) else {
+            return Ok(None);
+        };
+        let Some(said_ms) = cached.asked_ms.filter(|said_ms| *said_ms > asked_ms) else { return Ok(None) };
+        Ok(match cached.answer {
+            Answer::Absent => Some(Since::Gone),
+            Answer::Present(ino) => self.shared.table.get(ino).map(|inode| Since::There(inode, said_ms)),
+        })
     }
 }
