@@ -1,6 +1,6 @@
 //! Pages of the UFS's listings, believed for a while.
 //!
-//! **Owns** the first pages of the directories that were listed last. Who lists a directory again within the mount's
+//! **Owns** the first pages of the directories of object stores that were listed last. Who lists a directory again within the mount's
 //! `metadata_ttl` is answered from here, and the UFS is not asked.
 //!
 //! **Never believed** once a name of ours in the directory has changed, which its carrying does too; nor under another key;
@@ -10,7 +10,7 @@
 //! **Bounded:** directories by their number, each by [`PAGES_MAX`] pages.
 
 use crate::inode::Inode;
-use forebay_types::{DirPageEntry, Ino, MountId, Name, PageToken, UfsKey};
+use forebay_types::{DirPageEntry, Ino, MountId, Name, PageToken, Told, UfsKey};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,6 +27,14 @@ pub(crate) struct SeenPage {
     pub(crate) entries: Arc<Vec<DirPageEntry>>,
     pub(crate) next: Option<PageToken>,
     pub(crate) asked_ms: u64,
+}
+
+impl SeenPage {
+    /// Whether it is of an object store, where each listing is a request that is paid for. One of a directory on a disk
+    /// tells all of its entries, and costs so little that what others do may show at once.
+    pub(crate) fn tells_less_than_all(&self) -> bool {
+        self.entries.iter().any(|entry| !matches!(entry.told, Told::All(_)))
+    }
 }
 
 /// What a directory was when it was listed. As long as it is the same, its own names are the same too.

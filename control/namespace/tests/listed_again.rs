@@ -120,3 +120,16 @@ fn a_listing_that_fails_is_not_made_up_for_by_an_older_one() {
         assert_eq!(listed(&world, dir).await.0.len(), 1500);
     });
 }
+
+#[test]
+fn a_directory_whose_listing_tells_all_is_asked_for_each_time() {
+    let world = world_of(3);
+    world.ufs.bare_lists.store(false, SeqCst);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        assert_eq!(listed(&world, dir).await.1, 1);
+        world.put_ufs("d/theirs", b"1");
+        let (names, asked) = listed(&world, dir).await;
+        assert_eq!((names.len(), names.contains(&"theirs".into()), asked), (4, true, 1));
+    });
+}

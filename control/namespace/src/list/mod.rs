@@ -358,7 +358,7 @@ impl DirStream {
                     let partial = page.entries.iter().filter(|entry| matches!(entry.told, Told::Content(_)));
                     self.names.ahead.listed(self.dir.ino, partial.map(|entry| entry.name.clone()));
                     let seen = SeenPage { entries: Arc::new(page.entries), next: page.next, asked_ms };
-                    if !self.is_moving(&dir) {
+                    if seen.tells_less_than_all() && !self.is_moving(&dir) {
                         self.names.pages.keep(&standing, from, seen.clone());
                     }
                     return Ok(Page { first, entries: seen.entries, next: seen.next, epoch, asked_ms });
