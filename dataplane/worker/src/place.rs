@@ -68,7 +68,16 @@ impl Worker {
     }
 
     fn find_content(&self, content: ContentKey) -> Option<Arc<Extent>> {
-        self.store.find(&content).or_else(|| self.store.get(self.sessions.returning(content)?))
+        let known = || self.store.find(&content);
+        let returning = || self.store.get(self.sessions.returning(content)?);
+        // Once more at the end: whatever else it was found by ends when the store knows it.
+        known().or_else(returning).or_else(|| self.find_carried(content)).or_else(known)
+    }
+
+    /// What was just carried is this content unless somebody has begun to write since.
+    fn find_carried(&self, content: ContentKey) -> Option<Arc<Extent>> {
+        let (id, writers) = self.sessions.just_carried(content)?;
+        self.store.get(id).filter(|extent| extent.writers() == writers)
     }
 
     pub(crate) fn extent(&self, id: forebay_types::ExtentId) -> FsResult<Arc<Extent>> {

@@ -144,6 +144,18 @@ impl Drop for Returning {
     }
 }
 
+/// A content that was just carried is told of as long as this is there.
+pub(crate) struct Told {
+    sessions: Arc<Sessions>,
+    content: ContentKey,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.sessions.carried.lock().remove(&self.content);
+    }
+}
+
 type Slice = Mutex<HashMap<ExtentId, Arc<Session>>>;
 
 /// All sessions, and the turns in which they begin and end.
@@ -152,14 +164,22 @@ pub(crate) struct Sessions {
     /// Extents that are on their way back to the clean identity they had: found by it already, so that nobody fetches
     /// what is here.
     returning: Mutex<HashMap<ContentKey, ExtentId>>,
+    /// Extents that were just carried, and how many writers had begun on them before they were read. The name space tells
+    /// of the content before the store knows it, which syncs the file first.
+    carried: Mutex<HashMap<ContentKey, (ExtentId, u64)>>,
     turns: Box<[tokio::sync::Mutex<()>]>,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
         let slices = (0..SLICES).map(|_| Mutex::default()).collect();
-        let returning = Mutex::default();
-        Self { slices, returning, turns: (0..SLICES).map(|_| tokio::sync::Mutex::default()).collect() }
+        let (returning, carried) = (Mutex::default(), Mutex::default());
+        Self {
+            slices,
+            returning,
+            carried,
+            turns: (0..SLICES).map(|_| tokio::sync::Mutex::default()).collect(),
+        }
     }
 }
 
@@ -195,6 +215,20 @@ impl Sessions {
     /// The extent that is about to be found by a key.
     pub(crate) fn returning(&self, key: ContentKey) -> Option<ExtentId> {
         self.returning.lock().get(&key).copied()
+    }
+
+    /// The bytes that an extent had when `writers` had begun on it are about to be known as `content`, until the guard is
+    /// dropped. No writer gets that key by it: what is not recorded yet must not make an extent clean.
+    pub(crate) fn tell_carried(self: &Arc<Self>, content: ContentKey, id: ExtentId, writers: u64) -> Told {
+        self.carried.lock().insert(content, (id, writers));
+        Told { sessions: Arc::clone(self), content }
+    }
+
+    /// The extent that was just carried as `content`, and how many writers had begun on it by then. Nobody may be writing
+    /// to it now.
+    pub(crate) fn just_carried(&self, content: ContentKey) -> Option<(ExtentId, u64)> {
+        let told = self.carried.lock().get(&content).copied();
+        told.filter(|(id, _)| self.get(*id).is_none())
     }
 
     /// Ends the return of an extent, if there is one: its keys, which are the next writer's to give back. Only in the

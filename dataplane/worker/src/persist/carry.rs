@@ -73,12 +73,13 @@ impl Engine {
             _ => Ok(()),
         };
         self.note(task, &outcome);
-        let version = match &outcome {
-            PersistOutcome::Done(Some(attr)) => Some(attr.version.clone()),
-            _ => None,
-        };
+        let carried = carried_as(task, &outcome, extent);
+        // From its record on it is asked for by its content, and binding it takes as long as the disk takes to sync it.
+        let _told = carried
+            .as_ref()
+            .map(|(content, id, sent)| self.worker.sessions.tell_carried(*content, *id, sent.writers));
         match self.log.finish(task, outcome).await {
-            Ok(Settled::Clean) => self.bind_carried(task, version, extent).await,
+            Ok(Settled::Clean) => self.bind_carried(carried).await,
             Ok(Settled::StillDirty) => {}
             Err(error) => {
                 tracing::warn!(ino = %task.ino, %error, "the outcome of a persist was not recorded");
@@ -160,17 +161,9 @@ impl Engine {
     }
 
     /// The bytes of an extent are those of the new version: it is found by that from now on, and may be evicted.
-    async fn bind_carried(
-        &self,
-        task: &PersistTask,
-        version: Option<UfsVersion>,
-        extent: Option<(ExtentId, Sent)>,
-    ) {
-        let (Some(version), Some((id, sent)), PersistWork::Put { to, .. }) = (version, extent, &task.work)
-        else {
-            return;
-        };
-        let (worker, content) = (Arc::clone(&self.worker), ContentKey::of(task.mount, to, &version));
+    async fn bind_carried(&self, carried: Option<(ContentKey, ExtentId, Sent)>) {
+        let Some((content, id, sent)) = carried else { return };
+        let worker = Arc::clone(&self.worker);
         let bound = self
             .shard()
             .call(move || async move { worker.settle(id, content, (&sent.checksums, sent.writers)).await })
@@ -334,4 +327,17 @@ pub(super) fn removed_or_gone(removed: FsResult<UfsResult<()>>) -> Result<Carrie
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The content that the bytes of an extent are known as when a put is recorded.
+fn carried_as(
+    task: &PersistTask,
+    outcome: &PersistOutcome,
+    extent: Option<(ExtentId, Sent)>,
+) -> Option<(ContentKey, ExtentId, Sent)> {
+    let (PersistOutcome::Done(Some(attr)), PersistWork::Put { to, .. }) = (outcome, &task.work) else {
+        return None;
+    };
+    let (id, sent) = extent?;
+    Some((ContentKey::of(task.mount, to, &attr.version), id, sent))
 }
