@@ -1,7 +1,8 @@
 # Sourced by soaks after ../lib.sh: an S3 server (moto, installed by ci/servers) with faulty.py in front of it.
 # The daemon sees the proxy; what the bucket holds is looked at past it.
 
-# Starts both; sets UFS and UP_FLAGS so that `up` mounts the bucket through the proxy. Call s3_ends at the end.
+# Starts both; sets UFS and UP_FLAGS so that `up` mounts the bucket through the proxy, whose faults may strike its first question
+# as well. Call s3_ends at the end.
 s3_begins() {
     local servers
     servers=$("$top/ci/servers") || die "ci/servers failed"
@@ -21,7 +22,7 @@ print(*[one.getsockname()[1] for one in both])')
     for _ in $(seq 100); do grep -q ^ready "$WORK/struck" && break; sleep 0.1; done
     export AWS_ACCESS_KEY_ID=soak AWS_SECRET_ACCESS_KEY=soak AWS_DEFAULT_REGION=us-east-1 FOREBAY
     UFS=s3://bucket/a/prefix
-    UP_FLAGS="${UP_FLAGS:-} --ufs-option endpoint=http://127.0.0.1:$port --ufs-option region=us-east-1 --metadata-ttl 2s"
+    UP_FLAGS="${UP_FLAGS:-} --ufs-option endpoint=http://127.0.0.1:$port --ufs-option region=us-east-1 --ufs-option connect_timeout=1m --metadata-ttl 2s"
 }
 
 faults() { printf '{"share": %s, "kinds": %s}' "$1" "$2" >"$WORK/plan.new" && mv "$WORK/plan.new" "$WORK/plan"; }
