@@ -145,12 +145,12 @@ impl Drop for Returning {
 }
 
 /// A content that was just carried is told of as long as this is there.
-pub(crate) struct Told {
+pub(crate) struct JustCarried {
     sessions: Arc<Sessions>,
     content: ContentKey,
 }
 
-impl Drop for Told {
+impl Drop for JustCarried {
     fn drop(&mut self) {
         self.sessions.carried.lock().remove(&self.content);
     }
@@ -219,9 +219,9 @@ impl Sessions {
 
     /// The bytes that an extent had when `writers` had begun on it are about to be known as `content`, until the guard is
     /// dropped. No writer gets that key by it: what is not recorded yet must not make an extent clean.
-    pub(crate) fn tell_carried(self: &Arc<Self>, content: ContentKey, id: ExtentId, writers: u64) -> Told {
+    pub(crate) fn tell_carried(self: &Arc<Self>, content: ContentKey, id: ExtentId, writers: u64) -> JustCarried {
         self.carried.lock().insert(content, (id, writers));
-        Told { sessions: Arc::clone(self), content }
+        JustCarried { sessions: Arc::clone(self), content }
     }
 
     /// The extent that was just carried as `content`, and how many writers had begun on it by then. Nobody may be writing
