@@ -219,7 +219,12 @@ impl Sessions {
 
     /// The bytes that an extent had when `writers` had begun on it are about to be known as `content`, until the guard is
     /// dropped. No writer gets that key by it: what is not recorded yet must not make an extent clean.
-    pub(crate) fn tell_carried(self: &Arc<Self>, content: ContentKey, id: ExtentId, writers: u64) -> JustCarried {
+    pub(crate) fn tell_carried(
+        self: &Arc<Self>,
+        content: ContentKey,
+        id: ExtentId,
+        writers: u64,
+    ) -> JustCarried {
         self.carried.lock().insert(content, (id, writers));
         JustCarried { sessions: Arc::clone(self), content }
     }
