@@ -36,10 +36,10 @@ const REPLAY_BYTES_MAX: usize = 8 << 20;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Inodes without a name whose bytes only an open handle kept. Each is to be given to
-    /// [`Namespace::release_orphan`] after its bytes.
+    /// [`crate::Namespace::release_orphan`] after its bytes.
     pub orphans: Vec<(Ino, Option<ExtentId>)>,
     /// Inodes that were open for write: their extent files know more than their records. Each is to be given
-    /// to [`Namespace::write_closed`].
+    /// to [`crate::Namespace::write_closed`].
     pub write_open: Vec<ContentLocation>,
     /// Mutations that the log had and the engine did not.
     pub replayed: u64,

@@ -56,7 +56,7 @@ fn place(state: &mut u64) -> u64 {
     (z ^ (z >> 31)) % (FILE_LEN / READ_LEN as u64) * READ_LEN as u64
 }
 
-/// Puts the load on the mount. Reads find the file in memory: where `cache` holds what backs it, all of that must be.
+/// Puts the load on the mount. Reads find the file in memory: where `cache` has what backs it, all of that is held there.
 pub fn run(
     kind: Kind,
     dir: &Path,
@@ -65,11 +65,12 @@ pub fn run(
     cache: Option<&Path>,
 ) -> Result<Outcome, String> {
     // Open all the while, so that the file keeps the mode it has: read through the daemon.
-    let held = File::open(dir.join(FILE)).map_err(|error| error.to_string())?;
+    let open = File::open(dir.join(FILE)).map_err(|error| error.to_string())?;
+    let mut _in_memory = None;
     if kind == Kind::Read {
-        fill(&held)?;
+        fill(&open)?;
         warm(&dir.join(FILE))?;
-        cache.map_or(Ok(()), |cache| resident::require(cache, FILE_LEN))?;
+        _in_memory = cache.map(|cache| resident::hold(cache, FILE_LEN)).transpose()?;
     }
     let barrier = Barrier::new(threads);
     let begun = Instant::now();
