@@ -50,7 +50,7 @@ impl Vfs {
         loop {
             match self.client.read_into(&location, offset, len, into.take()).await {
                 Err(error) if error.kind() == FsErrorKind::Stale => {
-                    location = search.next(&location, error).await?;
+                    location = Box::pin(search.next(&location, error)).await?;
                 }
                 other => return other,
             }
@@ -70,7 +70,7 @@ impl Vfs {
     /// [`Vfs::bytes_of`] a file that is about to be changed. Whose writers count as closed just now has writers again.
     async fn writable_bytes_of(&self, inode: &InodeRef) -> FsResult<Arc<ContentLocation>> {
         if inode.is_published() {
-            self.settle(inode.clone()).await?;
+            Box::pin(self.settle(inode.clone())).await?;
         }
         inode.touch();
         self.bytes_of(inode).await
@@ -89,7 +89,7 @@ impl Vfs {
         self.room_from_discards().await;
         let written = self.write_bytes(file.inode(), offset, frame).await?;
         if file.sync {
-            self.sync_file(&file).await?;
+            Box::pin(self.sync_file(&file)).await?;
         }
         Ok(written)
     }
@@ -100,7 +100,7 @@ impl Vfs {
         loop {
             match self.client.try_write(&location, offset, frame).await {
                 Err((error, Some(unwritten))) if error.kind() == FsErrorKind::Stale => {
-                    location = search.next(&location, error).await?;
+                    location = Box::pin(search.next(&location, error)).await?;
                     frame = unwritten;
                 }
                 written => return written.map_err(|(error, _)| error),
@@ -141,7 +141,7 @@ impl Vfs {
         loop {
             match self.client.allocate(&location, mode.into(), offset, len).await {
                 Err(error) if error.kind() == FsErrorKind::Stale => {
-                    location = search.next(&location, error).await?;
+                    location = Box::pin(search.next(&location, error)).await?;
                 }
                 other => return other,
             }
@@ -196,7 +196,7 @@ impl Vfs {
         }
         file.set_flushed(true);
         if self.syncs_on_close(file.inode().ino).await {
-            self.sync_file(&file).await?;
+            Box::pin(self.sync_file(&file)).await?;
         }
         self.carry_through(file.inode()).await
     }

@@ -2,7 +2,7 @@
 //!
 //! **Owns** the steps that join a change of names with the bytes behind them: an extent for a new file, the end of the
 //! bytes of one that lost its last name. **Never does** decide about names: that is the name space's home. Steps that
-//! must not be left halfway run as tasks of their own ([`crate::to_the_end`]), and what they hand to the front door
+//! must not be left halfway go on by themselves ([`crate::to_the_end`]), and what they hand to the front door
 //! undoes itself if nobody takes it.
 
 use crate::Vfs;
@@ -50,7 +50,7 @@ impl Vfs {
                 Err(error) if error.kind() == FsErrorKind::Exists && !flags.exclusive => {}
                 other => return other,
             }
-            match self.open_named(caller, parent, name, flags).await {
+            match Box::pin(self.open_named(caller, parent, name, flags)).await {
                 // Whoever had the name has lost it in between.
                 Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {}
                 other => return other,

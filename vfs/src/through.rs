@@ -44,9 +44,13 @@ impl Vfs {
     /// `Unsupported` if the under file system cannot hold it; `Busy` if it is opened, closed or written all the time.
     pub(crate) async fn carry_through(&self, inode: &InodeRef) -> FsResult<()> {
         let mode = self.names.policy(inode.ino).await?.write_mode;
-        if !matches!(mode, WriteMode::Through | WriteMode::CacheThrough) {
-            return Ok(());
+        match mode {
+            WriteMode::Through | WriteMode::CacheThrough => Box::pin(self.carry_now(inode)).await,
+            WriteMode::WriteBack | WriteMode::Transient => Ok(()),
         }
+    }
+
+    async fn carry_now(&self, inode: &InodeRef) -> FsResult<()> {
         let unsettled = Unsettled::new(self, inode);
         let carried = self.publish_until_carried(inode).await?;
         let mut state = self.turn(inode).await?;

@@ -10,17 +10,22 @@ use forebay_namespace::Namespace;
 use forebay_types::{ExtentId, FileTimes, FsError, FsErrorKind, FsResult};
 use std::future::Future;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use tokio::sync::oneshot;
 
 impl Vfs {
-    /// Runs `work` as a task of its own on this shard and waits for its result. If the waiting is given up, `work`
-    /// goes on, and its result is dropped.
+    /// Runs `work` and waits for its result. If the waiting is given up, `work` goes on, and its result is dropped: what
+    /// does not come to its end at once becomes a task of its own on this shard.
     pub(crate) async fn to_the_end<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> FsResult<T>
     where
         T: 'static,
         F: Future<Output = FsResult<T>> + 'static,
     {
-        let work = work(self.this.upgrade().ok_or(FsErrorKind::ShuttingDown)?);
+        let mut work = Box::pin(work(self.this.upgrade().ok_or(FsErrorKind::ShuttingDown)?));
+        // Nobody can give up the waiting before this returns.
+        if let Poll::Ready(result) = futures_util::poll!(work.as_mut()) {
+            return result;
+        }
         let (tell, told) = oneshot::channel();
         // Nobody listening any more is no fault of the work.
         forebay_shard::spawn(async move { drop(tell.send(work.await)) });

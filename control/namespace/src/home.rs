@@ -139,7 +139,7 @@ impl Home {
         let here = self.desk().and_then(|mut desk| desk.execute_here(&op));
         match here {
             Some(result) => result,
-            None => self.execute_queued(op).await,
+            None => Box::pin(self.execute_queued(op)).await,
         }
     }
 

@@ -134,7 +134,8 @@ impl Namespace {
         if self.shared.queue.moved(content.mount, key).is_none() {
             return Ok(content);
         }
-        let found = self.find(content.mount, key).await?.filter(|(_, attr)| attr.size == content.size);
+        let found =
+            Box::pin(self.find(content.mount, key)).await?.filter(|(_, attr)| attr.size == content.size);
         let ufs = found.map_or((key.clone(), version.clone()), |(key, attr)| (key, attr.version));
         Ok(ContentLocation { ufs: Some(ufs), ..content })
     }

@@ -126,26 +126,43 @@ impl Namespace {
         T: Send + 'static,
         F: Fn(&mut Txn<'_>) -> OpResult<T> + Clone + Send + 'static,
     {
+        match self.home.execute(op.clone()).await {
+            Ok(result) => Ok(result),
+            Err(Refusal::Fs(error)) => Err(error),
+            // Apart, since every request that changes a name would carry the room for it.
+            Err(refusal) => Box::pin(self.mutate_again(op, refusal)).await,
+        }
+    }
+
+    /// Finds out what a mutation was refused for, and executes it again, as often as it takes.
+    async fn mutate_again<T, F>(&self, op: F, mut refusal: Refusal) -> FsResult<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Txn<'_>) -> OpResult<T> + Clone + Send + 'static,
+    {
         let until = Instant::now() + RESOLVE_WITHIN;
         for tries in 1.. {
-            if tries > RESOLVE_TRIES {
+            match refusal {
+                Refusal::Fs(error) => return Err(error),
+                Refusal::Unresolved(dir, name) => {
+                    let dir = self.inode(dir).await?;
+                    self.resolve_anew(&dir, &name).await?;
+                }
+                Refusal::EmptinessUnknown(dir) => {
+                    let dir = self.inode(dir).await?;
+                    self.check_empty(&dir).await?;
+                }
+            }
+            if tries >= RESOLVE_TRIES {
                 if Instant::now() > until {
                     break;
                 }
                 Delay::new(RESOLVE_PAUSE).await;
             }
-            match self.home.execute(op.clone()).await {
+            refusal = match self.home.execute(op.clone()).await {
                 Ok(result) => return Ok(result),
-                Err(Refusal::Fs(error)) => return Err(error),
-                Err(Refusal::Unresolved(dir, name)) => {
-                    let dir = self.inode(dir).await?;
-                    self.resolve_anew(&dir, &name).await?;
-                }
-                Err(Refusal::EmptinessUnknown(dir)) => {
-                    let dir = self.inode(dir).await?;
-                    self.check_empty(&dir).await?;
-                }
-            }
+                Err(refusal) => refusal,
+            };
         }
         Err(FsError::new(FsErrorKind::Overloaded, "the names of a mutation were forgotten again and again"))
     }
@@ -166,9 +183,13 @@ impl Namespace {
 
     /// An inode, from the table or the engine.
     pub(crate) async fn inode(&self, ino: Ino) -> FsResult<Arc<Inode>> {
-        if let Some(inode) = self.shared.table.get(ino) {
-            return Ok(inode);
+        match self.shared.table.get(ino) {
+            Some(inode) => Ok(inode),
+            None => Box::pin(self.stored_inode(ino)).await,
         }
+    }
+
+    async fn stored_inode(&self, ino: Ino) -> FsResult<Arc<Inode>> {
         let shared = Arc::clone(&self.shared);
         let stored = self.readers.read(move || shared.view.inode(ino)).await?;
         match stored {

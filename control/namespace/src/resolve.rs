@@ -59,7 +59,7 @@ impl Namespace {
         if let Some(known) = self.resolve_cached(dir, name)? {
             return Ok(known);
         }
-        self.resolve_anew(dir, name).await
+        Box::pin(self.resolve_anew(dir, name)).await
     }
 
     /// What the cache of names says, if it may be believed.
@@ -220,6 +220,10 @@ impl Namespace {
             return Ok(());
         }
         inode.set_validated(now);
+        Box::pin(self.ask_for_root(inode, &record)).await
+    }
+
+    async fn ask_for_root(&self, inode: &Inode, record: &InodeRecord) -> FsResult<()> {
         // A root that the UFS cannot tell of just now keeps the attributes it had.
         let Ok(Some(ufs)) = self.flights.stat(record.mount, UfsKey::root()).await else { return Ok(()) };
         let newer = ufs.mtime > record.mtime || ufs.mode.is_some_and(|mode| mode != record.mode);

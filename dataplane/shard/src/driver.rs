@@ -113,6 +113,11 @@ pub(crate) trait Driver {
     /// The ring is unusable: the shard must end.
     fn turn(&mut self, patience: Patience, events: &mut Vec<Event>) -> io::Result<()>;
 
+    /// Whether the files of its operations are the kernel's, so that what their page cache has can be read past it.
+    fn reads_page_cache(&self) -> bool {
+        false
+    }
+
     /// The shard's clock.
     fn now(&self) -> Instant;
 }

@@ -45,7 +45,7 @@ mod watch;
 pub use arena::{Arena, Backing, FRAME_LEN_MAX, FRAME_LEN_MIN, FixedFrame, Frame, arena};
 pub use blocking::blocking;
 pub use config::ShardsConfig;
-pub use core::{current, now, spawn};
+pub use core::{current, now, spawn, turn_began};
 pub use counters::ShardCounters;
 pub use device::{Device, Wakes};
 pub use driver::{COMMAND_DATA_LEN, Command};

@@ -73,6 +73,7 @@ pub(crate) fn step(core: &Core, events: &mut Vec<Event>, may_sleep: bool) -> io:
     if asleep {
         core.inbox.wake_up();
     }
+    core.look();
     fire_timers(core);
     Ok(true)
 }
@@ -80,7 +81,7 @@ pub(crate) fn step(core: &Core, events: &mut Vec<Event>, may_sleep: bool) -> io:
 fn patience(core: &Core) -> Patience {
     let earliest = core.timers.borrow().earliest();
     let Some(at) = earliest else { return Patience::Unlimited };
-    match at.saturating_duration_since(core.driver.borrow().now()) {
+    match at.saturating_duration_since(core.looked.get()) {
         Duration::ZERO => Patience::None,
         time => Patience::UpTo(time),
     }
@@ -115,12 +116,12 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 fn poll_ready(core: &Core) {
-    let mut before = core.driver.borrow().now();
+    let mut before = core.looked.get();
     let enough = before + TIME_PER_TURN;
     for _ in 0..POLLS_PER_TURN {
         let Some(task) = core.ready.borrow_mut().pop_front() else { return };
         poll_task(core, &task, before);
-        let after = core.driver.borrow().now();
+        let after = core.look();
         note_stall(core, before, after);
         before = after;
         if after >= enough {
@@ -196,7 +197,7 @@ fn fire_timers(core: &Core) {
     if core.timers.borrow().earliest().is_none() {
         return;
     }
-    let now = core.driver.borrow().now();
+    let now = core.looked.get();
     loop {
         let due = core.timers.borrow_mut().pop_due(now);
         let Some(waker) = due else { return };

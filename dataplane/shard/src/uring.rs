@@ -182,6 +182,10 @@ impl Driver for Uring {
         Ok(())
     }
 
+    fn reads_page_cache(&self) -> bool {
+        true
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }

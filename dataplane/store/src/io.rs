@@ -32,11 +32,13 @@ impl Extent {
         self.check_resident(offset, end)?;
         self.touch(offset);
         self.mark_used();
-        let (file, base) = match self.direct_for_read(&frame, offset) {
-            Some(file) => (file, 0),
-            None => self.place()?,
+        let (read, mut frame) = match self.direct_for_read(&frame, offset) {
+            Some(file) => file.read_at(frame, offset).await,
+            None => {
+                let (file, base) = self.place()?;
+                file.read_cached_at(frame, base + offset).await
+            }
         };
-        let (read, mut frame) = file.read_at(frame, base + offset).await;
         let n = read.map_err(|e| StoreError::io(format!("reading extent {}", self.id()), e))?;
         if self.punches.load(Ordering::Acquire) != punches {
             // A hole may have been read. The bits were cleared before it was punched.

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,9 +45,10 @@ impl Serving {
         let (asked, kind) = ((request.unique, request.caller.pid), request.op.kind());
         let slot = Rc::new(Cell::new(None));
         let responder = Gathering { form, listing: Vec::new(), slot: Rc::clone(&slot) };
-        let serving = AssertUnwindSafe(self.front.serve(request, responder)).catch_unwind();
+        // It stays where it is: it is long, and moving it costs more than many a request takes.
+        let mut serving = pin!(AssertUnwindSafe(self.front.serve(request, responder)).catch_unwind());
         let served = if may_be_interrupted(kind) {
-            self.interrupts.unless_interrupted(asked, serving).await
+            self.interrupts.unless_interrupted(asked, serving.as_mut()).await
         } else {
             Ok(serving.await)
         };

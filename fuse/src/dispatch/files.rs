@@ -51,7 +51,7 @@ impl Dispatch {
         let mode = match mode {
             IoMode::Passthrough(file) => match self.open_files.add_passthrough(opening, file) {
                 Ok(id) => OpenMode::Passthrough(id),
-                Err(error) => return Err(self.close_unusable(handle, error).await),
+                Err(error) => return Err(Box::pin(self.close_unusable(handle, error)).await),
             },
             IoMode::Cached { keep_cache } => {
                 self.open_files.add(opening);

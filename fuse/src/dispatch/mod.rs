@@ -79,7 +79,7 @@ impl Dispatch {
         let witness = witness.map(|witness| (witness, Subject::of(&op)));
         let responder = answer.begin();
         let asker = Asker { caller: &caller, id: unique };
-        let reply = match Box::pin(self.reply_once(asker, op, responder)).await {
+        let reply = match self.reply_once(asker, op, responder).await {
             Ok(reply) => reply,
             Err(error) => {
                 self.log(kind, unique.0, &caller, &error);
@@ -103,29 +103,30 @@ impl Dispatch {
         }
     }
 
+    /// Each request carries the room for all that is served in place, so what is long and rare has its own.
     async fn reply_to<R: Responder>(&self, asker: Asker<'_>, op: Op, to: &mut R) -> FsResult<Reply> {
         let caller = asker.caller;
         match op {
             Op::Lookup(at) => self.lookup(&at).await,
             Op::Forget(inodes) => Ok(self.forget(&inodes)),
             Op::GetAttr { ino, .. } => self.getattr(ino).await,
-            Op::SetAttr { ino, set, .. } => self.setattr(caller, ino, set).await,
+            Op::SetAttr { ino, set, .. } => Box::pin(self.setattr(caller, ino, set)).await,
             Op::ReadLink(ino) => Ok(Reply::Bytes(self.vfs.readlink(ino).await?)),
-            Op::MkNod { at, node } => self.mknod(caller, &at, node).await,
-            Op::MkDir { at, mode } => self.mkdir(caller, &at, mode).await,
-            Op::SymLink { at, target } => self.symlink(caller, &at, &target).await,
-            Op::Link { ino, to } => self.link(caller, ino, &to).await,
+            Op::MkNod { at, node } => Box::pin(self.mknod(caller, &at, node)).await,
+            Op::MkDir { at, mode } => Box::pin(self.mkdir(caller, &at, mode)).await,
+            Op::SymLink { at, target } => Box::pin(self.symlink(caller, &at, &target)).await,
+            Op::Link { ino, to } => Box::pin(self.link(caller, ino, &to)).await,
             Op::Unlink(at) => done(self.vfs.unlink(caller, at.parent, &at.name).await),
             Op::RmDir(at) => done(self.vfs.rmdir(caller, at.parent, &at.name).await),
-            Op::Rename { from, to, flags } => self.rename(asker, &from, &to, flags).await,
-            Op::Open { ino, flags } => self.open(asker, ino, flags).await,
+            Op::Rename { from, to, flags } => Box::pin(self.rename(asker, &from, &to, flags)).await,
+            Op::Open { ino, flags } => Box::pin(self.open(asker, ino, flags)).await,
             Op::Create { at, mode, flags } => self.create(asker, &at, mode, flags).await,
             Op::Read { handle, offset, len, into } => {
                 Ok(Reply::Data(self.vfs.read_into(handle, offset, len, into).await?))
             }
             Op::Write { handle, offset, data, clear_privileges } => {
                 if clear_privileges {
-                    self.clear_at_write(caller, handle).await?;
+                    Box::pin(self.clear_at_write(caller, handle)).await?;
                 }
                 self.write(handle, offset, data).await
             }
@@ -136,9 +137,9 @@ impl Dispatch {
                 done(self.vfs.fallocate(handle, mode, offset, len).await)
             }
             Op::LSeek { handle, offset, whence } => self.lseek(handle, offset, whence).await,
-            Op::CopyFileRange { from, to, len } => self.copy_file_range(from, to, len).await,
+            Op::CopyFileRange { from, to, len } => Box::pin(self.copy_file_range(from, to, len)).await,
             Op::OpenDir(ino) => self.opendir(asker.id, ino).await,
-            Op::ReadDir { handle, offset, plus } => self.readdir(handle, offset, plus, to).await,
+            Op::ReadDir { handle, offset, plus } => Box::pin(self.readdir(handle, offset, plus, to)).await,
             Op::ReleaseDir(handle) => self.releasedir(handle),
             Op::FSyncDir(_) => done(self.vfs.sync_names().await),
             Op::StatFs(_) => Ok(Reply::Space(self.vfs.statfs())),

@@ -79,6 +79,7 @@ pub fn run(
             scope.spawn({
                 let barrier = &barrier;
                 move || {
+                    stay(thread)?;
                     barrier.wait();
                     lane(kind, dir, thread, time)
                 }
@@ -117,6 +118,14 @@ fn warm(path: &Path) -> Result<(), String> {
 fn direct(path: &Path) -> Result<File, String> {
     let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path);
     file.map_err(|error| error.to_string())
+}
+
+/// Keeps a client on one core. With a core to spare the scheduler else moves it at each answer, or not at all, and what is
+/// measured is that.
+fn stay(thread: usize) -> Result<(), String> {
+    let cpus = std::thread::available_parallelism().map_err(|error| error.to_string())?.get();
+    // From the last one on: the threads of a daemon that have no core of their own gather on the first.
+    crate::bare::pin(cpus - 1 - thread % cpus).map_err(|error| format!("pinning a client: {error}"))
 }
 
 /// One thread's calls, in nanoseconds each.

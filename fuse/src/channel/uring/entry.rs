@@ -14,7 +14,7 @@ use crate::reply::Reply;
 use forebay_shard::{COMMAND_DATA_LEN, Command, Device, FixedFrame, Frame, timeout};
 use rustix::io::Errno;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A write whose bytes are held for so much longer than its answer took is reported. The memory cannot be used
@@ -76,13 +76,13 @@ impl Entry {
 
     /// Waits until nobody uses the payload any more: usually it came back before the answer was there.
     async fn payload_back(&self, buffers: &Buffers) {
-        while timeout(PAYLOAD_WARN_AFTER, buffers.payload.back()).await.is_err() {
+        while buffers.payload.is_out() && timeout(PAYLOAD_WARN_AFTER, buffers.payload.back()).await.is_err() {
             tracing::error!(queue = self.queue, "the payload of a request is still held after its answer");
         }
     }
 
     async fn answer(&self, buffers: &mut Buffers) -> Encoded {
-        let arrived = Instant::now();
+        let arrived = forebay_shard::turn_began();
         let header = buffers.header();
         let request = |op: Op| Request { unique: request_id(&header), caller: caller(&header), arrived, op };
         match buffers.incoming(&header) {
