@@ -1,5 +1,6 @@
 //! The calls of a front door, each one message to the worker that holds the bytes.
 
+use crate::readahead::Ahead;
 use crate::{Backing, Client, Progress, unexpected};
 use forebay_net::Local;
 use forebay_shard::Frame;
@@ -7,7 +8,6 @@ use forebay_types::limits::IO_LEN_MAX;
 use forebay_types::{ContentLocation, ExtentId, FileTimes, FsError, FsResult};
 use forebay_wire::{AllocateMode, Op, ReadPolicy, Reply, SeekTo};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use std::ops::Range;
 
 /// One call of [`Client::complete`] to a worker: long enough to keep the way to the under file system full,
 /// short enough for progress to show and for its deadline to mean something.
@@ -64,8 +64,9 @@ impl Client {
     }
 
     /// A prefetch that fails is no failure of the read beside it: whoever needs the bytes will be told.
-    async fn prefetch(&self, at: &ContentLocation, range: Range<u64>, policy: ReadPolicy) {
-        let op = Op::Prefetch { at, range: range.clone(), policy };
+    async fn prefetch(&self, at: &ContentLocation, ahead: Ahead, policy: ReadPolicy) {
+        let Ahead { range, window } = ahead;
+        let op = Op::Prefetch { at, range: range.clone(), window, policy };
         let (started, covered_to) = match self.call(op, self.config.io_within).await {
             Ok(Reply::Prefetch { started, covered_to }) => (started, covered_to),
             _ => (0, range.start),

@@ -44,6 +44,11 @@ const STREAMS_MAX: usize = 8;
 /// whose pieces arrive in any order.
 const SLACK: u64 = 2 << 20;
 
+/// The largest window is asked for in this many pieces, one after the other. Requests that are sent together share the
+/// line, so they end together; were there two pieces only, the second would end with the first, and the line would be idle
+/// for a round trip each time.
+const SHARE: u64 = 8;
+
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     /// The end of the farthest read so far.
@@ -54,6 +59,14 @@ struct Stream {
     /// The window met a bound once: it grows by steps from then on, no longer by doubling.
     grown: bool,
     used_at: u64,
+}
+
+/// What to fetch ahead of a reader.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    pub(crate) range: Range<u64>,
+    /// How far is read ahead in all: the range is what it lacked.
+    pub(crate) window: ByteSize,
 }
 
 /// The streams of one inode.
@@ -70,7 +83,7 @@ impl Streams {
         read: Range<u64>,
         file_len: u64,
         config: &ReadAheadConfig,
-    ) -> Option<Range<u64>> {
+    ) -> Option<Ahead> {
         if config.window_max.as_u64() == 0 {
             return None;
         }
@@ -112,14 +125,15 @@ impl Streams {
         });
     }
 
-    /// Asks for a window once less than half of the last one is left.
-    fn ask(&mut self, at: usize, file_len: u64, config: &ReadAheadConfig) -> Option<Range<u64>> {
+    /// Asks for what the window lacks, once that is half of it or a [`SHARE`] of the largest one, but
+    /// no less than the smallest.
+    fn ask(&mut self, at: usize, file_len: u64, config: &ReadAheadConfig) -> Option<Ahead> {
         let stream = &mut self.streams[at];
         let left = stream.asked_to.saturating_sub(stream.next);
-        if left > stream.window / 2 {
+        let (min, max) = (config.window_min.as_u64(), config.window_max.as_u64());
+        if stream.window.saturating_sub(left) < (stream.window / 2).min((max / SHARE).max(min)) {
             return None;
         }
-        let (min, max) = (config.window_min.as_u64(), config.window_max.as_u64());
         let more = if stream.grown { min } else { stream.window };
         stream.window = (stream.window + more).clamp(min.min(max), max);
         let range = stream.asked_to.max(stream.next)..(stream.next + stream.window).min(file_len);
@@ -127,7 +141,7 @@ impl Streams {
             return None;
         }
         stream.asked_to = range.end;
-        Some(range)
+        Some(Ahead { range, window: ByteSize::bytes(stream.window) })
     }
 }
 
@@ -152,7 +166,10 @@ mod tests {
     /// Reads from `from` on in pieces of `piece`; returns what was asked for.
     fn run(streams: &mut Streams, from: u64, to: u64, piece: u64) -> Vec<Range<u64>> {
         let starts = (from..to).step_by(piece as usize);
-        starts.filter_map(|start| streams.on_read(start..start + piece, FAR, &config())).collect()
+        starts
+            .filter_map(|start| streams.on_read(start..start + piece, FAR, &config()))
+            .map(|ahead| ahead.range)
+            .collect()
     }
 
     #[test]
@@ -162,7 +179,11 @@ mod tests {
         assert!(asked.windows(2).all(|pair| pair[0].end == pair[1].start), "{asked:?}");
         let last = asked.last().unwrap();
         assert!(last.end >= 64 * MIB + 8 * MIB, "the reader is never close to the end: {last:?}");
-        assert!(asked.len() < 20, "few large requests, not many small ones: {}", asked.len());
+        let len = |range: &Range<u64>| range.end - range.start;
+        assert!(
+            asked.iter().all(|asked| len(asked) >= 2 * MIB),
+            "few large requests, not many small ones: {asked:?}"
+        );
     }
 
     #[test]
@@ -184,8 +205,8 @@ mod tests {
         for step in 0..64 {
             for (reader, base) in [0, 1 << 30].into_iter().enumerate() {
                 let start = base + step * MIB;
-                let range = streams.on_read(start..start + MIB, FAR, &config());
-                asked[reader] += range.map_or(0, |range| range.end - range.start);
+                let ahead = streams.on_read(start..start + MIB, FAR, &config());
+                asked[reader] += ahead.map_or(0, |ahead| ahead.range.end - ahead.range.start);
             }
         }
         assert!(asked.iter().all(|asked| *asked >= 64 * MIB), "{asked:?}");
@@ -207,7 +228,7 @@ mod tests {
         run(&mut streams, 0, 32 * MIB, MIB);
         let grown = streams.streams[0].window;
         let range = run(&mut streams, 32 * MIB, 64 * MIB, MIB).pop().unwrap();
-        let covered_to = range.end - 5 * MIB;
+        let covered_to = range.end - MIB;
         streams.on_pressure(&range, covered_to, &config());
         let shrunk = streams.streams[0].window;
         assert!(shrunk < grown && shrunk >= covered_to - 64 * MIB, "{shrunk}");
@@ -225,9 +246,9 @@ mod tests {
             let mut streams = Streams::default();
             for (start, len) in reads {
                 let read = start.min(file_len)..(start + len).min(file_len);
-                if let Some(asked) = streams.on_read(read, file_len, &config()) {
+                if let Some(Ahead { range: asked, window }) = streams.on_read(read, file_len, &config()) {
                     prop_assert!(!asked.is_empty() && asked.end <= file_len);
-                    prop_assert!(asked.end - asked.start <= 16 * MIB);
+                    prop_assert!(asked.end - asked.start <= window.as_u64() && window <= config().window_max);
                 }
             }
         }

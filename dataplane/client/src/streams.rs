@@ -1,6 +1,6 @@
 //! The streams of all inodes that are being read: a bounded table.
 
-use crate::readahead::{ReadAheadConfig, ReadAheadCounters, Streams};
+use crate::readahead::{Ahead, ReadAheadConfig, ReadAheadCounters, Streams};
 use forebay_types::Ino;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -39,7 +39,7 @@ impl StreamTable {
     }
 
     /// Takes note of a read; says what to fetch ahead of it.
-    pub(crate) fn on_read(&self, ino: Ino, read: Range<u64>, file_len: u64) -> Option<Range<u64>> {
+    pub(crate) fn on_read(&self, ino: Ino, read: Range<u64>, file_len: u64) -> Option<Ahead> {
         if read.start == 0 && read.end >= file_len {
             return None;
         }

@@ -67,8 +67,9 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     pub(crate) fn new(config: WorkerConfig, control: Handle, counters: Arc<Counters>) -> Arc<Self> {
         let budget = Budget::new(config.fetch_memory.max(WorkerConfig::FETCH_MEMORY_MIN));
-        // A quarter: the rest is for what is really under way.
-        let (transit, landed) = (Transit::new(budget.total() / 4), Transit::new(budget.total() / 4));
+        // A quarter each, for the rest is for what is really under way. What landed may fill more while nobody else
+        // wants it, so that a reader's whole window fits: what left it before he came he would have to read from disk.
+        let (transit, landed) = (Transit::new(budget.total() / 4), Transit::new(budget.total() / 2));
         let gets = Semaphore::new(config.gets.max(1));
         Arc::new(Self { config, flights: Flights::new(), budget, transit, landed, counters, control, gets })
     }
@@ -120,6 +121,15 @@ impl Fetcher {
         let frame = arena().frame(len).await.map_err(|e| FsError::new(FsErrorKind::Overloaded, e))?;
         let frame = self.get(target, bytes.start, frame).await?;
         self.put_away(target, bytes.start, frame, room).await
+    }
+
+    /// Room for a body that nobody waits for yet, if there is some: a quarter stays free for those who wait right now.
+    pub(crate) fn take_room_ahead(&self, len: usize) -> Option<Room> {
+        let quarter = self.budget.total() / 4;
+        self.budget.try_take(len, quarter).or_else(|| {
+            self.landed.shrink_to(quarter);
+            self.budget.try_take(len, quarter)
+        })
     }
 
     /// Room for a body, at the cost of what is only kept for convenience.

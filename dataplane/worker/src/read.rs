@@ -16,7 +16,7 @@ use crate::plan::{self, Run};
 use crate::transit::Why;
 use forebay_shard::Frame;
 use forebay_store::{Extent, Hold};
-use forebay_types::{ContentKey, ContentLocation, FsError, FsErrorKind, FsResult, PageIndex};
+use forebay_types::{ByteSize, ContentKey, ContentLocation, FsError, FsErrorKind, FsResult, PageIndex};
 use forebay_wire::{ReadPolicy, Reply};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::ops::Range;
@@ -214,11 +214,12 @@ impl Worker {
         self.config.get_len.as_u64()
     }
 
-    /// Begins to fetch what is absent of a range; memory that is short cuts it.
+    /// Begins to fetch what is absent of a range, a piece of a window; memory that is short cuts it.
     pub(crate) async fn prefetch(
         &self,
         at: &ContentLocation,
         range: Range<u64>,
+        window: ByteSize,
         policy: ReadPolicy,
     ) -> FsResult<Reply> {
         if let Some(extent) = self.find_extent(at)?
@@ -232,7 +233,7 @@ impl Worker {
         };
         rank(target.extent.as_ref(), policy);
         let (range, wanted_to) = (self.cut_to_memory(&target, &range), range.end);
-        let run_max = plan::run_max(range.end.saturating_sub(range.start), target.page_size, self.get_len());
+        let run_max = plan::run_max(window.as_u64(), target.page_size, self.get_len());
         let (mut started, mut covered_to) = (0, range.end);
         for run in plan::runs(absent(&target, &range), run_max) {
             match self.prefetch_run(&target, &run) {
@@ -263,8 +264,7 @@ impl Worker {
         if len == 0 || self.in_transit(target, run.first).is_some() {
             return Some(0);
         }
-        // A quarter stays free for those who wait for a page right now.
-        let room = self.fetch.budget.try_take(len as usize, self.fetch.budget.total() / 4)?;
+        let room = self.fetch.take_room_ahead(len as usize)?;
         let pages = (run.first.0..run.first.0 + run.pages).map(PageIndex);
         let claimed = self.claim_absent(target, pages);
         let mine = claimed.mine.len() as u64;

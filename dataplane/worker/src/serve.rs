@@ -25,7 +25,7 @@ impl Worker {
                 .read(at, offset..offset.saturating_add(len as u64), policy, Place::new(into))
                 .await
                 .map(Reply::Bytes),
-            Op::Prefetch { at, range, policy } => self.prefetch(at, range, policy).await,
+            Op::Prefetch { at, range, window, policy } => self.prefetch(at, range, window, policy).await,
             Op::Complete { at, range } => self.complete(at, range).await.map(Reply::Fetched),
             Op::BeginWrite { at } => self.begin_write(at).await.map(Reply::Extent),
             Op::Create { expected_len: _ } => self.create().await.map(Reply::Extent),

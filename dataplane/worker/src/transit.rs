@@ -97,8 +97,14 @@ impl Transit {
 
     /// Lets go of everything: memory is short.
     pub(crate) fn clear(&self) {
-        self.queue.lock().shrink_to(0);
-        self.bytes.store(0, Ordering::Relaxed);
+        self.shrink_to(0);
+    }
+
+    /// Lets go of the oldest until no more than `most` bytes are left.
+    pub(crate) fn shrink_to(&self, most: u64) {
+        let mut queue = self.queue.lock();
+        queue.shrink_to(most);
+        self.bytes.store(queue.bytes, Ordering::Relaxed);
     }
 }
 

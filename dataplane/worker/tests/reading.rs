@@ -8,7 +8,7 @@ use common::watched::HELD;
 use common::{MIB, Node, PAGE, Rules, Setup, eventually, node, pattern, read};
 use forebay_client::{ClientConfig, Progress, ReadAheadConfig, ReadPolicy};
 use forebay_shard::{FixedFrame, arena};
-use forebay_types::{Admission, ByteSize, ContentKey, ContentLocation, FsErrorKind, ReadMode};
+use forebay_types::{Admission, ByteSize, ContentKey, ContentLocation, FsErrorKind, Ino, ReadMode};
 use forebay_worker::WorkerConfig;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
@@ -296,9 +296,36 @@ fn memory_for_fetched_bytes_is_given_back() {
     let node = Node::start(streaming());
     let at = node.put("big", &pattern(16 * MIB, 15));
     node.read_all(&at).unwrap();
-    // What just landed may wait for readers in a quarter of it, until the memory is wanted.
-    eventually("the rest is free", || node.worker.fetch_memory().0 <= 4 * MIB);
+    // What just landed may wait for readers in half of it, until the memory is wanted.
+    eventually("the rest is free", || node.worker.fetch_memory().0 <= 8 * MIB);
     assert_eq!(node.worker.fetch_memory().1, 16 * MIB);
+}
+
+#[test]
+fn what_readers_left_behind_makes_way_for_reading_ahead() {
+    let node = Node::start(streaming());
+    let mut inos = 1000..;
+    let mut begin = |name: &str, mode: ReadMode| {
+        let policy = ReadPolicy { mode, admission: Admission::All, priority: None };
+        node.client.set_read_policy(common::MOUNT, policy);
+        let mut at = node.put(name, &pattern(16 * MIB, 21));
+        at.ino = Ino(inos.next().unwrap());
+        let before = node.client.read_ahead_counters().started_bytes;
+        for piece in 0..3 {
+            node.read(&at, piece * PAGE, PAGE as usize).unwrap();
+        }
+        let started = node.client.read_ahead_counters().started_bytes - before;
+        eventually("it landed", || node.worker.transfer_memory() == 0);
+        started
+    };
+    for count in 0..12 {
+        begin(&format!("passed on {count}"), ReadMode::NoCache);
+    }
+    let alone = begin("first", ReadMode::Cache);
+    assert!(alone > 0);
+    for count in 0..24 {
+        assert_eq!(begin(&format!("kept {count}"), ReadMode::Cache), alone, "file {count}");
+    }
 }
 
 #[test]

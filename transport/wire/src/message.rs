@@ -1,7 +1,9 @@
 //! The messages themselves. What each promises is said here, once; the worker keeps it, the client relies on it.
 
 use forebay_shard::Frame;
-use forebay_types::{Admission, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, ReadMode};
+use forebay_types::{
+    Admission, ByteSize, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, ReadMode,
+};
 use std::fmt;
 use std::ops::Range;
 
@@ -96,6 +98,9 @@ pub enum Op<'a> {
         at: &'a ContentLocation,
         /// The bytes that will be wanted.
         range: Range<u64>,
+        /// How far its reader has the file read ahead in all, in bytes. The range may be a small piece of that; requests
+        /// to the under file system are as long as all of it would have them.
+        window: ByteSize,
         /// What becomes of them.
         policy: ReadPolicy,
     },
