@@ -6,10 +6,12 @@
 mod carrying;
 mod discarding;
 mod failing;
+mod faulty;
 mod names;
 mod opening;
 mod outside;
 mod recovering;
+mod short;
 mod stress;
 mod support;
 mod through;

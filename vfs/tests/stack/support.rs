@@ -1,24 +1,22 @@
 //! A node without a mount, which can be dropped as by a crash and started again on what it left.
 
+pub use crate::faulty::Fault;
+use crate::faulty::Faulty;
+pub use crate::short::*;
 use forebay_client::{Client, ClientConfig};
 use forebay_meta::{LmdbOptions, LmdbStore};
 use forebay_namespace::{MountSpec, Namespace, NamespaceConfig};
-use forebay_net::{CallError, Endpoint, InProcess, Local};
-use forebay_shard::{Frame, ShardHandle, Shards, ShardsConfig, arena};
+use forebay_net::InProcess;
+use forebay_shard::{ShardHandle, Shards, ShardsConfig};
 use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
 use forebay_types::{
-    Attr, ByteSize, Caller, ExtentId, FsError, FsErrorKind, FsResult, HandleId, Ino, MountId, Name, NodeId,
-    PageSize, PersistLog, SetAttr, SetTime, TimeSpec, UfsMeta,
+    ByteSize, Caller, ExtentId, Ino, MountId, NodeId, PageSize, PersistLog, TimeSpec, UfsMeta,
 };
 use forebay_ufs::{Ufs, UfsOptions};
-use forebay_vfs::{IoMode, OpenFlags, Opened, Vfs, VfsConfig};
-use forebay_wire::{Op, Refusal, Reply, Request};
+use forebay_vfs::{OpenFlags, Vfs, VfsConfig};
 use forebay_worker::{PersistConfig, Persister, UfsTable, Worker, WorkerConfig};
-use futures_util::future::LocalBoxFuture;
-use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -59,72 +57,6 @@ impl Default for Setup {
             persist: false,
             discard_gather: Duration::from_millis(20),
         }
-    }
-}
-
-/// The data path, with calls that fail or hang as a test says.
-pub struct Faulty {
-    inner: InProcess<Worker>,
-    faults: Arc<Mutex<Vec<Fault>>>,
-    seen: Arc<Mutex<Vec<&'static str>>>,
-}
-
-/// What happens to the next call of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It fails before anything was done.
-    Fail(&'static str, FsErrorKind),
-    /// It does not return for a while.
-    Hang(&'static str, Duration),
-}
-
-impl Fault {
-    fn op(self) -> &'static str {
-        match self {
-            Self::Fail(op, _) | Self::Hang(op, _) => op,
-        }
-    }
-}
-
-fn op_name(op: &Op<'_>) -> &'static str {
-    match op {
-        Op::Read { .. } => "read",
-        Op::BeginWrite { .. } => "begin_write",
-        Op::Create { .. } => "create",
-        Op::Write { .. } => "write",
-        Op::Sync { .. } => "sync",
-        Op::Truncate { .. } => "truncate",
-        Op::Adopt { .. } => "adopt",
-        Op::Discard { .. } => "discard",
-        _ => "other",
-    }
-}
-
-impl Endpoint for Faulty {
-    fn call<'a>(
-        &'a self,
-        request: Request<'a>,
-        within: Duration,
-    ) -> LocalBoxFuture<'a, Result<Reply, CallError>> {
-        Box::pin(async move {
-            let name = op_name(&request.op);
-            self.seen.lock().unwrap().push(name);
-            let fault = {
-                let mut faults = self.faults.lock().unwrap();
-                let at = faults.iter().position(|fault| fault.op() == name);
-                at.map(|at| faults.remove(at))
-            };
-            match fault {
-                Some(Fault::Fail(_, kind)) => return Err(Refusal::from(FsError::from(kind)).into()),
-                Some(Fault::Hang(_, time)) => forebay_shard::sleep(time).await,
-                None => {}
-            }
-            self.inner.call(request, within).await
-        })
-    }
-
-    fn local(&self) -> Option<&dyn Local> {
-        self.inner.local()
     }
 }
 
@@ -363,107 +295,4 @@ fn open_store(cache: &Path, setup: &Setup) -> Arc<Store> {
     config.page_size = PageSize::new(ByteSize::bytes(PAGE)).unwrap();
     config.blanks = 4;
     Store::open(config).unwrap().0
-}
-
-pub fn set_mtime(mtime: TimeSpec) -> SetAttr {
-    SetAttr { mtime: Some(SetTime::To(mtime)), ..SetAttr::default() }
-}
-
-pub fn name(text: &str) -> Name {
-    Name::new(text.as_bytes()).unwrap()
-}
-
-/// A file system with the short forms that tests are made of.
-pub trait Short {
-    async fn make(&self, text: &str) -> (Ino, Opened);
-    async fn find(&self, text: &str) -> FsResult<Attr>;
-    async fn ino(&self, text: &str) -> Ino;
-    async fn put(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> FsResult<usize>;
-    async fn get(&self, handle: HandleId) -> FsResult<Vec<u8>>;
-    async fn content(&self, ino: Ino) -> FsResult<Vec<u8>>;
-    async fn mode_of_open(&self, ino: Ino, flags: OpenFlags) -> IoMode;
-}
-
-impl Short for Vfs {
-    async fn make(&self, text: &str) -> (Ino, Opened) {
-        let exclusive = OpenFlags { exclusive: true, ..BOTH };
-        let (entry, opened) = self.create(&ALICE, Ino::ROOT, &name(text), 0o644, exclusive).await.unwrap();
-        (entry.attr.ino, opened)
-    }
-
-    async fn find(&self, text: &str) -> FsResult<Attr> {
-        let entry = self.lookup(Ino::ROOT, &name(text)).await?;
-        self.forget(entry.attr.ino, 1);
-        Ok(entry.attr)
-    }
-
-    /// A lookup that stays counted, as while the kernel knows a file.
-    async fn ino(&self, text: &str) -> Ino {
-        self.lookup(Ino::ROOT, &name(text)).await.unwrap().attr.ino
-    }
-
-    async fn put(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> FsResult<usize> {
-        self.write(handle, offset, frame(bytes).await).await
-    }
-
-    async fn get(&self, handle: HandleId) -> FsResult<Vec<u8>> {
-        let mut all = Vec::new();
-        loop {
-            let piece = self.read(handle, all.len() as u64, 128 << 10).await?;
-            if piece.is_empty() {
-                return Ok(all);
-            }
-            all.extend_from_slice(&piece);
-        }
-    }
-
-    async fn content(&self, ino: Ino) -> FsResult<Vec<u8>> {
-        let opened = self.open(&ALICE, ino, READ).await?;
-        let bytes = self.get(opened.handle).await;
-        self.release(opened.handle).await?;
-        bytes
-    }
-
-    async fn mode_of_open(&self, ino: Ino, flags: OpenFlags) -> IoMode {
-        let opened = self.open(&ALICE, ino, flags).await.unwrap();
-        self.release(opened.handle).await.unwrap();
-        opened.mode
-    }
-}
-
-pub async fn frame(bytes: &[u8]) -> Frame {
-    let mut frame = arena().frame(bytes.len()).await.unwrap();
-    frame.copy_from_slice(bytes);
-    frame
-}
-
-/// The file that the kernel would work on itself.
-pub fn kernel_file(opened: &Opened) -> Arc<File> {
-    match &opened.mode {
-        IoMode::Passthrough(file) => Arc::clone(file),
-        other => panic!("not passed through: {other:?}"),
-    }
-}
-
-pub fn is_passthrough(mode: &IoMode) -> bool {
-    matches!(mode, IoMode::Passthrough(_))
-}
-
-pub fn is_cached(mode: &IoMode, keep: bool) -> bool {
-    matches!(mode, IoMode::Cached { keep_cache } if *keep_cache == keep)
-}
-
-/// Bytes that differ from place to place.
-pub fn pattern(len: u64, seed: u64) -> Vec<u8> {
-    (0..len).map(|at| (at.wrapping_mul(31).wrapping_add(at >> 8).wrapping_add(seed)) as u8).collect()
-}
-
-/// A number that no other call in this process gets.
-pub fn unique() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, SeqCst)
-}
-
-pub fn kind<T: std::fmt::Debug>(result: FsResult<T>) -> FsErrorKind {
-    result.unwrap_err().kind()
 }
