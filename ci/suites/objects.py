@@ -177,6 +177,23 @@ def names_move():
     same("m/moved/" in objects("m/"), True, "its marker")
 
 
+def links_of_equal_bytes():
+    """A link in the place of a removed file of the same bytes, whose version in the store is the same: mode and time too."""
+    for length in (0, 100):
+        write("w/linked", body("equal", length), 0o640)
+        write("w/removed", body("equal", length), 0o755)
+        persist()
+        os.remove(at("w/removed"))
+        os.link(at("w/linked"), at("w/removed"))
+        persist()
+        kept = [s3.head_object(Bucket=BUCKET, Key=key(name))["Metadata"] for name in ("w/removed", "w/linked")]
+        [one.pop("forebay-put") for one in kept]
+        same(kept[0], kept[1], f"what the store holds with a link of {length} bytes")
+        for name in ("w/removed", "w/linked"):
+            os.remove(at(name))
+        persist()
+
+
 # --- put by others ------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +297,7 @@ def write_phase():
     os.listdir(at("w"))
     attributes_stay()
     names_move()
+    links_of_equal_bytes()
 
 
 def again_phase():

@@ -32,10 +32,11 @@ impl Engine {
         let source = self.stat(ufs, existing).await?;
         let source = source.ok_or_else(|| Stop::Failed(format!("{existing} is not there to be linked")))?;
         let there = self.stat(ufs, to).await?;
-        if there.as_ref().is_some_and(|there| there.version == source.version) {
+        let links = ufs.capabilities().hard_links;
+        if there.as_ref().is_some_and(|there| is_one_file(there, &source, links)) {
             return Ok(Carried::as_is(source));
         }
-        if !ufs.capabilities().hard_links {
+        if !links {
             let copy = self.copy(ufs, mount, (existing, &source), to, Expect::from(expect.clone())).await?;
             return Ok(Carried::as_is(copy));
         }
@@ -317,6 +318,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether what stands at a key is the source already. Where names share a file its version says so. That of an object may
+/// be the one of its bytes alone, so there the attributes must agree too. What others put has none but the time at which it
+/// came, which its copy has another of.
+fn is_one_file(there: &UfsAttr, source: &UfsAttr, links: bool) -> bool {
+    let with_it = |attr: &UfsAttr| (attr.kind, attr.mode, attr.owner, attr.mode.map(|_| attr.mtime));
+    there.version == source.version && (links || with_it(there) == with_it(source))
 }
 
 /// Which versions of which files were copied, and which directories were made: a number for each, since there may be
