@@ -129,9 +129,20 @@ impl Expect {
         self.world.id_of(path).and_then(|id| self.old_files.get(&id)).map_or(0, Vec::len)
     }
 
-    fn nodes(&self, path: &str) -> Vec<Option<&Node>> {
-        let mut nodes = vec![self.world.names.get(path)];
-        nodes.extend(self.pending.iter().map(|world| world.names.get(path)));
+    /// Before and after the operation in flight.
+    fn ends(&self) -> impl Iterator<Item = &World> {
+        std::iter::once(&self.world).chain(&self.pending)
+    }
+
+    /// Whether all names together may stand for what was seen.
+    fn fits(&self, world: &World, seen: &BTreeMap<String, Seen>) -> bool {
+        let mut paths = world.names.keys().chain(seen.keys());
+        paths.all(|path| self.allows(path, world.names.get(path), seen.get(path)).is_ok())
+    }
+
+    /// What a name may stand for, given the [`Self::ends`] it may be of.
+    fn nodes<'a>(&'a self, ends: &[&'a World], path: &str) -> Vec<Option<&'a Node>> {
+        let mut nodes: Vec<_> = ends.iter().map(|world| world.names.get(path)).collect();
         nodes.extend(self.old_names.get(path).into_iter().flatten().map(Option::as_ref));
         nodes
     }
@@ -156,9 +167,9 @@ impl Expect {
     }
 
     /// The node of `path` that fits what was seen; else every reason against.
-    fn fitting(&self, path: &str, seen: Option<&Seen>) -> Result<Option<Node>, String> {
+    fn fitting(&self, ends: &[&World], path: &str, seen: Option<&Seen>) -> Result<Option<Node>, String> {
         let mut reasons = Vec::new();
-        for node in self.nodes(path) {
+        for node in self.nodes(ends, path) {
             match self.allows(path, node, seen) {
                 Ok(()) => return Ok(node.cloned()),
                 Err(reason) if reasons.contains(&reason) => {}
@@ -175,14 +186,15 @@ impl Expect {
         let mut paths: BTreeSet<&String> = seen.keys().chain(self.world.names.keys()).collect();
         paths.extend(self.old_names.keys());
         paths.extend(self.pending.iter().flat_map(|world| world.names.keys()));
+        let (ends, torn) = self.ends_found(seen);
         for path in paths {
-            match self.fitting(path, seen.get(path)) {
+            match self.fitting(&ends, path, seen.get(path)) {
                 Ok(Some(node)) => adopt(&mut found, path, node, seen.get(path)),
                 Ok(None) => {}
                 Err(reason) => findings.push(reason),
             }
         }
-        findings.extend(self.torn(seen));
+        findings.extend(torn);
         findings.extend(self.lost(&found));
         findings.extend(self.doubled(&found));
         findings.extend(unlinked_links(&found, seen));
@@ -190,17 +202,19 @@ impl Expect {
         if findings.is_empty() { Ok(found) } else { Err(findings) }
     }
 
-    /// Names of the operation in flight must be all as before it or all as after it.
-    fn torn(&self, seen: &BTreeMap<String, Seen>) -> Option<String> {
-        let pending = self.pending.as_ref().filter(|_| self.loss == Loss::Daemon)?;
-        let fits = |world: &World| {
-            let mut paths = world.names.keys().chain(seen.keys());
-            paths.all(|path| self.allows(path, world.names.get(path), seen.get(path)).is_ok())
-        };
-        if fits(&self.world) || fits(pending) {
-            return None;
+    /// Which of [`Self::ends`] the names are of. After a daemon's death they are all of one, which also tells empty files
+    /// apart, of which each alone fits any other; when they are of none, that is a finding and both are given.
+    fn ends_found(&self, seen: &BTreeMap<String, Seen>) -> (Vec<&World>, Option<String>) {
+        let all: Vec<&World> = self.ends().collect();
+        if self.loss == Loss::Power || self.pending.is_none() {
+            return (all, None);
         }
-        Some("the names are neither those before the operation in flight nor those after it".to_owned())
+        let fitting: Vec<&World> = all.iter().copied().filter(|world| self.fits(world, seen)).collect();
+        if fitting.is_empty() {
+            let torn = "the names are neither those before the operation in flight nor those after it";
+            return (all, Some(torn.to_owned()));
+        }
+        (fitting, None)
     }
 
     /// A promised file must be found under one of its names.

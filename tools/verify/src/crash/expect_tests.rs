@@ -156,3 +156,23 @@ fn a_time_from_before_the_last_write_is_found_under_every_name() {
         assert_eq!(found.len(), findings, "{loss:?} {late}: {found:?}");
     }
 }
+
+#[test]
+fn an_empty_file_that_is_renamed_over_another_is_not_held_to_the_time_of_that_one() {
+    let link = Op::Link { from: "a".to_owned(), to: "c".to_owned() };
+    let ops = [op_create("a"), link, op_create("b")];
+    let mut expect = expect_after(Loss::Daemon, &ops);
+    expect.written.insert(expect.world.id_of("b").unwrap(), TICK + 1);
+    let before = seen_of(&expect.world);
+    expect.in_flight(&op_rename("a", "b"), 4);
+    let after =
+        BTreeMap::from([("b".to_owned(), before["a"].clone()), ("c".to_owned(), before["c"].clone())]);
+    let found = expect.check(&after).unwrap();
+    assert_eq!(
+        found.id_of("b"),
+        found.id_of("c"),
+        "the file that was renamed, not the one it was renamed over"
+    );
+    let findings = expect.check(&before).unwrap_err();
+    assert_eq!(findings.len(), 1, "the rename was not done, and b is too old: {findings:?}");
+}
