@@ -133,8 +133,10 @@ impl Engine {
         kind: FileKind,
     ) -> Result<Begun, Stop> {
         let Some(source) = self.stat(ufs, from.0).await? else {
+            // Where a version is that of the bytes, what was moved may have the one of what it replaced.
             let moved = |there: &UfsAttr| {
-                there.kind == kind && (to.1.is_none() || Some(&there.version) != to.1.as_ref())
+                let (now, replaced) = (Some(&there.version), to.1.as_ref());
+                there.kind == kind && (replaced.is_none() || now != replaced || now == from.1.as_ref())
             };
             return Ok(self.stat(ufs, to.0).await?.filter(moved).into());
         };

@@ -6,7 +6,7 @@ use crate::common::{Node, PAGE, Rules, Setup, eventually, node, pattern};
 use crate::engine::{
     Persisting, TestLog, attr, config, dirty, done_version, key, persisting, put, stat, task,
 };
-use forebay_types::{FileKind, PersistOutcome, PersistWork, Settled, UfsAttr};
+use forebay_types::{FileKind, PersistOutcome, PersistWork, Settled, UfsAttr, UfsVersion};
 use forebay_worker::ReadyPersister;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -124,4 +124,23 @@ fn a_copy_that_is_to_be_replaced_is_not_taken_for_the_new_one() {
     let copied = done_version(p.run(link.clone()));
     assert_eq!(std::fs::read(p.under("second")).unwrap(), b"newer");
     assert_eq!(done_version(p.run_again(link)), copied, "and now it is");
+}
+
+/// A store whose versions are those of the bytes shows the same one before and after. With nothing left to be moved, what is
+/// there has the bytes of what was moved, whoever took that away.
+#[test]
+fn a_move_over_the_same_bytes_was_done_if_nothing_is_left_of_what_was_moved() {
+    let mut p = Persisting::start(Node::start(Setup { renames: false, ..Setup::default() }), config());
+    std::fs::write(p.under("to"), "bytes").unwrap();
+    let there = p.node.control.block_on(stat(&p.node, "to")).version;
+    let moved = |version: UfsVersion| PersistWork::Move {
+        from: key("from"),
+        to: key("to"),
+        kind: FileKind::Regular,
+        version: Some(version),
+        replaces: Some(there.clone()),
+    };
+    let other = p.node.control.block_on(stat(&p.node, "")).version;
+    assert_eq!(p.run_again(moved(other)), PersistOutcome::NotDone, "what was to be replaced is still there");
+    assert_eq!(done_version(p.run_again(moved(there.clone()))), there);
 }
