@@ -65,10 +65,18 @@ impl Front {
         told.recv_timeout(HANDOFF_WAIT).map_err(io::Error::other)
     }
 
+    /// Serves a request on the shard that runs this, if that takes no waiting.
+    pub(crate) fn serve_now(&self, request: &mut Request) -> Option<Reply> {
+        self.dispatch.serve_now(Self::shard_here(), request)
+    }
+
     /// Serves a request on the shard that runs this.
     pub(crate) async fn serve(&self, request: Request, responder: impl Responder) {
-        let shard = forebay_shard::current().map_or(0, |shard| usize::from(shard.0));
-        self.dispatch.serve(shard, request, Answer::new(responder)).await;
+        self.dispatch.serve(Self::shard_here(), request, Answer::new(responder)).await;
+    }
+
+    fn shard_here() -> usize {
+        forebay_shard::current().map_or(0, |shard| usize::from(shard.0))
     }
 
     /// Hands a request to the shard of arriving thread `arrival`; the answer comes from there.

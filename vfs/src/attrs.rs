@@ -32,6 +32,24 @@ impl Vfs {
         self.laid_over(attr, ttl).await
     }
 
+    /// As [`Vfs::getattr`], if the answer is known: nothing is waited for.
+    pub fn getattr_now(&self, ino: Ino) -> Option<AttrOut> {
+        let (attr, ttl) = self.names.attr_now(ino)?;
+        self.laid_over_now(attr, ttl)
+    }
+
+    /// As [`Self::laid_over`]; `None` for what is written, since its extent file is to be asked, and for what others are
+    /// busy with.
+    pub(crate) fn laid_over_now(&self, attr: Attr, ttl: Duration) -> Option<AttrOut> {
+        let Some(inode) = self.opens.peek(attr.ino) else { return Some(AttrOut { attr, ttl }) };
+        let state = inode.turn_now()?;
+        if state.is_write_open() {
+            return None;
+        }
+        let (attr, ttl) = self.names.attr_now(attr.ino)?;
+        Some(AttrOut { attr, ttl })
+    }
+
     /// An entry with the view of the extent file laid over it.
     pub(crate) async fn fresh(&self, entry: Entry) -> FsResult<Entry> {
         let AttrOut { attr, ttl } = self.laid_over(entry.attr, entry.attr_ttl).await?;

@@ -57,6 +57,20 @@ impl Vfs {
         }
     }
 
+    /// As [`Vfs::read_into`], if all of it is in the memory of this host: nothing is waited for.
+    ///
+    /// # Errors
+    /// The frame, of any length: the read is to be made by [`Vfs::read_into`].
+    pub fn read_now(&self, handle: HandleId, offset: u64, frame: Frame) -> Result<Frame, Frame> {
+        let Ok(file) = self.handles.files.get(handle) else { return Err(frame) };
+        match file.inode().location() {
+            Ok(location) if !file.inode().has_kernel_writes() => {
+                self.client.read_now(&location, offset, frame)
+            }
+            _ => Err(frame),
+        }
+    }
+
     /// Where the bytes of an open file are. What the kernel may have written past us is taken note of first: the data
     /// path knows only what went through it.
     async fn bytes_of(&self, inode: &InodeRef) -> FsResult<Arc<ContentLocation>> {

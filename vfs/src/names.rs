@@ -6,6 +6,7 @@
 //! undoes itself if nobody takes it.
 
 use crate::Vfs;
+use crate::attrs::AttrOut;
 use crate::to_the_end::{Looked, NewExtent, NewHandle};
 use crate::types::{Entry, NewNode, OpenFlags, Opened, RenameFlags};
 use forebay_namespace::{NewInode, RenameMode, Unlinked};
@@ -25,6 +26,19 @@ impl Vfs {
         let looked = Looked::new(self, self.names.lookup(parent, name).await?);
         let fresh = self.fresh(looked.entry()).await?;
         Ok(looked.give(fresh))
+    }
+
+    /// As [`Vfs::lookup`], if the answer is known: nothing is waited for.
+    pub fn lookup_now(&self, parent: Ino, name: &Name) -> Option<FsResult<Entry>> {
+        let entry = match self.names.lookup_now(parent, name)? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error)),
+        };
+        let Some(AttrOut { attr, ttl }) = self.laid_over_now(entry.attr, entry.attr_ttl) else {
+            self.forget(entry.attr.ino, 1);
+            return None;
+        };
+        Some(Ok(Entry { attr, attr_ttl: ttl, ..entry }))
     }
 
     /// Gives back `count` lookups of an inode.

@@ -105,13 +105,18 @@ impl OpenInode {
     /// # Errors
     /// `TimedOut` if the operation before it does not end within `wait_max`.
     pub(crate) async fn turn(&self, wait_max: Duration) -> FsResult<tokio::sync::MutexGuard<'_, OpenState>> {
-        if let Ok(free) = self.state.try_lock() {
+        if let Some(free) = self.turn_now() {
             return Ok(free);
         }
         forebay_shard::timeout(wait_max, self.state.lock()).await.map_err(|_| {
             let waited = wait_max.as_secs();
             FsError::new(FsErrorKind::TimedOut, format!("inode {} was busy for {waited} s", self.ino))
         })
+    }
+
+    /// The same if it is free.
+    pub(crate) fn turn_now(&self) -> Option<tokio::sync::MutexGuard<'_, OpenState>> {
+        self.state.try_lock().ok()
     }
 
     /// Who has it open just now.

@@ -63,7 +63,7 @@ impl Namespace {
     }
 
     /// What the cache of names says, if it may be believed.
-    fn resolve_cached(&self, dir: &Inode, name: &Name) -> FsResult<Option<Option<Arc<Inode>>>> {
+    pub(crate) fn resolve_cached(&self, dir: &Inode, name: &Name) -> FsResult<Option<Option<Arc<Inode>>>> {
         let record = dir.record();
         if !record.is_dir() {
             return Err(FsErrorKind::NotADirectory.into());
@@ -209,18 +209,22 @@ impl Namespace {
 
     /// A mount's root has no directory above it by which it would be looked up and refreshed.
     pub(crate) async fn refresh_root(&self, inode: &Inode) -> FsResult<()> {
-        let record = inode.record();
-        if record.ufs_at != UfsAt::At(UfsKey::root()) || !record.is_dir() {
-            return Ok(());
-        }
-        let now = self.shared.now_ms();
-        let asked_ms = Some(inode.validated_ms());
-        let ttl = self.shared.metadata_ttl_ms(&record)?;
-        if (Cached { answer: Answer::Absent, asked_ms }).is_fresh(now, ttl) {
+        let (record, now) = (inode.record(), self.shared.now_ms());
+        if self.needs_no_refresh(inode, &record, now)? {
             return Ok(());
         }
         inode.set_validated(now);
         Box::pin(self.ask_for_root(inode, &record)).await
+    }
+
+    /// Whether an inode is no mount's root, or one that was asked about not long ago.
+    pub(crate) fn needs_no_refresh(&self, inode: &Inode, record: &InodeRecord, now: u64) -> FsResult<bool> {
+        if record.ufs_at != UfsAt::At(UfsKey::root()) || !record.is_dir() {
+            return Ok(true);
+        }
+        let ttl = self.shared.metadata_ttl_ms(record)?;
+        let asked_ms = Some(inode.validated_ms());
+        Ok(Cached { answer: Answer::Absent, asked_ms }.is_fresh(now, ttl))
     }
 
     async fn ask_for_root(&self, inode: &Inode, record: &InodeRecord) -> FsResult<()> {

@@ -63,6 +63,17 @@ impl Client {
         expect_reply!(reply, Reply::Bytes(frame) => frame)
     }
 
+    /// As [`Client::read_into`], if all of it is in the memory of this host: nothing is waited for.
+    ///
+    /// # Errors
+    /// The frame, of any length: the read is to be made by [`Client::read_into`].
+    pub fn read_now(&self, at: &ContentLocation, offset: u64, frame: Frame) -> Result<Frame, Frame> {
+        match self.here.local() {
+            Some(local) => local.read_now(at, offset, self.read_policy(at).priority, frame),
+            None => Err(frame),
+        }
+    }
+
     /// A prefetch that fails is no failure of the read beside it: whoever needs the bytes will be told.
     async fn prefetch(&self, at: &ContentLocation, ahead: Ahead, policy: ReadPolicy) {
         let Ahead { range, window } = ahead;

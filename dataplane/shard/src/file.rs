@@ -110,18 +110,17 @@ impl File {
         self.transfer(Way::In, frame, 0, offset).await
     }
 
-    /// As [`Self::read_at`], for a file that is not open with `O_DIRECT`: a short read of what is in the page cache is
-    /// done at once, without a turn of the ring, which would take longer than the read.
+    /// As [`Self::read_at`], behind `done` bytes that the frame has already.
     ///
     /// # Errors
     /// As [`Self::read_at`].
-    pub async fn read_cached_at(&self, mut frame: Frame, offset: u64) -> (io::Result<usize>, Frame) {
-        let done = self.read_from_page_cache(&mut frame, offset);
+    pub async fn read_rest_at(&self, frame: Frame, done: usize, offset: u64) -> (io::Result<usize>, Frame) {
         self.transfer(Way::In, frame, done, offset).await
     }
 
-    /// Reads what the page cache has at `offset`, which may be nothing, and waits for no disk.
-    fn read_from_page_cache(&self, frame: &mut Frame, offset: u64) -> usize {
+    /// Reads into a short frame what the page cache has at `offset`, which may be nothing, and waits for no disk; says how
+    /// many bytes came. For a file that is not open with `O_DIRECT`: a turn of the ring would take longer than the read.
+    pub fn read_now_at(&self, frame: &mut Frame, offset: u64) -> usize {
         let short = frame.len() <= CACHED_LEN_MAX;
         if !short || !core::with(|core| core.driver.borrow().reads_page_cache()).unwrap_or(false) {
             return 0;

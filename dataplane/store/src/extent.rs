@@ -71,6 +71,8 @@ pub struct Extent {
     pub(crate) direct: Mutex<Option<File>>,
     /// Where its bytes are if they have no file of their own.
     pub(crate) packed: ArcSwapOption<Packed>,
+    /// The last read did not find all its bytes in memory.
+    pub(crate) beyond_memory: AtomicBool,
     /// Whether the file was asked for since housekeeping last looked.
     pub(crate) recently_used: AtomicBool,
     pub(crate) sidecar: Sidecar,
@@ -151,6 +153,7 @@ impl Extent {
             file: RwLock::new(parts.file),
             direct: Mutex::default(),
             packed: ArcSwapOption::empty(),
+            beyond_memory: AtomicBool::new(false),
             recently_used: AtomicBool::new(true),
             sidecar: parts.sidecar,
             verified: AtomicBool::new(parts.verified),

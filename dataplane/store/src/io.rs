@@ -36,7 +36,9 @@ impl Extent {
             Some(file) => file.read_at(frame, offset).await,
             None => {
                 let (file, base) = self.place()?;
-                file.read_cached_at(frame, base + offset).await
+                let done = file.read_now_at(&mut frame, base + offset);
+                self.note_memory(done == frame.len());
+                file.read_rest_at(frame, done, base + offset).await
             }
         };
         let n = read.map_err(|e| StoreError::io(format!("reading extent {}", self.id()), e))?;

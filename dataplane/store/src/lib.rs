@@ -32,6 +32,7 @@ mod extent;
 mod format;
 mod guard;
 mod io;
+mod memory;
 mod moving;
 mod own_file;
 mod pack;

@@ -1,14 +1,39 @@
 //! What only this process gets: open files for passthrough, the end of a write, space.
 
 use crate::Worker;
+use crate::counters::add;
 use crate::sessions::{Returning, Sessions};
 use forebay_net::{Backing, Local, Space};
+use forebay_shard::Frame;
 use forebay_store::{Extent, Hold, Store, StoreError};
 use forebay_types::{ContentLocation, ExtentId, FsResult};
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Local for Worker {
+    fn read_now(
+        &self,
+        at: &ContentLocation,
+        offset: u64,
+        priority: Option<i32>,
+        mut frame: Frame,
+    ) -> Result<Frame, Frame> {
+        let Ok(Some(extent)) = self.find_extent(at) else { return Err(frame) };
+        let len = Self::length(at, Some(&extent)).saturating_sub(offset).min(frame.len() as u64);
+        // Who reads what is not all here is read ahead for.
+        if len == 0 || !extent.is_complete() {
+            return Err(frame);
+        }
+        frame.truncate(len as usize);
+        let frame = extent.read_now(frame, offset)?;
+        if let Some(priority) = priority {
+            extent.rank(priority);
+        }
+        add(&self.counters.read_bytes, len);
+        add(&self.counters.reads_hit, 1);
+        Ok(frame)
+    }
+
     fn backing(&self, at: &ContentLocation) -> Option<Backing> {
         let extent = self.find_extent(at).ok().flatten()?;
         let keeps_times = self.sessions.get(extent.id()).is_some_and(|session| session.keeps_times());

@@ -7,13 +7,13 @@ use super::decode::Form;
 use super::encode::{self, Encoded, encode, failure};
 use super::interrupts::{Interrupts, may_be_interrupted};
 use crate::front::Front;
-use crate::op::Request;
+use crate::op::{OpKind, Request};
 use crate::reply::{Reply, Responder, Room, Validity};
 use forebay_vfs::DirEntryOut;
 use futures_util::FutureExt;
 use rustix::io::Errno;
 use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +41,12 @@ impl Serving {
     }
 
     /// Serves a request here and now.
-    pub(super) async fn answer(&self, request: Request, form: Form) -> Encoded {
+    pub(super) async fn answer(&self, mut request: Request, form: Form) -> Encoded {
+        match catch_unwind(AssertUnwindSafe(|| self.front.serve_now(&mut request))) {
+            Ok(Some(reply)) => return encode(form, reply, Vec::new()),
+            Ok(None) => {}
+            Err(_) => return panicked(request.op.kind()),
+        }
         let (asked, kind) = ((request.unique, request.caller.pid), request.op.kind());
         let slot = Rc::new(Cell::new(None));
         let responder = Gathering { form, listing: Vec::new(), slot: Rc::clone(&slot) };
@@ -55,13 +60,15 @@ impl Serving {
         match (served, slot.take()) {
             (Ok(Ok(())), Some(answer)) => answer,
             (Err(_), _) => failure(Errno::INTR),
-            (Ok(Err(_)), _) => {
-                tracing::error!(op = kind.name(), "a request made its handler panic");
-                failure(Errno::IO)
-            }
+            (Ok(Err(_)), _) => panicked(kind),
             (Ok(Ok(())), None) => unreachable!("a request that was served has an answer"),
         }
     }
+}
+
+fn panicked(kind: OpKind) -> Encoded {
+    tracing::error!(op = kind.name(), "a request made its handler panic");
+    failure(Errno::IO)
 }
 
 /// Keeps the answer for the channel.

@@ -75,6 +75,17 @@ impl Dispatch {
         FsError::new(FsErrorKind::Io, format!("the kernel refused a backing file: {error}"))
     }
 
+    /// A read of what is in memory into the frame that is wanted, which stays where it is otherwise.
+    pub(super) fn read_now(&self, handle: HandleId, offset: u64, into: &mut Option<Frame>) -> Option<Reply> {
+        match self.vfs.read_now(handle, offset, into.take()?) {
+            Ok(frame) => Some(Reply::Data(frame)),
+            Err(frame) => {
+                *into = Some(frame);
+                None
+            }
+        }
+    }
+
     pub(super) async fn write(&self, handle: HandleId, offset: u64, data: Frame) -> FsResult<Reply> {
         let written = self.vfs.write(handle, offset, data).await?;
         Ok(Reply::Written(u32::try_from(written).expect("a write is bounded by the request's size")))

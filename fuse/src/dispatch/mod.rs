@@ -33,6 +33,7 @@ use backing::OpenFiles;
 use forebay_types::{Caller, FsError, FsErrorKind, FsResult, HandleId};
 use forebay_vfs::Vfs;
 use killpriv::PrivilegeEpoch;
+use rustix::io::Errno;
 use std::sync::{Arc, OnceLock};
 use valid::Timeouts;
 
@@ -79,14 +80,8 @@ impl Dispatch {
         let witness = witness.map(|witness| (witness, Subject::of(&op)));
         let responder = answer.begin();
         let asker = Asker { caller: &caller, id: unique };
-        let reply = match self.reply_once(asker, op, responder).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                self.log(kind, unique.0, &caller, &error);
-                Reply::Error(errno_for(kind, error.kind()))
-            }
-        };
-        let errno = if let Reply::Error(errno) = &reply { Some(*errno) } else { None };
+        let result = self.reply_once(asker, op, responder).await;
+        let (reply, errno) = self.told(asker, kind, result);
         let latency = arrived.elapsed();
         self.stats.record(shard, kind, latency, errno.is_some());
         answer.send(reply);
@@ -94,6 +89,36 @@ impl Dispatch {
             let (ino, path, to) = Box::pin(subject.resolve(&self.vfs)).await;
             witness.saw(Witnessed { op: kind, caller, ino, path, to, errno, latency });
         }
+    }
+
+    /// Serves a request that takes no waiting: what it asks for is in memory. `None` leaves it to [`Self::serve`], which
+    /// takes longer for the same.
+    pub(crate) fn serve_now(&self, shard: usize, request: &mut Request) -> Option<Reply> {
+        let kind = request.op.kind();
+        let watched = self.witness.get().is_some_and(|witness| witness.wants(kind));
+        if watched || request.unique.is_sent_again() {
+            return None;
+        }
+        let result = match &mut request.op {
+            Op::Read { handle, offset, into, .. } => Ok(self.read_now(*handle, *offset, into)?),
+            Op::Lookup(at) => self.lookup_now(at)?,
+            Op::GetAttr { ino, .. } => Ok(self.getattr_now(*ino)?),
+            _ => return None,
+        };
+        let asker = Asker { caller: &request.caller, id: request.unique };
+        let (reply, errno) = self.told(asker, kind, result);
+        self.stats.record(shard, kind, request.arrived.elapsed(), errno.is_some());
+        Some(reply)
+    }
+
+    /// What the kernel is told of a result, and the errno in it.
+    fn told(&self, asker: Asker<'_>, kind: OpKind, result: FsResult<Reply>) -> (Reply, Option<Errno>) {
+        let reply = result.unwrap_or_else(|error| {
+            self.log(kind, asker, &error);
+            Reply::Error(errno_for(kind, error.kind()))
+        });
+        let errno = if let Reply::Error(errno) = &reply { Some(*errno) } else { None };
+        (reply, errno)
     }
 
     async fn reply_once<R: Responder>(&self, asker: Asker<'_>, op: Op, to: &mut R) -> FsResult<Reply> {
@@ -169,8 +194,8 @@ impl Dispatch {
         self.open_files.all()
     }
 
-    fn log(&self, kind: OpKind, unique: u64, caller: &Caller, error: &FsError) {
-        let (op, pid) = (kind.name(), caller.pid);
+    fn log(&self, kind: OpKind, asker: Asker<'_>, error: &FsError) {
+        let (op, pid, unique) = (kind.name(), asker.caller.pid, asker.id.0);
         if errno::is_alarming(error.kind()) {
             tracing::warn!(op, pid, unique, %error, "a request failed");
         } else {
@@ -180,9 +205,9 @@ impl Dispatch {
 }
 
 /// The errno of a failed request. A search past the end of a file has one of its own (lseek(2)).
-fn errno_for(kind: OpKind, error: FsErrorKind) -> rustix::io::Errno {
+fn errno_for(kind: OpKind, error: FsErrorKind) -> Errno {
     match (kind, error) {
-        (OpKind::LSeek, FsErrorKind::OutOfRange) => rustix::io::Errno::NXIO,
+        (OpKind::LSeek, FsErrorKind::OutOfRange) => Errno::NXIO,
         _ => errno::errno_of(error),
     }
 }

@@ -4,11 +4,19 @@ use super::{Asker, Dispatch, done};
 use crate::op::Place;
 use crate::reply::{EntryReply, Reply};
 use forebay_types::{Caller, FsErrorKind, FsResult, Ino, SetAttr};
-use forebay_vfs::{Entry, NewNode, RenameFlags};
+use forebay_vfs::{AttrOut, Entry, NewNode, RenameFlags};
 
 impl Dispatch {
     pub(super) async fn lookup(&self, at: &Place) -> FsResult<Reply> {
-        match self.vfs.lookup(at.parent, &at.name).await {
+        self.looked_up(self.vfs.lookup(at.parent, &at.name).await)
+    }
+
+    pub(super) fn lookup_now(&self, at: &Place) -> Option<FsResult<Reply>> {
+        self.vfs.lookup_now(at.parent, &at.name).map(|found| self.looked_up(found))
+    }
+
+    fn looked_up(&self, found: FsResult<Entry>) -> FsResult<Reply> {
+        match found {
             Ok(entry) => Ok(Reply::Entry(self.entry_reply(&entry))),
             Err(error) if error.kind() == FsErrorKind::NotFound => match self.timeouts.negative() {
                 Some(ttl) => Ok(Reply::NoEntry(ttl)),
@@ -30,14 +38,20 @@ impl Dispatch {
     }
 
     pub(super) async fn getattr(&self, ino: Ino) -> FsResult<Reply> {
-        let found = self.vfs.getattr(ino).await?;
-        Ok(Reply::Attr(found.attr, self.timeouts.attr(found.ttl)))
+        Ok(self.attr_reply(self.vfs.getattr(ino).await?))
+    }
+
+    pub(super) fn getattr_now(&self, ino: Ino) -> Option<Reply> {
+        self.vfs.getattr_now(ino).map(|found| self.attr_reply(found))
+    }
+
+    fn attr_reply(&self, found: AttrOut) -> Reply {
+        Reply::Attr(found.attr, self.timeouts.attr(found.ttl))
     }
 
     pub(super) async fn setattr(&self, caller: &Caller, ino: Ino, mut set: SetAttr) -> FsResult<Reply> {
         self.entail_mode(caller, ino, &mut set).await?;
-        let changed = self.vfs.setattr(caller, ino, set).await?;
-        Ok(Reply::Attr(changed.attr, self.timeouts.attr(changed.ttl)))
+        Ok(self.attr_reply(self.vfs.setattr(caller, ino, set).await?))
     }
 
     pub(super) async fn mknod(&self, caller: &Caller, at: &Place, node: NewNode) -> FsResult<Reply> {

@@ -1,5 +1,6 @@
 //! What a worker in the same process gives beyond messages: open files.
 
+use forebay_shard::Frame;
 use forebay_types::{ContentLocation, ExtentId};
 use std::any::Any;
 use std::sync::Arc;
@@ -8,6 +9,19 @@ use std::sync::Arc;
 pub trait Local: Send + Sync {
     /// The file behind a location, if every byte of it is here and its tier permits passthrough. Does no I/O.
     fn backing(&self, at: &ContentLocation) -> Option<Backing>;
+
+    /// Reads at `offset` into the frame, up to its length or the end of the file, if all of that is here and in memory.
+    /// What is read counts for extents of a lower priority. Does no I/O; polled on a shard.
+    ///
+    /// # Errors
+    /// The frame, of any length: the read is to be sent as a message, which says what came of it.
+    fn read_now(
+        &self,
+        at: &ContentLocation,
+        offset: u64,
+        priority: Option<i32>,
+        frame: Frame,
+    ) -> Result<Frame, Frame>;
 
     /// Ends what `BeginWrite` or `Create` began: the last writer of the extent closed it. `changed` is false if
     /// its bytes are still those it had then. Polled on a shard; does not wait.

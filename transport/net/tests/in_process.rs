@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use forebay_net::{Backing, CallError, Endpoint, InProcess, Local, Service, Space};
-use forebay_shard::{ShardHandle, Shards, ShardsConfig};
+use forebay_shard::{Frame, ShardHandle, Shards, ShardsConfig};
 use forebay_types::{ByteSize, ContentLocation, ExtentId, FsError, FsErrorKind};
 use forebay_wire::{Epoch, Op, Refusal, Reply, Request};
 use futures_util::future::LocalBoxFuture;
@@ -31,6 +31,9 @@ impl Service for Slow {
 impl Local for Slow {
     fn backing(&self, _: &ContentLocation) -> Option<Backing> {
         None
+    }
+    fn read_now(&self, _: &ContentLocation, _: u64, _: Option<i32>, frame: Frame) -> Result<Frame, Frame> {
+        Err(frame)
     }
     fn end_write(&self, _: ExtentId, _: bool) {}
     fn publish(&self, _: ExtentId, _: bool) {}

@@ -32,6 +32,46 @@ fn the_bytes_of_an_unlinked_file_live_until_its_last_handle_is_closed() {
 }
 
 #[test]
+fn what_is_known_is_told_at_once_and_what_is_open_is_asked_about() {
+    let node = node();
+    node.put("theirs", b"x");
+    node.run(|vfs| async move {
+        let (theirs, absent) = (name("theirs"), name("absent"));
+        assert!(vfs.lookup_now(Ino::ROOT, &theirs).is_none() && vfs.lookup_now(Ino::ROOT, &absent).is_none());
+        assert_eq!(kind(vfs.find("absent").await), FsErrorKind::NotFound);
+        let entry = vfs.lookup(Ino::ROOT, &theirs).await.unwrap();
+        assert_eq!(vfs.lookup_now(Ino::ROOT, &theirs).unwrap().unwrap(), entry);
+        assert_eq!(kind(vfs.lookup_now(Ino::ROOT, &absent).unwrap()), FsErrorKind::NotFound);
+        assert_eq!(vfs.getattr_now(entry.attr.ino).unwrap().attr, entry.attr);
+        let reader = vfs.open(&ALICE, entry.attr.ino, READ).await.unwrap();
+        assert_eq!(vfs.lookup_now(Ino::ROOT, &theirs).unwrap().unwrap(), entry, "who reads changes nothing");
+        vfs.release(reader.handle).await.unwrap();
+        let (ours, opened) = vfs.make("ours").await;
+        assert!(vfs.getattr_now(ours).is_none() && vfs.lookup_now(Ino::ROOT, &name("ours")).is_none());
+        kernel_file(&opened).write_all_at(b"ours", 0).unwrap();
+        vfs.release(opened.handle).await.unwrap();
+        assert_eq!(vfs.getattr_now(ours).unwrap().attr.size, 4);
+    });
+}
+
+#[test]
+fn what_is_here_and_in_memory_is_read_at_once() {
+    let node = node();
+    node.put("theirs", &[7; 100_000]);
+    node.run(|vfs| async move {
+        let ino = vfs.ino("theirs").await;
+        let opened = vfs.open(&ALICE, ino, READ).await.unwrap();
+        let frame = || async { forebay_shard::arena().frame(4096).await.unwrap() };
+        assert!(vfs.read_now(opened.handle, 0, frame().await).is_err(), "nobody has fetched it");
+        assert_eq!(vfs.get(opened.handle).await.unwrap().len(), 100_000);
+        assert_eq!(vfs.read_now(opened.handle, 98_304, frame().await).unwrap()[..], [7; 100_000 - 98_304]);
+        assert!(vfs.read_now(opened.handle, 100_000, frame().await).is_err(), "the end");
+        vfs.release(opened.handle).await.unwrap();
+        assert!(vfs.read_now(opened.handle, 0, frame().await).is_err(), "it is closed");
+    });
+}
+
+#[test]
 fn a_file_that_was_replaced_while_open_lives_on_for_those_who_have_it() {
     let node = node();
     node.run(|vfs| async move {

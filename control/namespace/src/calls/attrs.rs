@@ -19,6 +19,14 @@ impl Namespace {
         Ok((entry.attr, entry.attr_ttl))
     }
 
+    /// As [`Namespace::attr`], if that is known: nobody is asked and nothing waited for.
+    pub fn attr_now(&self, ino: Ino) -> Option<(Attr, Duration)> {
+        let inode = self.shared.table.get(ino)?;
+        let known = self.needs_no_refresh(&inode, &inode.record(), self.shared.now_ms());
+        let entry = known.ok().filter(|known| *known).and_then(|_| self.entry(&inode).ok())?;
+        Some((entry.attr, entry.attr_ttl))
+    }
+
     /// The target of a symbolic link.
     ///
     /// # Errors

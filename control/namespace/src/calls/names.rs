@@ -25,6 +25,17 @@ impl Namespace {
         self.entry(&found)
     }
 
+    /// As [`Namespace::lookup`], if the answer is known: nobody is asked and nothing waited for.
+    pub fn lookup_now(&self, parent: Ino, name: &Name) -> Option<FsResult<Entry>> {
+        let dir = self.shared.table.get(parent)?;
+        let Some(found) = self.resolve_cached(&dir, name).ok()?? else {
+            return Some(Err(FsErrorKind::NotFound.into()));
+        };
+        let entry = self.entry(&found).ok()?;
+        self.shared.table.count_lookups(&found, 1);
+        Some(Ok(entry))
+    }
+
     /// Gives back `count` lookups.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.shared.table.forget(ino, count);

@@ -71,19 +71,22 @@ fn what_is_in_the_page_cache_is_read_without_the_ring_and_the_rest_by_it() {
     let ran = shards.handles()[0].block_on(move || async move {
         let before = submitted();
         for (len, offset) in [(1, 0), (4096, 4096), (5000, 123), (30_000, 10_000)] {
-            let (read, frame) = file.read_cached_at(arena().frame(len).await.unwrap(), offset as u64).await;
-            assert_eq!(read.unwrap(), len);
+            let mut frame = arena().frame(len).await.unwrap();
+            assert_eq!(file.read_now_at(&mut frame, offset as u64), len);
             assert!(frame[..] == bytes[offset..offset + len], "{len} bytes at {offset}");
         }
         assert_eq!(submitted(), before, "the page cache had all of it");
-        let (read, frame) = file.read_cached_at(arena().frame(64 << 10).await.unwrap(), 8192).await;
-        assert_eq!(read.unwrap(), 40_000 - 8192, "a read is short at the end of the file");
+        let mut frame = arena().frame(64 << 10).await.unwrap();
+        let here = file.read_now_at(&mut frame, 8192);
+        assert_eq!(here, 40_000 - 8192, "a read is short at the end of the file");
         assert!(frame[..40_000 - 8192] == bytes[8192..]);
         // Dirty pages stay whatever one advises.
         file.sync_data().await.unwrap();
         let before = submitted();
         rustix::fs::fadvise(&of_file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let (read, frame) = file.read_cached_at(arena().frame(5000).await.unwrap(), 20_000).await;
+        let mut frame = arena().frame(5000).await.unwrap();
+        let here = file.read_now_at(&mut frame, 20_000);
+        let (read, frame) = file.read_rest_at(frame, here, 20_000).await;
         assert_eq!(read.unwrap(), 5000);
         assert!(frame[..] == bytes[20_000..25_000]);
         assert!(submitted() > before, "what is on the disk comes by the ring");
