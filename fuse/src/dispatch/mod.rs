@@ -5,7 +5,8 @@
 //! I/O, keeps no file-system state, and knows no channel.
 //!
 //! **In and out:** [`Dispatch::serve`] runs on a shard with one [`Request`]; it calls the `Vfs` and gives the answer
-//! to the responder that came with the request.
+//! to the responder that came with the request. [`Dispatch::serve_now`] is asked before it: a request that takes no waiting
+//! is answered by a plain call.
 //!
 //! **Why this shape:** one `match`, a short function for each request, grouped by what they act on. A trait with a
 //! method for each request would be the same with more words.
