@@ -33,10 +33,12 @@ copying() { awk -v where="$1" 'index($2, where) && /memcpy|memmove|copy_user|rep
 echo "copying: $(copying "[.]") % of the samples by the daemon, $(copying "[k]") % by the kernel"
 awk -v share="$(copying "[.]")" -v max="$copy_max" 'BEGIN { exit !(share < max) }' || { echo "that is not below $copy_max %"; failed=1; }
 
-# The pages of both files are given back first, so that the device answers but for what a run reads again; a ratio of 0.87 is 1.15 times the latency.
-echo 3 >/proc/sys/vm/drop_caches
+# All pages are given back before each run, so that the device answers; a ratio of 0.87 is 1.15 times the latency. A program that
+# is moved to another core at each answer waits for that core to wake: so it is measured free to move, and on one core each.
 read=(--ioengine=psync --rw=randread --bs=4k --norandommap --size="$size" --time_based --runtime=2 --readonly --randrepeat=0)
-job --label "4 KiB random reads of the device, 1 reader" --iops --floor 0.87 "$M/data" "$WORK/ceiling/data" -- "${read[@]}"
+reads() { job --label "4 KiB random reads of the device, $1" --iops --cold "${@:3}" "$M/data" "$WORK/ceiling/data" -- "${read[@]}" ${2:+"$2"}; }
+reads "1 reader" "" --floor 0.87
+for core in 0 1; do reads "on core $core" "--cpus_allowed=$core"; done
 memory_report || failed=1
 down
 exit "$failed"

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::identity::{Named, identify};
 use super::scan::Seen;
 use super::world::{FileState, Node, Op, World, ancestors, parent};
 
@@ -166,44 +167,60 @@ impl Expect {
         }
     }
 
-    /// The node of `path` that fits what was seen; else every reason against.
-    fn fitting(&self, ends: &[&World], path: &str, seen: Option<&Seen>) -> Result<Option<Node>, String> {
-        let mut reasons = Vec::new();
+    /// The nodes of `path` that fit what was seen; if none does, every reason against.
+    fn fitting(&self, ends: &[&World], path: &str, seen: Option<&Seen>) -> Result<Vec<Option<Node>>, String> {
+        let (mut fitting, mut reasons) = (Vec::new(), Vec::new());
         for node in self.nodes(ends, path) {
             match self.allows(path, node, seen) {
-                Ok(()) => return Ok(node.cloned()),
+                Ok(()) => fitting.push(node.cloned()),
                 Err(reason) if reasons.contains(&reason) => {}
                 Err(reason) => reasons.push(reason),
             }
         }
-        Err(format!("{path}: {}", reasons.join("; nor: ")))
+        if fitting.is_empty() { Err(format!("{path}: {}", reasons.join("; nor: "))) } else { Ok(fitting) }
     }
 
     /// Compares with what is there. Gives the world that was found, or what is wrong with it.
     pub(crate) fn check(&self, seen: &BTreeMap<String, Seen>) -> Result<World, Vec<String>> {
-        let mut findings = Vec::new();
-        let mut found = World::default();
-        let mut paths: BTreeSet<&String> = seen.keys().chain(self.world.names.keys()).collect();
-        paths.extend(self.old_names.keys());
-        paths.extend(self.pending.iter().flat_map(|world| world.names.keys()));
         let (ends, torn) = self.ends_found(seen);
-        for path in paths {
-            match self.fitting(&ends, path, seen.get(path)) {
-                Ok(Some(node)) => adopt(&mut found, path, node, seen.get(path)),
-                Ok(None) => {}
-                Err(reason) => findings.push(reason),
+        let mut findings = Vec::from_iter(torn);
+        let mut found = World::default();
+        let mut files = Vec::new();
+        for path in self.paths(seen) {
+            match (self.fitting(&ends, path, seen.get(path)), seen.get(path)) {
+                (Ok(nodes), Some(Seen::File { inode, .. })) => {
+                    files.push(Named {
+                        path,
+                        inode: *inode,
+                        may_be: nodes.into_iter().filter_map(file_of).collect(),
+                    });
+                }
+                (Ok(nodes), _) => {
+                    found.names.extend(nodes.into_iter().next().flatten().map(|node| (path.clone(), node)))
+                }
+                (Err(reason), _) => findings.push(reason),
             }
         }
-        findings.extend(torn);
-        findings.extend(self.lost(&found));
-        findings.extend(self.doubled(&found));
-        findings.extend(unlinked_links(&found, seen));
-        findings.extend(self.too_old(&found, seen));
+        match identify(&files) {
+            Ok(ids) => files.iter().for_each(|file| adopt(&mut found, file.path, ids[&file.inode], seen)),
+            Err(mixed) => findings.extend(mixed),
+        }
+        if findings.is_empty() {
+            findings.extend(self.lost(&found));
+            findings.extend(self.doubled(&found));
+            findings.extend(self.too_old(&found, seen));
+        }
         if findings.is_empty() { Ok(found) } else { Err(findings) }
     }
 
-    /// Which of [`Self::ends`] the names are of. After a daemon's death they are all of one, which also tells empty files
-    /// apart, of which each alone fits any other; when they are of none, that is a finding and both are given.
+    /// Every name that is there, or could be.
+    fn paths<'a>(&'a self, seen: &'a BTreeMap<String, Seen>) -> BTreeSet<&'a String> {
+        let worlds = self.ends().flat_map(|world| world.names.keys());
+        seen.keys().chain(worlds).chain(self.old_names.keys()).collect()
+    }
+
+    /// Which of [`Self::ends`] the names are of. After a daemon's death they are all of one; when they are of none, that is a
+    /// finding and both are given.
     fn ends_found(&self, seen: &BTreeMap<String, Seen>) -> (Vec<&World>, Option<String>) {
         let all: Vec<&World> = self.ends().collect();
         if self.loss == Loss::Power || self.pending.is_none() {
@@ -246,29 +263,18 @@ impl Expect {
     }
 }
 
-fn adopt(found: &mut World, path: &str, node: Node, seen: Option<&Seen>) {
-    if let (Node::File(id), Some(Seen::File { data, mode, .. })) = (&node, seen) {
-        found.files.insert(*id, Arc::new(FileState { data: data.clone(), mode: *mode }));
+fn file_of(node: Option<Node>) -> Option<u64> {
+    match node {
+        Some(Node::File(id)) => Some(id),
+        _ => None,
     }
-    found.names.insert(path.to_owned(), node);
 }
 
-/// Two names of one file must still be one inode.
-fn unlinked_links(found: &World, seen: &BTreeMap<String, Seen>) -> Vec<String> {
-    let mut inodes: BTreeMap<u64, (u64, &String)> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for (path, node) in &found.names {
-        let (Node::File(id), Some(Seen::File { inode, data, .. })) = (node, seen.get(path)) else { continue };
-        // An empty file does not tell which one it is.
-        if data.is_empty() {
-            continue;
-        }
-        let (first, other) = *inodes.entry(*id).or_insert((*inode, path));
-        if first != *inode {
-            findings.push(format!("{path} and {other} were one file and are two now"));
-        }
+fn adopt(found: &mut World, path: &str, id: u64, seen: &BTreeMap<String, Seen>) {
+    if let Some(Seen::File { data, mode, .. }) = seen.get(path) {
+        found.files.insert(id, Arc::new(FileState { data: data.clone(), mode: *mode }));
     }
-    findings
+    found.names.insert(path.to_owned(), Node::File(id));
 }
 
 fn bytes_allowed(loss: Loss, versions: &[&FileState], data: &[u8], mode: u32) -> Result<(), String> {

@@ -176,3 +176,19 @@ fn an_empty_file_that_is_renamed_over_another_is_not_held_to_the_time_of_that_on
     let findings = expect.check(&before).unwrap_err();
     assert_eq!(findings.len(), 1, "the rename was not done, and b is too old: {findings:?}");
 }
+
+#[test]
+fn two_empty_files_are_not_taken_for_the_link_that_was_lost() {
+    let link = Op::Link { from: "a".to_owned(), to: "b".to_owned() };
+    let gone = Op::Unlink { path: "b".to_owned() };
+    let before = [op_create("a"), op_fsync("a"), op_create("b"), op_fsync("b")];
+    let mut expect = expect_after(Loss::Power, &before);
+    let seen = seen_of(&expect.world);
+    expect.acked(&gone, 5);
+    expect.acked(&link, 6);
+    let found = expect.check(&seen).unwrap();
+    assert_ne!(found.id_of("a"), found.id_of("b"), "they are two inodes: the link was not synced");
+    let linked = seen_of(&expect.world);
+    let found = expect.check(&linked).unwrap();
+    assert_eq!(found.id_of("a"), found.id_of("b"), "and one if it is there all the same");
+}

@@ -8,6 +8,7 @@
 mod check;
 mod choose;
 mod expect;
+mod identity;
 mod ledger;
 mod load;
 mod perform;
