@@ -63,7 +63,7 @@ enum Way {
 
 /// The longest read that is tried from the page cache before it is given to the ring: copying it takes the shard no
 /// longer than the ring's own attempt would.
-const CACHED_LEN_MAX: usize = 128 << 10;
+pub const READ_NOW_LEN_MAX: usize = 128 << 10;
 
 /// A direct read that ends off this grid has reached the end of the file (the smallest logical block).
 const SECTOR: usize = 512;
@@ -121,7 +121,7 @@ impl File {
     /// Reads into a short frame what the page cache has at `offset`, which may be nothing, and waits for no disk; says how
     /// many bytes came. For a file that is not open with `O_DIRECT`: a turn of the ring would take longer than the read.
     pub fn read_now_at(&self, frame: &mut Frame, offset: u64) -> usize {
-        let short = frame.len() <= CACHED_LEN_MAX;
+        let short = frame.len() <= READ_NOW_LEN_MAX;
         if !short || !core::with(|core| core.driver.borrow().reads_page_cache()).unwrap_or(false) {
             return 0;
         }

@@ -50,7 +50,7 @@ pub use counters::ShardCounters;
 pub use device::{Device, Wakes};
 pub use driver::{COMMAND_DATA_LEN, Command};
 pub use error::{ArenaError, BlockingError, CallError, Elapsed, SpawnError, StartError};
-pub use file::{Allocate, File};
+pub use file::{Allocate, File, READ_NOW_LEN_MAX};
 pub use handle::ShardHandle;
 pub use runtime::{Shards, StopReport};
 pub use sleep::{Sleep, Timeout, sleep, sleep_until, timeout, yield_now};

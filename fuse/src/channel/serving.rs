@@ -40,13 +40,16 @@ impl Serving {
         self.interrupts.interrupt(id);
     }
 
-    /// Serves a request here and now.
-    pub(super) async fn answer(&self, mut request: Request, form: Form) -> Encoded {
-        match catch_unwind(AssertUnwindSafe(|| self.front.serve_now(&mut request))) {
-            Ok(Some(reply)) => return encode(form, reply, Vec::new()),
-            Ok(None) => {}
-            Err(_) => return panicked(request.op.kind()),
+    /// The answer to a request that takes no waiting. `None` leaves it as it was, for [`Self::answer`].
+    pub(super) fn answer_now(&self, request: &mut Request, form: Form) -> Option<Encoded> {
+        match catch_unwind(AssertUnwindSafe(|| self.front.serve_now(request))) {
+            Ok(reply) => reply.map(|reply| encode(form, reply, Vec::new())),
+            Err(_) => Some(panicked(request.op.kind())),
         }
+    }
+
+    /// Serves a request here, whatever it takes.
+    pub(super) async fn answer(&self, request: Request, form: Form) -> Encoded {
         let (asked, kind) = ((request.unique, request.caller.pid), request.op.kind());
         let slot = Rc::new(Cell::new(None));
         let responder = Gathering { form, listing: Vec::new(), slot: Rc::clone(&slot) };

@@ -1,4 +1,4 @@
-//! The task that reads one clone of the device.
+//! The task that reads one clone of the device, answers what takes no waiting, and starts a task for all else.
 
 use crate::channel::abi::{self, opcode};
 use crate::channel::decode::{Form, Incoming, Message, WriteAsk, caller, decode, request_id};
@@ -6,7 +6,7 @@ use crate::channel::encode::{Encoded, failure};
 use crate::channel::serving::Serving;
 use crate::channel::{Gate, REQUEST_LEN_MAX};
 use crate::op::{Op, Request, RequestId};
-use forebay_shard::{Device, Frame, Wakes, sleep, spawn, yield_now};
+use forebay_shard::{Device, Frame, READ_NOW_LEN_MAX, Wakes, sleep, spawn, yield_now};
 use rustix::io::Errno;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const COPIED_LEN_MAX: usize = 32 << 10;
 const PAYLOAD_LEN: usize = REQUEST_LEN_MAX as usize;
 const _: () = assert!(abi::WRITE_HEAD_LEN + PAYLOAD_LEN >= abi::READ_BUFFER_MIN);
 
-/// Reads requests of one clone and starts a task for each.
+/// Reads requests of one clone, and answers them or starts a task for each.
 pub(super) struct Reader {
     device: Device,
     serving: Serving,
@@ -191,9 +191,15 @@ impl Reader {
         send(&self.device, request_id(header), &answer);
     }
 
-    fn serve(&self, request: Request, form: Form) {
+    /// Answers a request that takes no waiting, and has a task of its own serve any other.
+    fn serve(&self, mut request: Request, form: Form) {
+        self.gate.enter();
+        place_for_read(&mut request.op);
+        if let Some(answer) = self.serving.answer_now(&mut request, form) {
+            send(&self.device, request.unique, &answer);
+            return self.gate.leave();
+        }
         let (device, serving, gate) = (self.device.clone(), self.serving.clone(), Arc::clone(&self.gate));
-        gate.enter();
         spawn(async move {
             let id = request.unique;
             let answer = serving.answer(request, form).await;
@@ -207,6 +213,15 @@ impl Reader {
 
 fn request(header: &abi::InHeader, arrived: Instant, op: Op) -> Request {
     Request { unique: request_id(header), caller: caller(header), arrived, op }
+}
+
+/// Gives a read that may be answered at once the memory for its bytes, if there is any just now.
+fn place_for_read(op: &mut Op) {
+    if let Op::Read { len, into, .. } = op
+        && *len <= READ_NOW_LEN_MAX
+    {
+        *into = forebay_shard::arena().try_frame(*len);
+    }
 }
 
 fn nothing_written() -> Encoded {

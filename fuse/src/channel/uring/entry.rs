@@ -90,7 +90,11 @@ impl Entry {
                 if let Op::Read { len, into, .. } = &mut op {
                     *into = buffers.payload.lend((*len).min(buffers.payload.capacity()));
                 }
-                self.serving.answer(request(op), form).await
+                let mut request = request(op);
+                match self.serving.answer_now(&mut request, form) {
+                    Some(answer) => answer,
+                    None => self.serving.answer(request, form).await,
+                }
             }
             Incoming::Write(WriteAsk { len: 0, .. }) => encode(Form::Written, Reply::Written(0), Vec::new()),
             Incoming::Write(ask) => match buffers.payload(ask.len) {
