@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A fresh checkpoint: a new file of 4 GiB, written in 1 MiB requests and synced, through the mount against the same fio job
-# straight on the tier's file system, in turn, after one that counts for neither: a virtual machine may have given the memory for
-# so many pages back to its host, and whoever writes first fetches it again.
+# straight on the tier's file system, in turn. TOUCH GiB of memory are written to before each (5), since a virtual machine gives what
+# the last run left free back to its host, and fetches it again page by page.
 #   perf/checkpoint.sh       SIZE=4G RUNS=5 FLOOR=0.95
 # See lib.sh for FOREBAY, KEEP.
 source "$(dirname "$0")/lib.sh"
@@ -14,7 +14,7 @@ configured
 up
 watch_memory
 mkdir -p "$WORK/ceiling"
-job() { "$top/perf/fio-ratio" --json "$json" --fresh --warm "$@" --ioengine=psync --rw=write --bs=1M --fallocate=none --end_fsync=1 --thread || failed=1; }
+job() { "$top/perf/fio-ratio" --json "$json" --fresh --touch "${TOUCH:-5}" "$@" --ioengine=psync --rw=write --bs=1M --fallocate=none --end_fsync=1 --thread || failed=1; }
 job --label "fresh $size, 1 writer, fsync" --floor "$floor" "$M/ckpt" "$WORK/ceiling/ckpt" -- --size="$size"
 memory_report || failed=1
 down
