@@ -14,13 +14,11 @@ use std::sync::Arc;
 
 const LONG: usize = 256 << 10;
 const FILE_LEN: u64 = 2 << 20;
-/// `TMPFS_MAGIC` of linux/magic.h.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Whether the page cache has the byte at `offset`; `None` where the file system does not tell, or has its bytes nowhere
 /// else.
 fn is_in_page_cache(file: &File, offset: u64) -> Option<bool> {
-    if rustix::fs::fstatfs(file).unwrap().f_type as i64 == TMPFS_MAGIC {
+    if is_on_tmpfs(file) {
         return None;
     }
     let mut byte = [0];

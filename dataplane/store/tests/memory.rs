@@ -9,8 +9,6 @@ use forebay_store::{Extent, ExtentSpec};
 use rustix::fs::{Advice, fadvise};
 use std::sync::Arc;
 
-/// `TMPFS_MAGIC` of linux/magic.h.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 const LEN: usize = 8192;
 
 async fn frame() -> Frame {
@@ -21,7 +19,7 @@ async fn frame() -> Frame {
 fn forget_pages(extent: &Extent) -> bool {
     let file = extent.file().unwrap();
     fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-    rustix::fs::fstatfs(&file).unwrap().f_type as i64 != TMPFS_MAGIC
+    !is_on_tmpfs(&file)
 }
 
 #[test]

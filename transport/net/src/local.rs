@@ -11,7 +11,7 @@ pub trait Local: Send + Sync {
     fn backing(&self, at: &ContentLocation) -> Option<Backing>;
 
     /// Reads at `offset` into the frame, up to its length or the end of the file, if all of that is here and in memory.
-    /// What is read counts for extents of a lower priority. Does no I/O; polled on a shard.
+    /// A `priority` becomes that of its extent, as by [`Self::rank`]. Waits for no disk; polled on a shard.
     ///
     /// # Errors
     /// The frame, of any length: the read is to be sent as a message, which says what came of it.

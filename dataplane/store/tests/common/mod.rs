@@ -5,7 +5,7 @@
 pub mod crash;
 pub mod disk;
 
-use forebay_shard::{Frame, Shards, ShardsConfig, arena};
+use forebay_shard::{File, Frame, Shards, ShardsConfig, arena};
 use forebay_store::{Extent, ExtentSpec, RecoveryReport, Store, StoreConfig, TierConfig, TierKind};
 use forebay_types::{ByteSize, ContentKey, NodeId, PageIndex, PageSize};
 use std::future::Future;
@@ -14,6 +14,14 @@ use std::sync::Arc;
 
 /// Small pages, so that small files have several.
 pub const PAGE: u64 = 64 << 10;
+
+/// `TMPFS_MAGIC` of linux/magic.h.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// Whether the page cache is all that a file has.
+pub fn is_on_tmpfs(file: &File) -> bool {
+    rustix::fs::fstatfs(file).unwrap().f_type as i64 == TMPFS_MAGIC
+}
 
 pub fn config(dir: &Path) -> StoreConfig {
     let tier = TierConfig {
