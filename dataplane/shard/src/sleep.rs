@@ -92,20 +92,20 @@ impl Drop for Sleep {
     }
 }
 
-/// Runs a future for `time` at most; it is dropped when the time is up.
+/// Runs a future for `time` at most, counted from when it first has to wait; it is dropped when the time is up.
 ///
 /// # Errors
 /// [`Elapsed`] when the time was up first.
 pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
-    // A deadline that is a moment early does no harm, and most of them are never looked at.
-    Timeout { future, sleep: sleep_until(core::turn_began() + time) }
+    Timeout { future, time, sleep: None }
 }
 
-/// The future of [`timeout`].
+/// The future of [`timeout`]. It looks at the clock only when its future has to wait: most never do.
 #[derive(Debug)]
 pub struct Timeout<F> {
     future: F,
-    sleep: Sleep,
+    time: Duration,
+    sleep: Option<Sleep>,
 }
 
 impl<F: Future> Future for Timeout<F> {
@@ -120,7 +120,15 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(output) = future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(&mut this.sleep).poll(cx).map(|()| Err(Elapsed))
+        if let Some(sleep) = &mut this.sleep {
+            return Pin::new(sleep).poll(cx).map(|()| Err(Elapsed));
+        }
+        if this.time.is_zero() {
+            return Poll::Ready(Err(Elapsed));
+        }
+        // Its time begins now, so no look at the clock could find it over.
+        this.sleep.insert(sleep(this.time)).add(cx.waker());
+        Poll::Pending
     }
 }
 

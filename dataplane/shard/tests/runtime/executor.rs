@@ -183,6 +183,19 @@ fn a_timeout_ends_a_wait_on_a_shard_and_off_it() {
 }
 
 #[test]
+fn a_timeout_counts_from_its_first_wait_and_not_from_the_start_of_a_long_poll() {
+    let shards = start(&small(1));
+    let ran = shards.handles()[0].block_on(|| async {
+        let made = timeout(SHORT, sleep(SHORT / 2));
+        std::thread::sleep(SHORT * 2);
+        let first = made.await;
+        std::thread::sleep(SHORT * 2);
+        (first, timeout(SHORT, sleep(SHORT / 2)).await)
+    });
+    assert_eq!(ran, Ok((Ok(()), Ok(()))));
+}
+
+#[test]
 fn a_full_mailbox_hands_the_closure_back() {
     let shards = start(&ShardsConfig { mailbox_len: 4, ..small(1) });
     let shard = &shards.handles()[0];
