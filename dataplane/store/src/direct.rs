@@ -108,7 +108,7 @@ impl Extent {
         let path = self.tier().path_of(self.id());
         match std::fs::File::options().read(true).write(true).custom_flags(flags).open(path) {
             Ok(file) => {
-                self.tier().file_opened();
+                self.tier().opened.opened(self);
                 Some(slot.insert(File::new(file)).clone())
             }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
@@ -124,7 +124,7 @@ impl Extent {
     pub(crate) fn forget_direct(&self) -> bool {
         let was_open = self.direct.lock().take().is_some();
         if was_open {
-            self.tier().file_closed();
+            self.tier().opened.closed();
         }
         was_open
     }

@@ -73,8 +73,10 @@ pub struct Extent {
     pub(crate) packed: ArcSwapOption<Packed>,
     /// The last read did not find all its bytes in memory.
     pub(crate) beyond_memory: AtomicBool,
-    /// Whether the file was asked for since housekeeping last looked.
+    /// Whether the file was asked for since it was last looked at to be closed.
     pub(crate) recently_used: AtomicBool,
+    /// Whether its tier looks at it when files are to be closed.
+    pub(crate) in_order: AtomicBool,
     pub(crate) sidecar: Sidecar,
     /// False after an unclean boot until the checksums were compared.
     pub(crate) verified: AtomicBool,
@@ -128,9 +130,7 @@ impl Extent {
 
     pub(crate) fn new(parts: ExtentParts) -> Self {
         parts.tier.extents.fetch_add(1, Ordering::AcqRel);
-        if parts.file.is_some() {
-            parts.tier.file_opened();
-        }
+        let opened = parts.file.is_some();
         parts.tier.charge(0, parts.charged);
         let print = parts.keys.first().map_or(0, |key| crate::room::print_of(*key));
         let extent = Self {
@@ -155,6 +155,7 @@ impl Extent {
             packed: ArcSwapOption::empty(),
             beyond_memory: AtomicBool::new(false),
             recently_used: AtomicBool::new(true),
+            in_order: AtomicBool::new(false),
             sidecar: parts.sidecar,
             verified: AtomicBool::new(parts.verified),
             entry_synced: AtomicBool::new(parts.entry_synced),
@@ -163,6 +164,9 @@ impl Extent {
             change: tokio::sync::RwLock::new(()),
             bits: RwLock::new(()),
         };
+        if opened {
+            extent.tier.opened.opened(&extent);
+        }
         extent.recount_authored();
         extent
     }
@@ -360,7 +364,7 @@ impl Extent {
 impl Drop for Extent {
     fn drop(&mut self) {
         if self.file.get_mut().is_some() {
-            self.tier.file_closed();
+            self.tier.opened.closed();
         }
     }
 }

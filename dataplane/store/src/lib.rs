@@ -34,6 +34,7 @@ mod guard;
 mod io;
 mod memory;
 mod moving;
+mod opened;
 mod own_file;
 mod pack;
 mod recovery;

@@ -8,6 +8,7 @@ use crate::extent::{Authority, Extent};
 use crate::segment::Packed;
 use forebay_shard::File;
 use forebay_types::TimeSpec;
+use rustix::io::Errno;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,14 +39,14 @@ impl Extent {
 
     pub(crate) fn set_file(&self, file: File) {
         if self.file.write().replace(file).is_none() {
-            self.tier().file_opened();
+            self.tier().opened.opened(self);
         }
     }
 
     pub(crate) fn forget_file(&self) {
         self.forget_direct();
         if self.file.write().take().is_some() {
-            self.tier().file_closed();
+            self.tier().opened.closed();
         }
     }
 
@@ -86,18 +87,33 @@ impl Extent {
         if let Some(file) = self.file.read().as_ref() {
             return Ok(file.clone());
         }
-        let mut slot = self.file.write();
-        if let Some(file) = slot.as_ref() {
-            return Ok(file.clone());
-        }
+        let file = {
+            let mut slot = self.file.write();
+            if let Some(file) = slot.as_ref() {
+                return Ok(file.clone());
+            }
+            let opened = self.open_own_file()?;
+            self.tier().opened.opened(self);
+            slot.insert(opened).clone()
+        };
+        self.tier().close_some_idle();
+        Ok(file)
+    }
+
+    fn open_own_file(&self) -> Result<File, StoreError> {
         let path = self.tier().path_of(self.id());
-        let opened = std::fs::File::options().read(true).write(true).open(&path);
-        let opened = opened.map_err(|error| match error.kind() {
+        let open = || std::fs::File::options().read(true).write(true).open(&path);
+        let opened = open().or_else(|error| match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE) => {
+                self.tier().close_at_the_limit();
+                open()
+            }
+            _ => Err(error),
+        });
+        opened.map(File::new).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => StoreError::Gone(self.id()),
             _ => StoreError::io(format!("opening {}", path.display()), error),
-        })?;
-        self.tier().file_opened();
-        Ok(slot.insert(File::new(opened)).clone())
+        })
     }
 
     /// Whether the file was asked for since the last call.
@@ -110,9 +126,9 @@ impl Extent {
         self.file.read().is_some()
     }
 
-    /// Closes the file if it is open and nobody holds the extent; says whether it did.
+    /// Closes the file if it is open and nobody holds the extent or is about to; says whether it did.
     pub(crate) fn close_idle(&self) -> bool {
-        let mut slot = self.file.write();
+        let Some(mut slot) = self.file.try_write() else { return false };
         if self.guards().is_held() || self.guards().is_retired() {
             return false;
         }
@@ -120,7 +136,7 @@ impl Extent {
         if slot.take().is_none() {
             return was_direct;
         }
-        self.tier().file_closed();
+        self.tier().opened.closed();
         self.sidecar.close();
         true
     }

@@ -205,6 +205,7 @@ impl Store {
             charged: 0,
         }));
         self.table.insert(&extent);
+        extent.tier().close_some_idle();
         let Some(key) = spec.key else { return extent };
         let first = self.table.bind_new(key, extent.id());
         if first != extent.id()
@@ -257,15 +258,6 @@ impl Store {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Nobody has the extent's file in use any more: it is closed if more are open than may be without being in use.
-    /// Housekeeping does the same later, but descriptors can run out sooner.
-    pub fn ease_open_files(&self, id: ExtentId) {
-        let Some(extent) = self.get(id) else { return };
-        if extent.tier().open_files() > self.cfg.open_files_max {
-            extent.close_idle();
-        }
     }
 
     /// Removes an extent, whoever holds it: open files keep their bytes to their end. Its files are unlinked soon.

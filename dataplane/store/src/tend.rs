@@ -91,21 +91,15 @@ impl Store {
         Ok(())
     }
 
-    /// Closes files that were not used since the last look, while more are open than there may be. Away from the shard: it looks
-    /// at every extent.
+    /// Closes files that were not used since the last look, while more are open than there may be. Away from the shard: it
+    /// may look at every one that is open.
     async fn close_idle_files(self: &Arc<Self>) -> Result<(), StoreError> {
-        let open: usize = self.tiers().iter().map(|tier| tier.open_files()).sum();
-        let excess = open.saturating_sub(self.config().open_files_max);
-        if excess == 0 {
+        if !self.tiers().iter().any(|tier| tier.has_too_many_open()) {
             return Ok(());
         }
         let store = Arc::clone(self);
-        let closed = blocking(move || {
-            let extents = store.table().all();
-            let idle = extents.iter().filter(|extent| !extent.take_recently_used() && extent.close_idle());
-            idle.take(excess).count()
-        });
-        closed.await.map(|_| ()).map_err(|e| overloaded("closing idle files", e))
+        let closed = blocking(move || store.tiers().iter().for_each(|tier| tier.close_all_idle()));
+        closed.await.map_err(|e| overloaded("closing idle files", e))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::dir::{self, EXTENTS_DIR, LastExit, SEGMENTS_DIR};
 use crate::error::StoreError;
 use crate::extent::Extent;
 use crate::format::tier::TierHeader;
+use crate::opened::OpenedFiles;
 use crate::room::Evictor;
 use crate::segment::Segments;
 use crate::store::Store;
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub(crate) struct Tier {
     packable: Mutex<Filled>,
     pack_max: u64,
     pub(crate) segments: Segments,
-    open_files: AtomicUsize,
+    pub(crate) opened: OpenedFiles,
     pub(crate) store: OnceLock<Weak<Store>>,
     /// Dropped last: the directory is ours until then.
     _lock: File,
@@ -148,7 +149,7 @@ impl Tier {
             packable: Mutex::new(Filled::default()),
             pack_max: cfg.pack_max.as_u64(),
             segments: Segments::default(),
-            open_files: AtomicUsize::new(0),
+            opened: OpenedFiles::new(cfg.open_files_max),
             store: OnceLock::new(),
             _lock: lock,
         }
@@ -316,19 +317,6 @@ impl Tier {
     /// Extents that may have become packable longer than `delay` ago.
     pub(crate) fn take_packable(&self, delay: Duration, max: usize) -> Vec<ExtentId> {
         self.packable.lock().take_due(delay, max)
-    }
-
-    /// How many extent files are open.
-    pub(crate) fn open_files(&self) -> usize {
-        self.open_files.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn file_opened(&self) {
-        self.open_files.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn file_closed(&self) {
-        self.open_files.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The error for a tier in which nothing can be evicted.

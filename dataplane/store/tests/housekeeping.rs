@@ -406,29 +406,70 @@ fn eviction_keeps_below_the_watermark_and_pages_become_durable_by_themselves() {
     });
 }
 
+fn opened_in(extents_dir: &Path) -> Vec<PathBuf> {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(extents_dir) && target.extension().is_none()).collect()
+}
+
+fn open_in(extents_dir: &Path) -> usize {
+    opened_in(extents_dir).len()
+}
+
 #[test]
 fn no_more_files_stay_open_than_there_may_be() {
     let dir = tempfile::tempdir().unwrap();
     let cfg = StoreConfig { open_files_max: 5, blanks: 2, blanks_max: 2, ..config(dir.path()) };
     let (store, _) = Store::open(cfg).unwrap();
     let extents_dir = dir.path().join("extents");
-    let open = move || {
-        let fds = std::fs::read_dir("/proc/self/fd").unwrap();
-        let targets = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
-        targets.filter(|target| target.starts_with(&extents_dir) && target.extension().is_none()).count()
-    };
     on_shard(move || async move {
+        let mut all = Vec::new();
         for key in 1..=30 {
-            filled(&store, key, PAGE).await;
+            all.push(filled(&store, key, PAGE).await.hold(Hold::OpenPassthrough).unwrap());
         }
-        assert!(open() >= 30);
+        assert!(open_in(&extents_dir) >= 30, "what is held stays open");
+        drop(all);
         let held = store.find(&ContentKey(3)).unwrap().hold(Hold::OpenPassthrough).unwrap();
         spawn(store.clone().tend());
         // The two blanks are open as well.
-        until("the idle ones are closed", || open() <= 7).await;
+        until("the idle ones are closed", || open_in(&extents_dir) <= 7).await;
         for key in 1..=30 {
             assert_bytes(&store.find(&ContentKey(key)).unwrap(), key as u64).await;
         }
         drop(held);
+    });
+}
+
+#[test]
+fn however_fast_files_are_opened_no_more_stay_open_than_there_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = StoreConfig { open_files_max: 40, blanks: 2, blanks_max: 2, ..config(dir.path()) };
+    let (store, _) = Store::open(cfg).unwrap();
+    let extents_dir = dir.path().join("extents");
+    // Nothing tends the store.
+    on_shard(move || async move {
+        let mut open_max = 0;
+        for key in 1..=300 {
+            filled(&store, key, PAGE).await;
+            open_max = open_max.max(open_in(&extents_dir));
+        }
+        let first = store.find(&ContentKey(1)).unwrap();
+        let held = first.hold(Hold::OpenPassthrough).unwrap();
+        first.file().unwrap();
+        for key in (2..=300).chain(2..=300) {
+            store.find(&ContentKey(key)).unwrap().file().unwrap();
+            open_max = open_max.max(open_in(&extents_dir));
+        }
+        // A quarter more while the order is gone through for the first time, and the blanks.
+        assert!(open_max <= 52, "{open_max} were open");
+        let of_first = format!("{:016x}", first.id().0);
+        assert!(
+            opened_in(&extents_dir).iter().any(|path| path.ends_with(&of_first)),
+            "what is held stays open"
+        );
+        drop(held);
+        for key in 1..=300 {
+            assert_bytes(&store.find(&ContentKey(key)).unwrap(), key as u64).await;
+        }
     });
 }

@@ -72,7 +72,6 @@ impl Local for Worker {
         let Some(session) = self.sessions.end(id) else { return };
         let keys = session.close();
         drop(session);
-        self.store.ease_open_files(id);
         if changed || keys.is_empty() {
             return;
         }
