@@ -54,6 +54,8 @@ pub struct Policy {
     pub persist_order: PersistOrder,
     /// How long a closed file waits before it is carried.
     pub persist_delay: HumanDuration,
+    /// How much longer a large one waits while others are being written.
+    pub persist_yield: HumanDuration,
 }
 
 impl Default for Policy {
@@ -74,6 +76,7 @@ impl Default for Policy {
             sync_on_close: false,
             persist_order: PersistOrder::default(),
             persist_delay: HumanDuration(Duration::from_secs(1)),
+            persist_yield: HumanDuration(Duration::from_secs(30)),
         }
     }
 }
@@ -113,6 +116,8 @@ pub struct PolicyChange {
     pub persist_order: Option<PersistOrder>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist_delay: Option<HumanDuration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persist_yield: Option<HumanDuration>,
 }
 
 impl PolicyChange {
@@ -134,6 +139,7 @@ impl PolicyChange {
             sync_on_close: self.sync_on_close.unwrap_or(base.sync_on_close),
             persist_order: self.persist_order.unwrap_or(base.persist_order),
             persist_delay: self.persist_delay.unwrap_or(base.persist_delay),
+            persist_yield: self.persist_yield.unwrap_or(base.persist_yield),
         }
     }
 }

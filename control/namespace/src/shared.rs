@@ -4,7 +4,8 @@ use crate::keys::Key;
 use crate::listings::Listings;
 use crate::mounts::{Mount, Mounts};
 use crate::names::Names;
-use crate::persist::queue::Queue;
+use crate::persist::queue::{Queue, Times};
+use crate::policy::Policy;
 use crate::record::{InodeRecord, UfsAt};
 use crate::table::Table;
 use crate::view::View;
@@ -100,22 +101,28 @@ impl Shared {
 
     /// Whether the path of a name decides how long it waits before it is carried.
     pub(crate) fn delays_by_path(&self, mount: MountId) -> bool {
-        let decides =
-            |mount: Arc<Mount>| mount.spec.prefixes.values().any(|change| change.persist_delay.is_some());
+        let decides = |mount: Arc<Mount>| {
+            let mut changes = mount.spec.prefixes.values();
+            changes.any(|change| change.persist_delay.is_some() || change.persist_yield.is_some())
+        };
         self.mounts.get(mount).is_some_and(decides)
     }
 
-    /// How long a change of a name waits before it is carried. Blocks for as long as the engine does.
-    fn persist_delay_ms(&self, mount: MountId, dir: Ino) -> u64 {
+    /// When a name that changed `now` may be carried. Blocks for as long as the engine does.
+    fn persist_times(&self, mount: MountId, dir: Ino, now_ms: u64) -> Times {
         let by_path = self.delays_by_path(mount);
-        let Some(mount) = self.mounts.get(mount) else { return 0 };
-        let of_prefix = match by_path {
-            true => self
-                .record(dir)
-                .and_then(|dir| Ok(mount.policy_of(&dir, |ino| self.record(ino))?.persist_delay.0)),
-            false => Ok(mount.spec.policy.persist_delay.0),
+        let Some(mount) = self.mounts.get(mount) else {
+            return Times { due_ms: now_ms, regardless_ms: now_ms };
         };
-        of_prefix.unwrap_or(mount.spec.policy.persist_delay.0).as_millis() as u64
+        let of = |policy: &Policy| (policy.persist_delay.0, policy.persist_yield.0);
+        let of_path = |dir: Ino| {
+            let dir = self.record(dir)?;
+            Ok::<_, FsError>(of(&*mount.policy_of(&dir, |ino| self.record(ino))?))
+        };
+        let known = if by_path { of_path(dir).ok() } else { None };
+        let (delay, give_way) = known.unwrap_or_else(|| of(&mount.spec.policy));
+        let due_ms = now_ms + delay.as_millis() as u64;
+        Times { due_ms, regardless_ms: due_ms + give_way.as_millis() as u64 }
     }
 
     /// A name's key in the queue has changed.
@@ -123,8 +130,10 @@ impl Shared {
         let Some(slot) = crate::keys::slot(key) else { return };
         let queued = value.and_then(|bytes| <crate::proto::Queued as prost::Message>::decode(bytes).ok());
         let now = self.now_ms();
-        let delay = queued.as_ref().map_or(0, |queued| self.persist_delay_ms(MountId(queued.mount), slot.0));
-        self.queue.note(slot, queued, now, now + delay);
+        let at_once = Times { due_ms: now, regardless_ms: now };
+        let times = |queued: &crate::proto::Queued| self.persist_times(MountId(queued.mount), slot.0, now);
+        let times = queued.as_ref().map_or(at_once, times);
+        self.queue.note(slot, queued, now, times);
     }
 
     /// The key of a task that was begun has come, or gone.

@@ -33,8 +33,8 @@ pub use key::{InvalidKey, UfsKey};
 pub use name::{InvalidName, Name};
 pub use policy::{Admission, PersistOrder, Placement, ReadMode, TtlAction, WriteMode};
 pub use ports::{
-    BoxFuture, ContentLocation, DirPage, DirPageEntry, InodeMemo, PageToken, PersistLog, PersistOutcome,
-    PersistTask, PersistWork, Settled, Told, UfsAttr, UfsMeta,
+    BoxFuture, ContentLocation, DirPage, DirPageEntry, InodeMemo, LARGE_LEN, PageToken, PersistLog,
+    PersistOutcome, PersistTask, PersistWork, Settled, Told, UfsAttr, UfsMeta, Writers,
 };
 pub use units::{ByteSize, HumanDuration, InvalidUnit, PageIndex, PageSize};
 pub use version::{ContentKey, UfsVersion};

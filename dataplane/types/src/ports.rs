@@ -261,6 +261,15 @@ pub enum Settled {
     StillDirty,
 }
 
+/// Files from this length on are large: they are put in parts, and what carrying them takes is felt by who writes.
+pub const LARGE_LEN: u64 = 8 << 20;
+
+/// Who knows how much programs write.
+pub trait Writers: Send + Sync {
+    /// Whether a large file is being written, or made durable, just now.
+    fn are_busy(&self) -> bool;
+}
+
 /// What the worker asks the name space about dirty inodes, and tells it.
 pub trait PersistLog: Send + Sync + 'static {
     /// The next task that is due; waits until there is one. Tasks that could cross are never out together. That
@@ -276,6 +285,9 @@ pub trait PersistLog: Send + Sync + 'static {
     fn hurry(&self) -> bool {
         false
     }
+
+    /// Says who knows whether large files are being written: other large files wait meanwhile, for a bounded time.
+    fn give_way_to(&self, _writers: std::sync::Weak<dyn Writers>) {}
 
     /// Records what came of a task, in one transaction that checks its generation.
     ///

@@ -18,6 +18,7 @@
 
 mod admit;
 mod body;
+mod busy;
 mod config;
 mod counters;
 mod fetch;
@@ -58,6 +59,7 @@ pub struct Worker {
     fetch: Arc<fetch::Fetcher>,
     admit: admit::Admit,
     pressure: pressure::Pressure,
+    busy: busy::Busy,
     sessions: Arc<sessions::Sessions>,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
@@ -77,6 +79,7 @@ impl Worker {
             fetch,
             admit: admit::Admit::default(),
             pressure: pressure::Pressure::default(),
+            busy: busy::Busy::default(),
             sessions: Arc::default(),
             verifying: Arc::default(),
             counters,

@@ -4,14 +4,14 @@
 //! for an extent that is not wholly here, its times. The extent file cannot tell those: fetching an absent page
 //! into it moves them too. Such a file is never given to the kernel, so the worker sees every write to it.
 
-use forebay_store::{Held, Reservation};
+use forebay_store::{Extent, Held, Reservation};
 use forebay_types::{
     Clock, ContentKey, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, SystemClock, TimeSpec,
 };
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::Duration;
 use tokio::sync::MutexGuard;
 
@@ -30,7 +30,9 @@ pub(crate) struct Session {
     /// Its last change, if the worker keeps that itself.
     changed_at: Option<Mutex<TimeSpec>>,
     /// Keeps the extent where it is: a writer has its file open.
-    _held: Held,
+    held: Held,
+    /// How many are making it durable just now.
+    syncs: AtomicUsize,
     /// Room that is promised to the writer; how much that shall be.
     promised: Mutex<Reservation>,
     reserve: u64,
@@ -48,7 +50,22 @@ impl Session {
         let reserve = promised.len();
         let (keys, promised) = (Mutex::new(Some(keys)), Mutex::new(promised));
         let (published, changed_at) = (AtomicBool::new(false), kept_since.map(Mutex::new));
-        Self { keys, writers, published, changed_at, _held: held, promised, reserve }
+        Self { keys, writers, published, changed_at, held, syncs: AtomicUsize::new(0), promised, reserve }
+    }
+
+    /// What is written to.
+    pub(crate) fn extent(&self) -> &Arc<Extent> {
+        self.held.extent()
+    }
+
+    /// Somebody makes it durable, until the guard is dropped.
+    pub(crate) fn begin_sync(self: Arc<Self>) -> Syncing {
+        self.syncs.fetch_add(1, Relaxed);
+        Syncing(self)
+    }
+
+    pub(crate) fn is_syncing(&self) -> bool {
+        self.syncs.load(Relaxed) > 0
     }
 
     /// Room for a write out of what is promised, and what is free besides; what it takes is promised again as soon as
@@ -121,6 +138,15 @@ impl Session {
     pub(crate) fn times(&self, len: u64) -> Option<FileTimes> {
         let changed_at = *self.changed_at.as_ref()?.lock();
         Some(FileTimes { len, mtime: changed_at, ctime: changed_at, blocks_512: len.div_ceil(512) })
+    }
+}
+
+/// An extent that is being made durable while it is open for write.
+pub(crate) struct Syncing(Arc<Session>);
+
+impl Drop for Syncing {
+    fn drop(&mut self) {
+        self.0.syncs.fetch_sub(1, Relaxed);
     }
 }
 
@@ -199,6 +225,12 @@ impl Sessions {
     /// The session of an extent, if there is one.
     pub(crate) fn get(&self, extent: ExtentId) -> Option<Arc<Session>> {
         self.slice(extent).lock().get(&extent).cloned()
+    }
+
+    /// Whether `is_so` of any of the first `most` sessions.
+    pub(crate) fn any(&self, most: usize, is_so: impl Fn(&Session) -> bool) -> bool {
+        let some = |slice: &Slice| slice.lock().values().take(most).cloned().collect::<Vec<_>>();
+        self.slices.iter().flat_map(some).take(most).any(|session| is_so(&session))
     }
 
     /// Begins a session unless there is one.

@@ -216,7 +216,10 @@ impl Worker {
     /// Makes all that was written durable.
     pub(crate) async fn sync(&self, at: &ContentLocation) -> FsResult<()> {
         match at.extent {
-            Some(id) => Ok(self.extent(id)?.sync().await?),
+            Some(id) => {
+                let _syncing = self.sessions.get(id).map(Session::begin_sync);
+                Ok(self.extent(id)?.sync().await?)
+            }
             None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{MIB, Node, PAGE, Setup, eventually, node, pattern};
 use forebay_client::{AllocateMode, SeekTo};
-use forebay_types::{ByteSize, ContentLocation, FileTimes, FsErrorKind};
+use forebay_types::{ByteSize, ContentLocation, FileTimes, FsErrorKind, LARGE_LEN, Writers};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -310,4 +310,29 @@ fn writers_and_readers_of_a_partial_file_agree() {
         }
     }
     assert!(node.read_all(&at).unwrap() == expected);
+}
+
+#[test]
+fn whoever_writes_a_large_file_is_busy_until_a_moment_after() {
+    const LEN: u64 = LARGE_LEN + 1;
+    let node = node();
+    assert!(!node.worker.are_busy());
+    let small = node.begin_write(&node.born());
+    node.write(&small, 0, &pattern(MIB, 1)).unwrap();
+    std::thread::sleep(Duration::from_millis(60));
+    assert!(!node.worker.are_busy(), "a small file is no matter");
+    let large = node.begin_write(&node.born());
+    node.write(&large, LEN - MIB, &pattern(MIB, 1)).unwrap();
+    // By the time the test machine gives it a turn that may be a while ago.
+    eventually("the writer is seen", || {
+        node.write(&large, 0, b"again").unwrap();
+        node.worker.are_busy()
+    });
+    eventually("the writer has stopped", || !node.worker.are_busy());
+    eventually("the writer is seen again", || {
+        node.write(&large, 0, b"again").unwrap();
+        node.worker.are_busy()
+    });
+    node.on_shard(move |client| async move { client.end_write(large.extent.unwrap(), true) });
+    eventually("it is closed", || !node.worker.are_busy());
 }

@@ -6,7 +6,9 @@ use forebay_types::{
     Settled, UfsAttr, UfsKey,
 };
 use forebay_vfs::RenameFlags;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A file of three pages, carried and recorded as clean, whose extent is not known by its content yet: the moment
@@ -246,4 +248,49 @@ fn no_delay() -> Setup {
     let mut setup = Setup::default();
     setup.root.policy.persist_delay = forebay_types::HumanDuration(Duration::ZERO);
     setup
+}
+
+#[test]
+fn a_large_file_is_not_carried_while_the_kernel_writes_another() {
+    const LARGE: u64 = 16 << 20;
+    let mut setup = Setup { persist: true, ..no_delay() };
+    // Longer than any test: what is carried is so because nobody writes any more.
+    setup.root.policy.persist_yield = forebay_types::HumanDuration(Duration::from_secs(3600));
+    let node = Node::start(setup);
+    let (written, file) = node.run(|vfs| async move {
+        let (_, opened) = vfs.make("written").await;
+        let file = kernel_file(&opened);
+        (opened.handle, file)
+    });
+    let at = node.under();
+    let still_written = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let (mut last, mut pause_max) = (Instant::now(), Duration::ZERO);
+            while still_written.load(SeqCst) {
+                file.write_all_at(&pattern(1 << 20, 1), LARGE).unwrap();
+                pause_max = pause_max.max(last.elapsed());
+                last = Instant::now();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            pause_max
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        node.run(|vfs| async move {
+            for (called, len) in [("large", LARGE), ("small", 5)] {
+                let (_, opened) = vfs.make(called).await;
+                vfs.put(opened.handle, 0, &pattern(len, 1)).await.unwrap();
+                vfs.release(opened.handle).await.unwrap();
+            }
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let is_there = at.join("large").exists();
+        still_written.store(false, SeqCst);
+        // On a machine with much else to do the writer may have had no turn for so long that nobody wrote.
+        let pause_max = writer.join().unwrap();
+        assert!(!is_there || pause_max > Duration::from_millis(400), "somebody writes: {pause_max:?}");
+    });
+    node.until("all is carried", || at.join("large").exists() && at.join("small").exists());
+    node.run(move |vfs| async move { vfs.release(written).await.unwrap() });
+    node.until("the last is carried", || at.join("written").exists());
 }

@@ -3,10 +3,13 @@
 use super::derive::{Verdict, derive};
 use super::finish::{Ending, finish};
 use crate::namespace::Namespace;
-use forebay_types::{BoxFuture, FsResult, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled};
+use forebay_types::{
+    BoxFuture, FsResult, PersistLog, PersistOutcome, PersistTask, PersistWork, Settled, Writers,
+};
 use futures_timer::Delay;
 use futures_util::future::select;
 use std::pin::pin;
+use std::sync::Weak;
 use std::time::Duration;
 
 /// How long the queue sleeps at most while something waits for its time: clocks can be turned.
@@ -41,6 +44,10 @@ impl PersistLog for Namespace {
 
     fn hurry(&self) -> bool {
         self.shared.queue.hurry(self.shared.now_ms())
+    }
+
+    fn give_way_to(&self, writers: Weak<dyn Writers>) {
+        self.shared.queue.give_way_to(writers);
     }
 
     fn finish<'a>(

@@ -4,6 +4,7 @@
 mod aside;
 #[path = "../common/mod.rs"]
 mod common;
+mod giving_way;
 mod meanwhile;
 mod order;
 

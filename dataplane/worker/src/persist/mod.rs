@@ -26,7 +26,7 @@ use crate::body::Budget;
 use crate::counters::add;
 use crate::pressure::Drain;
 use forebay_shard::ShardHandle;
-use forebay_types::{ByteSize, NodeId, PersistLog};
+use forebay_types::{ByteSize, NodeId, PersistLog, Writers};
 use futures_util::stream::{self, StreamExt};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -191,6 +191,7 @@ impl ReadyPersister {
         let engine = self.engine;
         let drain: Weak<dyn Drain> = Arc::downgrade(&engine) as Weak<dyn Drain>;
         engine.worker.pressure.drained_by(drain);
+        engine.log.give_way_to(Arc::downgrade(&engine.worker) as Weak<dyn Writers>);
         let (stop, stopping) = watch::channel(false);
         let taker = engine.control.spawn(take_tasks(Arc::clone(&engine), stopping));
         Persister { engine, stop, taker }

@@ -86,7 +86,8 @@ pub(crate) struct AddArguments {
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
     /// What applies to its files, like write_mode=through, read_mode=no-cache, metadata_ttl=30s, read_only=true,
-    /// ttl=7d, ttl_action=delete, pin=true, quota=1TiB, persist_order=path, persist_delay=5s; may be repeated.
+    /// ttl=7d, ttl_action=delete, pin=true, quota=1TiB, persist_order=path, persist_delay=5s,
+    /// persist_yield=0s; may be repeated.
     #[arg(short, long = "policy", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) policy: Vec<(String, String)>,
     /// An option of the under file system, like endpoint=http://127.0.0.1:9000; may be repeated.

@@ -7,13 +7,13 @@
 mod circles;
 
 use super::begun;
-use super::queue::{Candidate, Candidates, LARGE_LEN, Out, Wait};
+use super::queue::{Candidate, Candidates, Out, Wait};
 use crate::record::{Dentry, InodeRecord, Shadow, Slot, UfsAt};
 use crate::shared::millis;
 use crate::txn::{OpResult, Txn};
 use forebay_types::{
-    FileKind, FsResult, Generation, Ino, InodeState, MountId, PersistOrder, PersistTask, PersistWork,
-    UfsAttr, UfsKey, UfsVersion,
+    FileKind, FsResult, Generation, Ino, InodeState, LARGE_LEN, MountId, PersistOrder, PersistTask,
+    PersistWork, UfsAttr, UfsKey, UfsVersion,
 };
 use std::sync::Arc;
 

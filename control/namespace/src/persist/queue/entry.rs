@@ -3,9 +3,9 @@
 //! **Owns** the rules by which a newer entry takes over from an older one of the same name, and the back-off after a
 //! failure. **Never does** know of other names.
 
-use super::Seen;
+use super::{Seen, Times};
 use crate::proto::Queued;
-use forebay_types::{Ino, MountId};
+use forebay_types::{Ino, LARGE_LEN, MountId};
 
 /// The first wait after a failure, the longest, and the failures after which a name is set aside.
 const BACK_OFF_FIRST_MS: u64 = 1_000;
@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) bytes: u64,
     pub(super) since_ms: u64,
     pub(super) status: Status,
+    /// From then on it is carried whoever writes.
+    regardless_ms: u64,
     /// Waits for nothing but its mount's `persist_delay`.
     pub(super) delayed: bool,
     /// A directory of which nothing but its time is to be carried.
@@ -43,13 +45,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(queued: Queued, now_ms: u64, due_ms: u64) -> Self {
+    pub(super) fn new(queued: Queued, now_ms: u64, times: Times) -> Self {
         Self {
             seq: queued.seq,
             mount: MountId(queued.mount),
             bytes: queued.bytes,
             since_ms: now_ms,
-            status: Status::Due(due_ms),
+            status: Status::Due(times.due_ms),
+            regardless_ms: times.regardless_ms,
             delayed: true,
             only_time: false,
             urgent: false,
@@ -61,8 +64,11 @@ impl Entry {
     }
 
     /// Takes over from an entry of the same name: what is changed again and again is not put off for ever.
-    pub(super) fn succeed(&mut self, known: &Self, due_ms: u64) {
+    pub(super) fn succeed(&mut self, known: &Self, times: Times) {
         self.since_ms = known.since_ms;
+        if known.status != Status::OpenForWrite {
+            self.regardless_ms = known.regardless_ms.min(times.regardless_ms);
+        }
         if self.seq == known.seq {
             // Nobody has changed it: what was tried in vain is not new.
             self.tries = known.tries;
@@ -76,16 +82,21 @@ impl Entry {
             Status::Out(id) => Status::Out(id),
             _ if known.urgent => Status::Due(0),
             Status::Due(at) if self.seq == known.seq => Status::Due(at),
-            Status::Due(at) => Status::Due(at.min(due_ms)),
+            Status::Due(at) => Status::Due(at.min(times.due_ms)),
             Status::OpenForWrite => {
                 self.delayed = true;
-                Status::Due(due_ms)
+                Status::Due(times.due_ms)
             }
         };
     }
 
     pub(super) fn is_set_aside(&self) -> bool {
         self.tries >= TRIES_MAX
+    }
+
+    /// Whether it waits while large files are written: a large one does that nobody waits for, for as long as it may.
+    pub(super) fn gives_way(&self, now_ms: u64) -> bool {
+        self.bytes >= LARGE_LEN && !self.urgent && self.tries == 0 && now_ms < self.regardless_ms
     }
 
     /// Whether the time of the directory it is in is set after it: what is open for write, or keeps failing, would

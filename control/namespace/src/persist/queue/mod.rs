@@ -17,10 +17,11 @@ pub(crate) use out::{Footprint, Out};
 use crate::proto::Queued;
 use crate::record::Slot;
 use entry::{Entry, Status};
-use forebay_types::{Ino, MountId, PersistTask};
-use parking_lot::Mutex;
+use forebay_types::{Ino, LARGE_LEN, MountId, PersistTask, Writers};
+use parking_lot::{Mutex, RwLock};
 use state::State;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 /// How soon a name that waits for something is looked at again even if nobody wakes it.
@@ -29,11 +30,10 @@ const RECHECK_MS: u64 = 5_000;
 const ORPHAN_RECHECK_MS: u64 = 1_000;
 /// How long a call to hurry holds.
 const HURRY_MS: u64 = 1_000;
+/// How soon it is looked again whether somebody still writes, while large files wait for that.
+const LOOK_AT_WRITERS_MS: u64 = 100;
 /// The most names that are looked at for one task.
 const CANDIDATES_MAX: usize = 64;
-/// Files from this length on are put in parts; shorter ones in one call, and behind those with
-/// `persist_order = checkpoint`.
-pub(crate) const LARGE_LEN: u64 = 8 << 20;
 /// The bytes of a queued name and its key, without those of the name itself.
 pub(crate) const ENTRY_LEN: usize = size_of::<(Slot, Entry)>();
 
@@ -56,6 +56,7 @@ pub(crate) enum Wait {
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
+    writers: RwLock<Option<Weak<dyn Writers>>>,
     /// A name came, left, was woken or failed.
     pub(crate) changed: Notify,
 }
@@ -75,13 +76,22 @@ pub(crate) struct Candidates {
     pub(crate) out: Vec<Out>,
     /// For each mount the first large file that is queued.
     pub(crate) first_large: BTreeMap<MountId, u64>,
-    /// When the next name is due, if none is now.
+    /// When the next name is to be looked at, if none is now.
     pub(crate) next_due_ms: Option<u64>,
 }
 
+/// When a name may be carried, in milliseconds of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Not before.
+    pub(crate) due_ms: u64,
+    /// From then on whoever writes.
+    pub(crate) regardless_ms: u64,
+}
+
 impl Queue {
-    /// A name was queued, queued again, or (`None`) is settled. `due_ms` is when it may be carried.
-    pub(crate) fn note(&self, slot: Slot, queued: Option<Queued>, now_ms: u64, due_ms: u64) {
+    /// A name was queued, queued again, or (`None`) is settled. `times` is when it may be carried.
+    pub(crate) fn note(&self, slot: Slot, queued: Option<Queued>, now_ms: u64, times: Times) {
         let mut state = self.state.lock();
         let Some(queued) = queued else {
             let news = state.entries.contains_key(&slot);
@@ -93,7 +103,7 @@ impl Queue {
         };
         let first_due_ms = state.first_due_ms();
         let mut news = now_ms < state.hurry_until_ms;
-        let mut entry = Entry::new(queued, now_ms, due_ms);
+        let mut entry = Entry::new(queued, now_ms, times);
         if let Some(known) = state.entries.remove(&slot) {
             news |= known.urgent || known.tries > 0 || !matches!(known.status, Status::Due(_));
             if let Status::Due(at) = known.status {
@@ -101,7 +111,7 @@ impl Queue {
             }
             state.bytes -= known.bytes;
             state.large.remove(&(known.mount, known.seq));
-            entry.succeed(&known, due_ms);
+            entry.succeed(&known, times);
         }
         if queued.bytes >= LARGE_LEN && !entry.is_set_aside() {
             state.large.insert((entry.mount, queued.seq));
@@ -119,13 +129,32 @@ impl Queue {
         }
     }
 
+    /// Large files wait for who writes, from now on, for as long as [`Times`] says.
+    pub(crate) fn give_way_to(&self, writers: Weak<dyn Writers>) {
+        *self.writers.write() = Some(writers);
+    }
+
+    /// Whether there are large files, and others are being written.
+    fn gives_way(&self) -> bool {
+        let writers: Option<Arc<dyn Writers>> = self.writers.read().as_ref().and_then(Weak::upgrade);
+        let any_large = || !self.state.lock().large.is_empty();
+        writers.is_some_and(|writers| any_large() && writers.are_busy())
+    }
+
     /// What may be carried now. Nobody else asks meanwhile (the port sees to that).
     pub(crate) fn candidates(&self, now_ms: u64) -> Candidates {
+        let gives_way = self.gives_way();
         let state = self.state.lock();
         let hurry = now_ms < state.hurry_until_ms;
-        let ready = |slot: &Slot, at: u64| {
-            at <= now_ms
-                || (hurry && state.entries.get(slot).is_some_and(|entry| entry.delayed && entry.tries == 0))
+        let mut held_back = false;
+        let mut ready = |slot: &Slot, at: u64| {
+            let Some(entry) = state.entries.get(slot) else { return at <= now_ms };
+            if at > now_ms {
+                return hurry && entry.delayed && entry.tries == 0;
+            }
+            let waits = gives_way && !hurry && entry.gives_way(now_ms);
+            held_back |= waits;
+            !waits
         };
         let due = state.due.iter().take_while(|(at, ..)| *at <= now_ms || hurry);
         let slots = due
@@ -140,7 +169,10 @@ impl Queue {
         for (mount, seq) in &state.large {
             first_large.entry(*mount).or_insert(*seq);
         }
-        let next_due_ms = state.first_due_ms();
+        let next_due_ms = match held_back {
+            true => Some(now_ms + LOOK_AT_WRITERS_MS),
+            false => state.first_due_ms(),
+        };
         let out = state.out.values().chain(state.doubts.values()).map(|(out, _)| out.clone()).collect();
         Candidates { slots, out, first_large, next_due_ms }
     }

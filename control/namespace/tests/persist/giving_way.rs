@@ -1,0 +1,105 @@
+//! Large files that wait while others are being written, and what does not wait.
+
+use crate::common::{World, block_on};
+use crate::{due, next, put_key, write};
+use forebay_types::{Ino, PersistLog, PersistTask, Writers};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+const LARGE: u64 = 64 << 20;
+/// The delay of the default policy, and for how long it gives way.
+const DELAY: Duration = Duration::from_secs(1);
+const YIELD: Duration = Duration::from_secs(30);
+
+struct Told(AtomicBool);
+
+impl Writers for Told {
+    fn are_busy(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+}
+
+/// Somebody writes, until the test says otherwise.
+fn busy_world() -> (World, Arc<Told>) {
+    let world = World::new();
+    let told = Arc::new(Told(AtomicBool::new(true)));
+    let writers: Arc<dyn Writers> = Arc::clone(&told) as Arc<dyn Writers>;
+    world.names().give_way_to(Arc::downgrade(&writers));
+    (world, told)
+}
+
+/// A name that is due is still carried as soon as the clock says, or somebody asks.
+async fn is_held_back(world: &World) -> bool {
+    next(world).await.is_none()
+}
+
+fn is_put_of(task: &PersistTask, called: &str) -> bool {
+    put_key(task) == called
+}
+
+#[test]
+fn a_large_file_waits_until_nobody_writes_and_a_small_one_does_not() {
+    let (world, told) = busy_world();
+    block_on(async {
+        write(&world, Ino::ROOT, "small", 5).await;
+        write(&world, Ino::ROOT, "large", LARGE).await;
+        world.clock.advance(DELAY);
+        assert!(is_put_of(&due(&world).await, "small"));
+        assert!(is_held_back(&world).await);
+        told.0.store(false, SeqCst);
+        assert!(is_put_of(&due(&world).await, "large"));
+    });
+}
+
+#[test]
+fn a_large_file_waits_for_writers_no_longer_than_it_may() {
+    let (world, _told) = busy_world();
+    block_on(async {
+        write(&world, Ino::ROOT, "large", LARGE).await;
+        world.clock.advance(DELAY + YIELD - Duration::from_millis(1));
+        assert!(is_held_back(&world).await);
+        // Written again it is not put off again.
+        write(&world, Ino::ROOT, "large", LARGE).await;
+        world.clock.advance(Duration::from_millis(1));
+        assert!(is_put_of(&due(&world).await, "large"));
+    });
+}
+
+#[test]
+fn a_file_that_was_open_for_long_waits_from_its_close() {
+    let (world, _told) = busy_world();
+    block_on(async {
+        let ino = world.make(Ino::ROOT, "large", forebay_types::FileKind::Regular).await.unwrap();
+        let times = forebay_types::FileTimes { len: LARGE, ..Default::default() };
+        world.names().write_opened(ino, Some(forebay_types::ExtentId(ino.0)), None).await.unwrap();
+        world.expire();
+        assert!(is_held_back(&world).await, "it is open for write");
+        world.names().write_closed(ino, times, true).await.unwrap();
+        world.clock.advance(DELAY);
+        assert!(is_held_back(&world).await);
+        world.clock.advance(YIELD);
+        assert!(is_put_of(&due(&world).await, "large"));
+    });
+}
+
+#[test]
+fn what_is_waited_for_gives_way_to_nobody() {
+    for in_a_hurry in [true, false] {
+        let (world, _told) = busy_world();
+        block_on(async {
+            let ino = write(&world, Ino::ROOT, "large", LARGE).await;
+            world.clock.advance(DELAY);
+            assert!(is_held_back(&world).await);
+            let task = async {
+                match in_a_hurry {
+                    true => assert!(world.names().hurry()),
+                    false => drop(world.names().persist_now(ino).await),
+                }
+                std::future::pending().await
+            };
+            let task = tokio::select! { task = due(&world) => task, () = task => unreachable!() };
+            assert!(is_put_of(&task, "large"));
+        });
+    }
+}
