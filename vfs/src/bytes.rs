@@ -63,9 +63,9 @@ impl Vfs {
     /// The frame, of any length: the read is to be made by [`Vfs::read_into`].
     pub fn read_now(&self, handle: HandleId, offset: u64, frame: Frame) -> Result<Frame, Frame> {
         let Ok(file) = self.handles.files.get(handle) else { return Err(frame) };
-        match file.inode().location() {
-            Ok(location) if !file.inode().has_kernel_writes() => {
-                self.client.read_now(&location, offset, frame)
+        match &*file.inode().peek_location() {
+            Some(location) if !file.inode().has_kernel_writes() => {
+                self.client.read_now(location, offset, frame)
             }
             _ => Err(frame),
         }

@@ -7,9 +7,10 @@
 //! are stands apart as well.
 
 use crate::types::IoMode;
+use arc_swap::{ArcSwapOption, Guard};
 use forebay_client::Backing;
 use forebay_types::{Attr, ContentLocation, ExtentId, FileTimes, FsError, FsErrorKind, FsResult, Ino};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ pub(crate) struct OpenInode {
     pub(crate) ino: Ino,
     users: Mutex<Users>,
     state: tokio::sync::Mutex<OpenState>,
-    location: RwLock<Option<Arc<ContentLocation>>>,
+    location: ArcSwapOption<ContentLocation>,
     /// The daemon itself changed bytes since the last look at the extent file.
     touched: AtomicBool,
     /// The kernel may be changing bytes behind our back.
@@ -91,7 +92,7 @@ impl OpenInode {
             ino,
             users: Mutex::default(),
             state: tokio::sync::Mutex::default(),
-            location: RwLock::default(),
+            location: ArcSwapOption::empty(),
             touched: AtomicBool::new(false),
             kernel_writes: AtomicBool::new(false),
             is_writing: AtomicBool::new(false),
@@ -219,13 +220,18 @@ impl OpenInode {
     /// # Errors
     /// `Stale` if no open has told yet, which no front door can bring about with a valid handle.
     pub(crate) fn location(&self) -> FsResult<Arc<ContentLocation>> {
-        self.location.read().clone().ok_or_else(|| FsErrorKind::Stale.into())
+        self.location.load_full().ok_or_else(|| FsErrorKind::Stale.into())
+    }
+
+    /// As [`Self::location`], for a moment, and without a count that all readers of the file would change.
+    pub(crate) fn peek_location(&self) -> Guard<Option<Arc<ContentLocation>>> {
+        self.location.load()
     }
 
     /// Tells reads and writes where the bytes are from now on. Only in one's turn.
     pub(crate) fn set_location(&self, location: ContentLocation) -> Arc<ContentLocation> {
         let location = Arc::new(location);
-        *self.location.write() = Some(Arc::clone(&location));
+        self.location.store(Some(Arc::clone(&location)));
         location
     }
 }

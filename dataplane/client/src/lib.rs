@@ -26,12 +26,14 @@ pub use forebay_wire::{AllocateMode, ReadPolicy, SeekTo};
 pub use progress::Progress;
 pub use readahead::{ReadAheadConfig, ReadAheadCounters};
 
+use arc_swap::ArcSwap;
 use forebay_net::{Endpoint, Local};
 use forebay_types::{ContentLocation, FsError, FsErrorKind, FsResult, Ino, MountId};
 use forebay_wire::{Epoch, Op, Reply, Request};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::time::Duration;
 
 /// Reaches the workers. Shared by all front doors; its calls are polled on a shard.
@@ -40,9 +42,12 @@ pub struct Client {
     /// The worker of this process. It is every location's home as long as there are no peers.
     here: Arc<dyn Endpoint>,
     streams: streams::StreamTable,
-    policies: RwLock<HashMap<MountId, ReadPolicy>>,
+    /// Looked at by every read, and hardly ever changed: replaced as a whole.
+    policies: ArcSwap<HashMap<MountId, ReadPolicy>>,
     /// Of open files that a prefix of their mount treats otherwise.
     file_policies: RwLock<HashMap<Ino, ReadPolicy>>,
+    /// How many those are: usually none, and then nobody takes the lock.
+    file_policies_len: AtomicUsize,
 }
 
 impl Client {
@@ -53,28 +58,33 @@ impl Client {
             config,
             here,
             streams,
-            policies: RwLock::default(),
+            policies: ArcSwap::default(),
             file_policies: RwLock::default(),
+            file_policies_len: AtomicUsize::new(0),
         })
     }
 
     /// Says how the bytes of a mount are to be treated by reads from now on.
     pub fn set_read_policy(&self, mount: MountId, policy: ReadPolicy) {
-        self.policies.write().insert(mount, policy);
+        self.policies.rcu(|known| {
+            let mut policies = HashMap::clone(known);
+            policies.insert(mount, policy);
+            policies
+        });
     }
 
     /// Says how the bytes of one file are to be treated by reads, until it is taken back: `None` leaves it to its mount.
     pub fn set_file_read_policy(&self, file: Ino, policy: Option<ReadPolicy>) {
-        match policy {
-            Some(policy) => {
-                self.file_policies.write().insert(file, policy);
-            }
-            // Hardly any file has one: the look is cheaper than the write lock.
-            None if self.file_policies.read().contains_key(&file) => {
-                self.file_policies.write().remove(&file);
-            }
-            None => {}
+        // Hardly any file has one: the look is cheaper than the write lock.
+        if policy.is_none() && self.file_policy(file).is_none() {
+            return;
         }
+        let mut policies = self.file_policies.write();
+        match policy {
+            Some(policy) => policies.insert(file, policy),
+            None => policies.remove(&file),
+        };
+        self.file_policies_len.store(policies.len(), Release);
     }
 
     /// What read-ahead did since the start.
@@ -83,10 +93,15 @@ impl Client {
     }
 
     fn read_policy(&self, at: &ContentLocation) -> ReadPolicy {
-        if let Some(policy) = self.file_policies.read().get(&at.ino) {
-            return *policy;
+        let of_mount = || self.policies.load().get(&at.mount).copied();
+        self.file_policy(at.ino).or_else(of_mount).unwrap_or_default()
+    }
+
+    fn file_policy(&self, file: Ino) -> Option<ReadPolicy> {
+        if self.file_policies_len.load(Acquire) == 0 {
+            return None;
         }
-        self.policies.read().get(&at.mount).copied().unwrap_or_default()
+        self.file_policies.read().get(&file).copied()
     }
 
     async fn call(&self, op: Op<'_>, within: Duration) -> FsResult<Reply> {

@@ -11,6 +11,7 @@ use crate::error::StoreError;
 pub use crate::format::sidecar::Authority;
 use crate::format::sidecar::SidecarHeader;
 use crate::guard::{Guards, Held, Hold};
+use crate::own_file::OwnFile;
 use crate::residency::Pages;
 use crate::segment::Packed;
 use crate::sidecar::Sidecar;
@@ -66,7 +67,7 @@ pub struct Extent {
     priority: AtomicI32,
     /// Uses since it was last noted as hot.
     pub(crate) uses: AtomicU32,
-    pub(crate) file: RwLock<Option<File>>,
+    pub(crate) file: OwnFile,
     /// The same file, opened for writes past the page cache.
     pub(crate) direct: Mutex<Option<File>>,
     /// Where its bytes are if they have no file of their own.
@@ -150,7 +151,7 @@ impl Extent {
             last_use: AtomicU64::new(u64::MAX),
             priority: AtomicI32::new(0),
             uses: AtomicU32::new(0),
-            file: RwLock::new(parts.file),
+            file: OwnFile::new(parts.file),
             direct: Mutex::default(),
             packed: ArcSwapOption::empty(),
             beyond_memory: AtomicBool::new(false),
@@ -363,7 +364,7 @@ impl Extent {
 
 impl Drop for Extent {
     fn drop(&mut self) {
-        if self.file.get_mut().is_some() {
+        if self.file.is_open() {
             self.tier.opened.closed();
         }
     }

@@ -21,14 +21,10 @@ impl Extent {
         let end = offset.saturating_add(len as u64);
         let punches = self.punches.load(Ordering::Acquire);
         let tried_in_vain = self.beyond_memory.load(Ordering::Relaxed);
-        if tried_in_vain || self.is_packed() || !self.is_resident(offset..end) {
+        if tried_in_vain || !self.is_resident(offset..end) || self.direct_for_read(&frame, offset).is_some() {
             return Err(frame);
         }
-        if self.direct_for_read(&frame, offset).is_some() {
-            return Err(frame);
-        }
-        let Ok((file, base)) = self.place() else { return Err(frame) };
-        let done = file.read_now_at(&mut frame, base + offset);
+        let Some(done) = self.read_open(&mut frame, offset) else { return Err(frame) };
         self.note_memory(done == len);
         if done < len || self.punches.load(Ordering::Acquire) != punches {
             return Err(frame);
@@ -36,6 +32,19 @@ impl Extent {
         self.touch(offset);
         self.mark_used();
         Ok(frame)
+    }
+
+    /// Reads what the page cache has, if the file is open: its own one, or the segment it is packed in. No count that others
+    /// change too is touched: many read one file at once.
+    fn read_open(&self, frame: &mut Frame, offset: u64) -> Option<usize> {
+        let packed = self.packed.load();
+        let Some(packed) = packed.as_ref() else {
+            return Some(self.file.peek().as_ref()?.read_now_at(frame, offset));
+        };
+        // What follows in the segment is another file.
+        let fits = offset.saturating_add(frame.len() as u64) <= self.len();
+        let is_ours = fits && !self.needs_verify();
+        is_ours.then(|| packed.segment.file.read_now_at(frame, packed.data_at + offset))
     }
 
     /// Whether the last read found all its bytes in memory.

@@ -6,8 +6,10 @@
 use crate::error::StoreError;
 use crate::extent::{Authority, Extent};
 use crate::segment::Packed;
+use arc_swap::{ArcSwapOption, Guard};
 use forebay_shard::File;
 use forebay_types::TimeSpec;
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -28,6 +30,45 @@ pub struct FileStat {
     pub ctime: TimeSpec,
 }
 
+/// The slot of the open file. Whoever reads takes no lock, so that readers of one file do not wait for each other's
+/// cache line; opening and closing take turns.
+#[derive(Debug)]
+pub(crate) struct OwnFile {
+    file: ArcSwapOption<File>,
+    turn: Mutex<()>,
+}
+
+impl OwnFile {
+    pub(crate) fn new(file: Option<File>) -> Self {
+        Self { file: ArcSwapOption::from_pointee(file), turn: Mutex::default() }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.load().is_some()
+    }
+
+    /// The file, if it is open, for a moment.
+    pub(crate) fn peek(&self) -> Guard<Option<Arc<File>>> {
+        self.file.load()
+    }
+
+    fn get(&self) -> Option<File> {
+        self.file.load().as_deref().cloned()
+    }
+
+    /// Puts a file here; says whether there was none.
+    fn put(&self, file: File) -> bool {
+        let _turn = self.turn.lock();
+        self.file.swap(Some(Arc::new(file))).is_none()
+    }
+
+    /// Closes the file; says whether there was one.
+    fn take(&self) -> bool {
+        let _turn = self.turn.lock();
+        self.file.swap(None).is_some()
+    }
+}
+
 impl Extent {
     pub(crate) fn packed(&self) -> Option<Arc<Packed>> {
         self.packed.load_full()
@@ -38,14 +79,14 @@ impl Extent {
     }
 
     pub(crate) fn set_file(&self, file: File) {
-        if self.file.write().replace(file).is_none() {
+        if self.file.put(file) {
             self.tier().opened.opened(self);
         }
     }
 
     pub(crate) fn forget_file(&self) {
         self.forget_direct();
-        if self.file.write().take().is_some() {
+        if self.file.take() {
             self.tier().opened.closed();
         }
     }
@@ -84,17 +125,18 @@ impl Extent {
         if self.is_packed() {
             return Err(StoreError::Invalid("a packed extent has no file of its own"));
         }
-        if let Some(file) = self.file.read().as_ref() {
-            return Ok(file.clone());
+        if let Some(file) = self.file.get() {
+            return Ok(file);
         }
         let file = {
-            let mut slot = self.file.write();
-            if let Some(file) = slot.as_ref() {
-                return Ok(file.clone());
+            let _turn = self.file.turn.lock();
+            if let Some(file) = self.file.get() {
+                return Ok(file);
             }
             let opened = self.open_own_file()?;
             self.tier().opened.opened(self);
-            slot.insert(opened).clone()
+            self.file.file.store(Some(Arc::new(opened.clone())));
+            opened
         };
         self.tier().close_some_idle();
         Ok(file)
@@ -123,17 +165,17 @@ impl Extent {
 
     /// Whether its own file is open.
     pub(crate) fn has_open_file(&self) -> bool {
-        self.file.read().is_some()
+        self.file.is_open()
     }
 
     /// Closes the file if it is open and nobody holds the extent or is about to; says whether it did.
     pub(crate) fn close_idle(&self) -> bool {
-        let Some(mut slot) = self.file.try_write() else { return false };
+        let Some(_turn) = self.file.turn.try_lock() else { return false };
         if self.guards().is_held() || self.guards().is_retired() {
             return false;
         }
         let was_direct = self.forget_direct();
-        if slot.take().is_none() {
+        if self.file.file.swap(None).is_none() {
             return was_direct;
         }
         self.tier().opened.closed();

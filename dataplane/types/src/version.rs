@@ -3,7 +3,7 @@
 use crate::{ids::MountId, key::UfsKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// The version of a file as its under file system tells it: an ETag, or inode, size, mtime and ctime.
 ///
@@ -22,7 +22,7 @@ impl UfsVersion {
         if bytes.len() <= Self::LEN_MAX {
             return Self(bytes.into());
         }
-        Self(xxhash_rust::xxh3::xxh3_128(bytes).to_be_bytes().into())
+        Self(xxh3_128(bytes).to_be_bytes().into())
     }
 
     /// The adapter's bytes.
@@ -37,6 +37,9 @@ impl fmt::Debug for UfsVersion {
     }
 }
 
+/// The most bytes that are hashed in one go for a [`ContentKey`]: most paths with an ETag are shorter.
+const SHORT_LEN_MAX: usize = 256;
+
 /// Names one content for ever: a 128-bit hash of mount, key and version. The index by which cached bytes are
 /// found again; two contents with one key would need 2^64 files to be likely.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,12 +48,23 @@ pub struct ContentKey(pub u128);
 impl ContentKey {
     /// The key of `version` of `key` on `mount`. Frozen: extents on disk are found by it.
     pub fn of(mount: MountId, key: &UfsKey, version: &UfsVersion) -> Self {
-        let mut hash = Xxh3::new();
-        hash.update(&mount.0.to_le_bytes());
-        hash.update(&(key.as_bytes().len() as u32).to_le_bytes());
-        hash.update(key.as_bytes());
-        hash.update(version.as_bytes());
-        Self(hash.digest128())
+        let (mount, key_len) = (mount.0.to_le_bytes(), (key.as_bytes().len() as u32).to_le_bytes());
+        let parts = [&mount[..], &key_len, key.as_bytes(), version.as_bytes()];
+        let mut whole = [0; SHORT_LEN_MAX];
+        let len = parts.iter().map(|part| part.len()).sum();
+        // The state of a hash that is fed in parts is half a kilobyte; each read asks for a key.
+        let Some(whole) = whole.get_mut(..len) else {
+            let mut hash = Xxh3::new();
+            parts.iter().for_each(|part| hash.update(part));
+            return Self(hash.digest128());
+        };
+        let mut rest = &mut *whole;
+        for part in parts {
+            let (place, after) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = after;
+        }
+        Self(xxh3_128(whole))
     }
 }
 
@@ -70,6 +84,20 @@ mod tests {
         let key = UfsKey::new(*b"models/llama/part-0").unwrap();
         let content = ContentKey::of(MountId(3), &key, &UfsVersion::new(b"\"etag\""));
         assert_eq!(format!("{content:?}"), FROZEN);
+    }
+    #[test]
+    fn a_key_is_the_same_whether_hashed_in_one_go_or_in_parts() {
+        let version = UfsVersion::new(b"\"etag\"");
+        let fixed = 4 + 4 + version.as_bytes().len();
+        for key_len in [1, 100, SHORT_LEN_MAX - fixed, SHORT_LEN_MAX - fixed + 1, 900] {
+            let key = UfsKey::new(vec![b'k'; key_len]).unwrap();
+            let mut parts = Xxh3::new();
+            parts.update(&7_u32.to_le_bytes());
+            parts.update(&(key_len as u32).to_le_bytes());
+            parts.update(key.as_bytes());
+            parts.update(version.as_bytes());
+            assert_eq!(ContentKey::of(MountId(7), &key, &version).0, parts.digest128(), "{key_len}");
+        }
     }
     const FROZEN: &str = "ContentKey(e3581ee7b2c1cda8ae34746d6955a1ae)";
 
