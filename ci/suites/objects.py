@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
+import urllib.request
 
 import boto3
 
@@ -312,6 +313,36 @@ def again_phase():
     conflict()
 
 
+def bare_phase():
+    """What a listing tells is all: nothing is asked of what was listed, nothing is sent along, and nothing that others sent shows."""
+    theirs = [f"b/{n}" for n in range(300)]
+    for path in theirs:
+        put(path, body(path, 100), Metadata={"forebay-mode": "0600", "forebay-owner": "12:34"})
+    put("b/empty", b"")
+    time.sleep(TTL + SLACK)
+    same(len(os.listdir(at("b"))), len(theirs) + 1, "names that are listed")
+    before = looks()
+    for path in theirs:
+        found = os.stat(at(path))
+        same((stat.S_IMODE(found.st_mode), found.st_uid, found.st_size), (0o644, os.getuid(), 100), path)
+    same(stat.S_ISREG(os.lstat(at("b/empty")).st_mode), True, "what is empty is a file")
+    asked = looks() - before
+    assert asked < 20, f"{asked} looks at objects that were listed"
+    same(read("b/7"), body("b/7", 100), "bytes of others")
+    write("b/ours", b"ours", 0o600)
+    persist()
+    head = s3.head_object(Bucket=BUCKET, Key=key("b/ours"))
+    same([name for name in head["Metadata"] if name != "forebay-put"], [], "what rides with an object")
+    time.sleep(TTL + SLACK)
+    same(facts("b/ours")[0], "-rw-------", "a mode that was set here stays here")
+
+
+def looks():
+    with urllib.request.urlopen(f"http://{os.environ['METRICS']}/metrics", timeout=10) as page:
+        counts = [line for line in page.read().decode().splitlines() if 'op="stat"' in line]
+    return sum(float(line.split()[-1]) for line in counts if line.startswith("forebay_ufs_request_seconds_count"))
+
+
 def settled_phase():
     """After a barrier the bucket holds what the mount shows, and nothing more."""
     persist()
@@ -343,4 +374,4 @@ def digest(name):
     return "directory" if name.endswith("/") else hashlib.sha256(found["Body"].read()).hexdigest()
 
 
-{"write": write_phase, "again": again_phase, "settled": settled_phase}[PHASE]()
+{"write": write_phase, "again": again_phase, "bare": bare_phase, "settled": settled_phase}[PHASE]()

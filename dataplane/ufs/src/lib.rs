@@ -36,7 +36,7 @@ mod ufs;
 pub use error::{OpenError, UfsError, UfsErrorKind, UfsResult};
 pub use layers::{RetryPolicy, StatsSnapshot, UfsStats};
 pub use open::open;
-pub use options::UfsOptions;
+pub use options::{Attributes, UfsOptions};
 pub use posix::{PosixUfs, scratch_memory};
 pub use ufs::{
     AttrChange, Capabilities, ConditionalPut, Expect, ListPage, PutAttrs, PutSpec, Space, Ufs, Upload,

@@ -2,7 +2,7 @@
 
 use crate::error::OpenError;
 use crate::layers::Governed;
-use crate::options::{COMMON, UfsOptions};
+use crate::options::{Attributes, COMMON, UfsOptions};
 use crate::posix::PosixUfs;
 use crate::ufs::Ufs;
 use forebay_types::UfsKey;
@@ -79,11 +79,16 @@ async fn reach(url: &str, location: &Location, options: &UfsOptions) -> Result<A
     }
 }
 
-/// A directory has no options of its own.
+/// A directory has no options of its own, and shows all attributes whether anybody wants them or not.
 fn refuse_leftover(url: &str, options: &UfsOptions) -> Result<(), OpenError> {
+    let refuse = |option: &str, reason: String| {
+        Err(OpenError::Option { url: url.to_owned(), option: option.to_owned(), reason })
+    };
+    if options.attributes != Attributes::Kept {
+        return refuse("attributes", "a directory has them by itself: leave it out".into());
+    }
     let Some(option) = options.store.keys().next() else { return Ok(()) };
-    let reason = format!("a directory has no such option; there are {}", COMMON.join(", "));
-    Err(OpenError::Option { url: url.to_owned(), option: option.clone(), reason })
+    refuse(option, format!("a directory has no such option; there are {}", COMMON.join(", ")))
 }
 
 /// What a URL names.

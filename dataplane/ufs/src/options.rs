@@ -7,6 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// What an object store holds of a file beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attributes {
+    /// Mode, owner, times and targets of links ride with each object. To know them each object is asked about.
+    #[default]
+    Kept,
+    /// None of these: a file is what a listing tells of it, and no object is asked about.
+    None,
+}
+
 /// What a mount asks of its store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UfsOptions {
@@ -28,6 +38,8 @@ pub struct UfsOptions {
     pub stale_upload_after: Duration,
     /// The shortest part of a multipart upload; longer where the file would have too many of them.
     pub part_len_min: ByteSize,
+    /// What is held of a file beside its bytes. A directory has all of it by itself.
+    pub attributes: Attributes,
     /// Options of the store itself, as `-o` or the configuration gives them: `endpoint`, `region`, `profile`,
     /// `access_key_id`, ... Values may be secrets and are never printed.
     pub store: BTreeMap<String, String>,
@@ -45,13 +57,15 @@ impl Default for UfsOptions {
             connect_timeout: Duration::from_secs(10),
             stale_upload_after: Duration::from_secs(3600),
             part_len_min: ByteSize::mib(8),
+            attributes: Attributes::Kept,
             store: BTreeMap::new(),
         }
     }
 }
 
 /// Options that every store has, by the names under which users give them.
-pub(crate) const COMMON: [&str; 7] = [
+pub(crate) const COMMON: [&str; 8] = [
+    "attributes",
     "read_bandwidth",
     "write_bandwidth",
     "concurrency",
@@ -94,6 +108,7 @@ impl UfsOptions {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
+            "attributes" => self.attributes = attributes(value)?,
             "read_bandwidth" => self.read_bandwidth = bandwidth(value)?,
             "write_bandwidth" => self.write_bandwidth = bandwidth(value)?,
             "concurrency" => self.concurrency = number(value, CONCURRENCY_MAX)?,
@@ -104,6 +119,14 @@ impl UfsOptions {
             _ => unreachable!("only names of the list come here"),
         }
         Ok(())
+    }
+}
+
+fn attributes(value: &str) -> Result<Attributes, String> {
+    match value {
+        "kept" => Ok(Attributes::Kept),
+        "none" => Ok(Attributes::None),
+        _ => Err("it is kept, or none".into()),
     }
 }
 
@@ -174,9 +197,11 @@ mod tests {
             ("call_timeout", "30s"),
             ("attempts", "3"),
             ("part_size", "16MiB"),
+            ("attributes", "none"),
             ("region", "x"),
         ])
         .unwrap();
+        assert_eq!(options.attributes, Attributes::None);
         assert_eq!((options.read_bandwidth, options.write_bandwidth), (Some(ByteSize::mib(200)), None));
         assert_eq!((options.concurrency, options.retry.attempts_max), (8, 3));
         assert_eq!(
@@ -196,6 +221,7 @@ mod tests {
             ("call_timeout", "1ms", "a time from 100ms to 1h"),
             ("connect_timeout", "10", "write it like"),
             ("part_size", "1MiB", "a size from 5MiB to 5GiB"),
+            ("attributes", "some", "kept, or none"),
         ] {
             let error = named(&[(name, value)]).unwrap_err();
             assert!(error.contains(said) && error.contains(name), "{name}={value}: {error}");

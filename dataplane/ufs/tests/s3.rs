@@ -7,7 +7,8 @@ use bytes::Bytes;
 use forebay_types::{ByteSize, FileKind, TimeSpec, Told, UfsKey, UfsVersion};
 use forebay_ufs::layers::Op;
 use forebay_ufs::{
-    Expect, OpenError, PutAttrs, PutSpec, RetryPolicy, Ufs, UfsError, UfsErrorKind, UfsOptions, conformance,
+    Attributes, Expect, OpenError, PutAttrs, PutSpec, RetryPolicy, Ufs, UfsError, UfsErrorKind, UfsOptions,
+    conformance,
 };
 use servers::wire::{Accident, Wire};
 use servers::{Server, http, moto};
@@ -137,6 +138,53 @@ async fn s3_conforms_with_signatures_checked() {
         "attributes_change_alone",
     ];
     assert_eq!(not_shown, expected);
+}
+
+#[tokio::test]
+async fn without_attributes_the_rest_of_the_suite_is_passed() {
+    let server = with_bucket();
+    let options = UfsOptions { attributes: Attributes::None, ..options(&server, &[]) };
+    let ufs = forebay_ufs::open(&format!("s3://{BUCKET}"), &options).await.unwrap();
+    let wrong_in_moto = [("control_characters_are_kept", "moto finds no route to a key with a line feed")];
+    let report = conformance::run_without(ufs, &wrong_in_moto).await;
+    println!("{report}");
+    let not_shown: Vec<_> = report.not_shown().iter().map(|(case, _)| *case).collect();
+    for case in ["attributes_come_with_a_put", "a_symbolic_link_is_a_link"] {
+        assert!(not_shown.contains(&case), "{case} is among {not_shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_attributes_a_listing_tells_all_there_is_to_know() {
+    let server = with_bucket();
+    let with = open(&server, "").await;
+    let attrs = PutAttrs {
+        mode: Some(0o600),
+        owner: Some((7, 8)),
+        mtime: Some(TimeSpec { secs: 1_000_000_000, nanos: 5 }),
+    };
+    put(&*with, "dir/theirs", b"bytes", attrs).await;
+    with.symlink(&key("dir/link"), b"theirs", &attrs, &Expect::Any).await.unwrap();
+    with.mkdir(&key("dir/sub"), &attrs).await.unwrap();
+
+    let options = UfsOptions { attributes: Attributes::None, ..options(&server, &[]) };
+    let bare = forebay_ufs::open(&format!("s3://{BUCKET}"), &options).await.unwrap();
+    put(&*bare, "dir/ours", b"more", attrs).await;
+    let page = bare.list(&key("dir"), None, 100).await.unwrap();
+    assert_eq!(page.entries.len(), 4);
+    for entry in page.entries {
+        let Told::All(told) = entry.told else { panic!("{entry:?}") };
+        let at = key(&format!("dir/{}", String::from_utf8_lossy(entry.name.as_bytes())));
+        assert_eq!(bare.stat(&at).await.unwrap(), Some(told.clone()), "{at}");
+        assert_eq!((told.mode, told.owner, told.link_target), (None, None, None), "{at}");
+        let is_dir = at == key("dir/sub");
+        assert!(is_dir || told.mtime.nanos == 0, "{at}: a look at the object tells no fractions");
+        assert_eq!(told.kind, if is_dir { FileKind::Directory } else { FileKind::Regular }, "{at}");
+    }
+    let kept = with.stat(&key("dir/ours")).await.unwrap().unwrap();
+    assert_eq!((kept.mode, kept.owner), (None, None), "nothing was sent with it");
+    let refused = bare.symlink(&key("dir/new"), b"x", &attrs, &Expect::Any).await.unwrap_err();
+    assert_eq!(refused.kind(), UfsErrorKind::Unsupported);
 }
 
 #[tokio::test]

@@ -74,7 +74,8 @@ impl Shared {
         };
         for folded in &page.prefixes {
             let name = shown_name(prefix, folded.strip_suffix('/').unwrap_or(folded), false);
-            add(name, Told::Content(self.dir_attr(None)));
+            let attr = self.dir_attr(None);
+            add(name, if self.bare { Told::All(attr) } else { Told::Content(attr) });
         }
         for (key, object) in page.objects.iter().filter(|(key, _)| key != prefix) {
             add(shown_name(prefix, key, hidden.contains(key)), self.told(object));

@@ -20,6 +20,7 @@
 mod around;
 #[cfg(feature = "azure")]
 pub(crate) mod azure;
+mod bare;
 mod client;
 mod dom;
 mod fault;

@@ -6,6 +6,7 @@
 //! cannot compare and replace in one step, we look just before, with this process's own changes of the key
 //! held off; another client may still come between (see docs/UFS.md).
 
+use super::bare::BareObjects;
 use super::client::{ListQuery, ObjectClient};
 use super::fault::Fault;
 use super::keys::{KeySpace, SHADOWED_SUFFIX};
@@ -14,7 +15,7 @@ use super::meta::Meta;
 use super::sweep::{Underway, sweep};
 use super::upload::{self, Target};
 use crate::error::{UfsError, UfsResult};
-use crate::options::UfsOptions;
+use crate::options::{Attributes, UfsOptions};
 use crate::ufs::{Capabilities, Expect, ListPage, PutAttrs, PutSpec, Ufs, Upload};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub(crate) struct ObjectTree {
 pub(super) struct Shared {
     pub(super) client: Arc<dyn ObjectClient>,
     pub(super) keys: KeySpace,
+    /// What a listing tells is all there is.
+    pub(super) bare: bool,
     pub(super) one_of_many: OneOfMany,
     locks: Vec<Mutex<()>>,
     pub(super) underway: Underway,
@@ -70,20 +73,22 @@ impl ObjectTree {
         client: Arc<dyn ObjectClient>,
         options: &UfsOptions,
     ) -> Self {
+        let bare = options.attributes == Attributes::None;
+        let client = if bare { Arc::new(BareObjects(client)) } else { client };
         let limits = client.limits();
         let keys = KeySpace::new(prefix, limits.turned);
         let capabilities = Capabilities {
-            modes: true,
-            owners: true,
-            times: true,
+            modes: !bare,
+            owners: !bare,
+            times: !bare,
             set_attr: false,
-            symlinks: true,
+            symlinks: !bare,
             hard_links: false,
             empty_dirs: true,
             parents_needed: false,
             conditional_put: limits.conditional_put,
             rename: false,
-            list_attrs: false,
+            list_attrs: bare,
             copy: true,
             any_bytes: false,
             key_len_max: keys.key_len_max(),
@@ -93,6 +98,7 @@ impl ObjectTree {
         let shared = Shared {
             client,
             keys,
+            bare,
             one_of_many: OneOfMany::new(options),
             locks,
             underway: Underway::default(),
@@ -258,11 +264,11 @@ impl Ufs for ObjectTree {
         match self.shared.find(key).await? {
             Found::Nothing => Ok(None),
             Found::File { attr, .. } => Ok(Some(attr)),
-            Found::Directory { marker: None } => Ok(Some(self.shared.dir_attr(None))),
-            Found::Directory { marker: Some(marker) } => {
+            Found::Directory { marker: Some(marker) } if !self.shared.bare => {
                 let found = self.shared.client.head(&marker).await.map_err(|fault| fault.at(key))?;
                 Ok(Some(self.shared.dir_attr(found.map(|found| found.meta).as_ref())))
             }
+            Found::Directory { .. } => Ok(Some(self.shared.dir_attr(None))),
         }
     }
 
@@ -373,6 +379,9 @@ impl Ufs for ObjectTree {
         attrs: &PutAttrs,
         expect: &Expect,
     ) -> UfsResult<UfsVersion> {
+        if !self.capabilities.symlinks {
+            return Err(UfsError::Unsupported("symbolic link (attributes=none)"));
+        }
         if target.len() > LINK_TARGET_LEN_MAX {
             let story =
                 format!("{key}: a link's target of {} bytes is too long to be metadata", target.len());
