@@ -131,7 +131,9 @@ impl Extent {
 
     pub(crate) fn new(parts: ExtentParts) -> Self {
         parts.tier.extents.fetch_add(1, Ordering::AcqRel);
-        let opened = parts.file.is_some();
+        if parts.file.is_some() {
+            parts.tier.opened.count_one();
+        }
         parts.tier.charge(0, parts.charged);
         let print = parts.keys.first().map_or(0, |key| crate::room::print_of(*key));
         let extent = Self {
@@ -165,9 +167,6 @@ impl Extent {
             change: tokio::sync::RwLock::new(()),
             bits: RwLock::new(()),
         };
-        if opened {
-            extent.tier.opened.opened(&extent);
-        }
         extent.recount_authored();
         extent
     }

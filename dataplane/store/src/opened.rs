@@ -44,9 +44,25 @@ impl OpenedFiles {
         Self { max, count: AtomicUsize::new(0), order: Mutex::default() }
     }
 
-    /// A file of this extent was opened.
+    /// A file of this extent, which the store knows, was opened.
     pub(crate) fn opened(&self, extent: &Extent) {
+        self.count_one();
+        self.push(extent);
+    }
+
+    /// An extent begins with its file open; the store knows it a moment later ([`Self::enter`]).
+    pub(crate) fn count_one(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The store knows an extent from now on.
+    pub(crate) fn enter(&self, extent: &Extent) {
+        if extent.is_open() {
+            self.push(extent);
+        }
+    }
+
+    fn push(&self, extent: &Extent) {
         if !extent.in_order.swap(true, Ordering::AcqRel) {
             self.order.lock().push_back(extent.id());
         }
@@ -64,16 +80,15 @@ impl OpenedFiles {
     /// One extent's turn; false when there is none.
     fn turn(&self, store: &Store, spare_used: bool) -> bool {
         let Some(id) = self.order.lock().pop_front() else { return false };
-        // One that is not known yet, or no more, counts when it is opened again.
-        let Some(extent) = store.get(id) else { return true };
+        // One that is known no more takes its file with it; one that has moved to another tier counts there.
+        let here = |extent: &Arc<Extent>| std::ptr::eq(&extent.tier().opened, self);
+        let Some(extent) = store.get(id).filter(here) else { return true };
         match extent.turn_to_close(spare_used) {
             Turn::Later => self.order.lock().push_back(id),
             Turn::Done => {
                 extent.in_order.store(false, Ordering::Release);
-                // Opened by somebody between the look and the line above: it is to be known.
-                if extent.is_open() && !extent.in_order.swap(true, Ordering::AcqRel) {
-                    self.order.lock().push_back(id);
-                }
+                // Somebody may have opened it between the look and the line above.
+                self.enter(&extent);
             }
         }
         true
@@ -81,6 +96,7 @@ impl OpenedFiles {
 }
 
 impl Extent {
+    /// Whether its own file is open, or the one past the page cache.
     fn is_open(&self) -> bool {
         self.has_open_file() || self.direct.lock().is_some()
     }

@@ -68,6 +68,7 @@ impl Table {
 
     pub(crate) fn insert(&self, extent: &Arc<Extent>) {
         self.id_part(extent.id()).write().insert(extent.id(), Arc::clone(extent));
+        extent.tier().opened.enter(extent);
     }
 
     /// Takes an extent out, with its keys.
