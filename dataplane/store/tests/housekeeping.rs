@@ -460,8 +460,8 @@ fn however_fast_files_are_opened_no_more_stay_open_than_there_may_be() {
             store.find(&ContentKey(key)).unwrap().file().unwrap();
             open_max = open_max.max(open_in(&extents_dir));
         }
-        // A quarter more while the order is gone through for the first time, and the blanks.
-        assert!(open_max <= 52, "{open_max} were open");
+        // A quarter more while the order is gone through for the first time, and blanks that are being made.
+        assert!(open_max <= 80, "{open_max} were open");
         let of_first = format!("{:016x}", first.id().0);
         assert!(
             opened_in(&extents_dir).iter().any(|path| path.ends_with(&of_first)),
