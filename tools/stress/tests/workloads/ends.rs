@@ -10,7 +10,7 @@ fn a_stopped_run_reports_what_it_measured_and_clears_up() {
         "fuse-io DIR --threads 2 --files 2 --file-size 1MiB --duration 10m --json",
         "metadata DIR --files 50 --duration 10m --json",
         "metadata DIR --files 50 --ops stat --rate 1 --threads 1 --duration 10m --json",
-        "small-files DIR --count 2000000 --sizes 1-10 --json",
+        "small-files DIR --count 200000 --sizes 1-10 --json",
         "checkpoint DIR --size 64MiB --rounds 100000 --json",
         "ufs DIR --files 5 --file-size 64KiB --duration 10m --json",
         "client-io DIR --threads 2 --file-size 64KiB --duration 10m --json",
