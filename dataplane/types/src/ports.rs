@@ -16,6 +16,7 @@ use crate::name::Name;
 use crate::version::UfsVersion;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -159,6 +160,9 @@ pub struct PersistTask {
     /// It was handed out before and nobody knows how it ended: the connection broke, or the daemon died over it.
     /// First of all that is to be found out; [`PersistOutcome::NotDone`] if it did not take effect.
     pub again: bool,
+    /// How long what was seen in the under file system may be believed while it is carried, other than what the work itself says
+    /// should be there.
+    pub believed: Duration,
     /// What to do.
     pub work: PersistWork,
 }

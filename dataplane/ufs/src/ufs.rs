@@ -12,6 +12,7 @@ use forebay_types::Told;
 use forebay_types::{DirPage, DirPageEntry, PageToken, TimeSpec, UfsAttr, UfsKey, UfsVersion};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What should be at a key before a call changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,6 +89,9 @@ pub struct PutSpec {
     pub attrs: PutAttrs,
     /// What should be at the key when the upload finishes.
     pub expect: Expect,
+    /// How long what was seen of other names may be believed. Where no store refuses a file because a directory has its name,
+    /// what was seen so lately to be no directory is not looked at once more. Zero: nothing is believed.
+    pub believed: Duration,
 }
 
 /// How a store keeps a put from replacing what it should not.

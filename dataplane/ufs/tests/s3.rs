@@ -58,7 +58,7 @@ async fn open(server: &Server, prefix: &str) -> Arc<dyn Ufs> {
 }
 
 async fn put(ufs: &dyn Ufs, at: &str, bytes: &'static [u8], attrs: PutAttrs) {
-    let spec = PutSpec { len: bytes.len() as u64, attrs, expect: Expect::Any };
+    let spec = PutSpec { len: bytes.len() as u64, attrs, ..PutSpec::default() };
     let mut upload = ufs.begin_put(&key(at), &spec).await.unwrap();
     upload.part(0, Bytes::from_static(bytes)).await.unwrap();
     upload.finish().await.unwrap();
@@ -470,8 +470,11 @@ async fn the_bytes_of_another_version_are_refused() {
 }
 
 async fn try_put(ufs: &dyn Ufs, at: &str, expect: Expect) -> Result<UfsVersion, UfsError> {
-    let spec = PutSpec { len: 4, expect, ..Default::default() };
-    let mut upload = ufs.begin_put(&key(at), &spec).await?;
+    put_ours(ufs, at, PutSpec { expect, ..Default::default() }).await
+}
+
+async fn put_ours(ufs: &dyn Ufs, at: &str, spec: PutSpec) -> Result<UfsVersion, UfsError> {
+    let mut upload = ufs.begin_put(&key(at), &PutSpec { len: 4, ..spec }).await?;
     upload.part(0, Bytes::from_static(b"ours")).await?;
     upload.finish().await
 }
@@ -490,6 +493,59 @@ async fn a_change_looks_once_at_what_must_be_so() {
     assert_eq!(wire.methods(), ["GET", "PUT"]);
     ufs.delete(&key("d/f"), &Expect::Version(version)).await.unwrap();
     assert_eq!(wire.methods(), ["DELETE", "GET", "GET"]);
+}
+
+async fn put_believing(ufs: &dyn Ufs, at: &str, expect: Expect) -> Result<UfsVersion, UfsError> {
+    put_ours(ufs, at, PutSpec { expect, believed: Duration::from_secs(60), ..Default::default() }).await
+}
+
+/// Who puts many files into a directory has it listed once. What others do meanwhile may hide a file and takes nothing away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_believes_is_one_request() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    ufs.mkdir(&key("d"), &PutAttrs::default()).await.unwrap();
+    wire.methods();
+    let version = put_believing(&*ufs, "d/a", Expect::Absent).await.unwrap();
+    assert_eq!(wire.methods(), ["GET", "PUT", "PUT", "PUT"], "the store was not found to keep conditions");
+    for name in ["d/b", "d/c", "d/d"] {
+        put_believing(&*ufs, name, Expect::Absent).await.unwrap();
+        assert_eq!(wire.methods(), ["GET", "PUT"]);
+    }
+    put_believing(&*ufs, "d/e", Expect::Absent).await.unwrap();
+    put_believing(&*ufs, "d/a", Expect::Version(version)).await.unwrap();
+    assert_eq!(wire.methods(), ["PUT", "PUT"]);
+    put_raw(&server, "p/d/theirs", "theirs");
+    put_raw(&server, "p/d/x/y", "theirs");
+    assert_eq!(
+        put_believing(&*ufs, "d/theirs", Expect::Absent).await.unwrap_err().kind(),
+        UfsErrorKind::Exists
+    );
+    put_believing(&*ufs, "d/x", Expect::Absent).await.unwrap();
+    assert_eq!(wire.methods(), ["PUT", "PUT"]);
+    assert!(get_raw(&server, "p/d/theirs").ends_with("theirs"));
+    let shown = ["a", "b", "c", "d", "e", "theirs", "x", "x.forebay-object"];
+    assert_eq!(names(&*ufs, "d", 100).await, shown);
+    assert!(get_raw(&server, "p/d/x").ends_with("ours"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_passes_conditions_over_is_looked_at_before_each_put() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    wire.next(u32::MAX, "PUT ", Accident::Unconditional);
+    wire.methods();
+    let version = put_believing(&*ufs, "a", Expect::Absent).await.unwrap();
+    assert_eq!(wire.methods(), ["GET", "HEAD", "PUT", "PUT"]);
+    assert_eq!(ufs.stat(&key("a")).await.unwrap().unwrap().version, version);
+    wire.methods();
+    for name in ["b", "c", "d", "e"] {
+        put_believing(&*ufs, name, Expect::Absent).await.unwrap();
+        assert_eq!(wire.methods(), ["GET", "PUT"]);
+    }
+    put_raw(&server, "p/theirs", "theirs");
+    let refused = put_believing(&*ufs, "theirs", Expect::Absent).await.unwrap_err();
+    assert_eq!(refused.kind(), UfsErrorKind::Exists);
 }
 
 /// More names sort between a file and its directory than one look shows.

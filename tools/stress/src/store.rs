@@ -59,7 +59,7 @@ impl Store {
         len: u64,
         mut fill: impl FnMut(u64, &mut [u8]),
     ) -> UfsResult<UfsVersion> {
-        let spec = PutSpec { len, attrs: PutAttrs::default(), expect: Expect::Absent };
+        let spec = PutSpec { len, expect: Expect::Absent, ..PutSpec::default() };
         self.run(async {
             let mut upload = self.ufs.begin_put(key, &spec).await?;
             let part_len = upload.part_len();

@@ -17,6 +17,7 @@ use forebay_types::{
     UfsAttr, UfsKey, UfsVersion,
 };
 use prost::Message;
+use std::time::Duration;
 
 const PUT: u32 = 1;
 const MAKE_DIR: u32 = 2;
@@ -160,7 +161,7 @@ fn decode(bytes: &[u8]) -> FsResult<(PersistTask, Option<Slot>)> {
         REMOVE => PersistWork::Remove { key, kind: kind_of(stored.kind)?, expect },
         other => return Err(corrupt(format!("{other} is no kind of task"))),
     };
-    Ok((PersistTask { id: 0, mount, ino, generation, again: true, work }, left))
+    Ok((PersistTask { id: 0, mount, ino, generation, again: true, believed: Duration::ZERO, work }, left))
 }
 
 impl From<&UfsAttr> for proto::UfsAttr {
@@ -251,7 +252,8 @@ mod tests {
             PersistWork::SetAttr { key: key("a"), kind, attr: regular() },
             PersistWork::Remove { key: key("a"), kind, expect: some() },
         ];
-        let task = |work| PersistTask { id: 0, mount, ino, generation, again: true, work };
+        let task =
+            |work| PersistTask { id: 0, mount, ino, generation, again: true, believed: Duration::ZERO, work };
         works.into_iter().map(task).collect()
     }
 

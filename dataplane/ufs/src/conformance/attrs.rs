@@ -16,8 +16,11 @@ pub(super) async fn attributes_come_with_a_put(stage: Stage) -> Outcome {
     let owner = stage.can().owners.then_some((1234, 4321));
     let attrs = PutAttrs { mode: Some(0o4751), owner, mtime: Some(MTIME) };
     let bytes = content(1, 100);
-    let mut upload =
-        stage.ufs.begin_put(&key, &PutSpec { len: 100, attrs, expect: Expect::Absent }).await.unwrap();
+    let mut upload = stage
+        .ufs
+        .begin_put(&key, &PutSpec { len: 100, attrs, expect: Expect::Absent, ..PutSpec::default() })
+        .await
+        .unwrap();
     send_parts(&*upload, &bytes).await.unwrap();
     upload.finish().await.unwrap();
     let attr = stage.stat(&key).await.unwrap();

@@ -113,6 +113,7 @@ pub async fn run_without(ufs: Arc<dyn Ufs>, skipped: &[(&'static str, &'static s
         puts::puts_at_once_never_mix,
         puts::a_finish_may_be_repeated,
         puts::a_directory_is_not_replaced,
+        puts::a_put_that_believes_spares_what_is_there,
         names::a_listing_has_each_name_once,
         names::what_a_listing_leaves_open_is_told_when_asked,
         names::a_listing_stays_in_its_directory,

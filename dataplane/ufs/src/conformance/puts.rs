@@ -180,3 +180,30 @@ pub(super) async fn a_directory_is_not_replaced(stage: Stage) -> Outcome {
     assert!(stage.names(&dir).await.is_empty());
     Passed
 }
+
+/// What is believed of other names may be old; what this process did itself, and the file itself, never is.
+pub(super) async fn a_put_that_believes_spares_what_is_there(stage: Stage) -> Outcome {
+    let (ours, other) = (content(1, 1000), content(2, 1000));
+    let is_in_the_way = |put| matches!(kind(put), UfsErrorKind::Exists | UfsErrorKind::IsADirectory);
+    let put = |name: &str, expect| {
+        let (key, stage, ours) = (stage.key(name), &stage, &ours);
+        async move { stage.put_believing(&key, ours, expect).await }
+    };
+    for name in ["a", "b", "c", "d"] {
+        put(name, Expect::Absent).await.unwrap();
+    }
+    let first = stage.version(&stage.key("d")).await;
+    assert_eq!(kind(put("d", Expect::Absent).await), UfsErrorKind::Exists);
+    stage.put(&stage.key("d"), &other).await;
+    assert_eq!(kind(put("d", Expect::Version(first)).await), UfsErrorKind::Changed);
+    stage.assert_content(&stage.key("d"), &other).await;
+    stage.mkdir(&stage.key("made")).await;
+    assert!(is_in_the_way(put("made", Expect::Absent).await));
+    if !stage.can().parents_needed {
+        put("below/f", Expect::Absent).await.unwrap();
+        assert!(is_in_the_way(put("below", Expect::Absent).await));
+    }
+    stage.ufs.rmdir(&stage.key("made")).await.unwrap();
+    put("made", Expect::Absent).await.unwrap();
+    Passed
+}

@@ -5,6 +5,10 @@ use crate::ufs::{Capabilities, Expect, ListPage, PutAttrs, PutSpec, Ufs, Upload}
 use bytes::Bytes;
 use forebay_types::{DirPageEntry, FileKind, Name, Told, UfsAttr, UfsKey, UfsVersion};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What a put that believes takes for true.
+const BELIEVED: Duration = Duration::from_secs(60);
 
 /// A directory of the store that one case may fill.
 #[derive(Clone)]
@@ -53,12 +57,25 @@ impl Stage {
     }
 
     pub(super) async fn begin(&self, key: &UfsKey, len: usize, expect: Expect) -> UfsResult<Box<dyn Upload>> {
-        let spec = PutSpec { len: len as u64, attrs: PutAttrs::default(), expect };
+        let spec = PutSpec { len: len as u64, expect, ..PutSpec::default() };
         self.ufs.begin_put(key, &spec).await
     }
 
     pub(super) async fn try_put(&self, key: &UfsKey, bytes: &Bytes, expect: Expect) -> UfsResult<UfsVersion> {
         let mut upload = self.begin(key, bytes.len(), expect).await?;
+        send_parts(&*upload, bytes).await?;
+        upload.finish().await
+    }
+
+    /// Puts a file, believing what was seen within the last minute.
+    pub(super) async fn put_believing(
+        &self,
+        key: &UfsKey,
+        bytes: &Bytes,
+        expect: Expect,
+    ) -> UfsResult<UfsVersion> {
+        let spec = PutSpec { len: bytes.len() as u64, expect, believed: BELIEVED, ..PutSpec::default() };
+        let mut upload = self.ufs.begin_put(key, &spec).await?;
         send_parts(&*upload, bytes).await?;
         upload.finish().await
     }

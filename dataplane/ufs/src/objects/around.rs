@@ -25,7 +25,7 @@ pub(super) struct Around {
 
 impl Shared {
     pub(super) async fn around(&self, object: &str) -> Result<Around, Fault> {
-        let query = ListQuery { prefix: object, fold: true, token: None, max: NEIGHBOURS };
+        let query = ListQuery { prefix: object, fold: true, after: None, token: None, max: NEIGHBOURS };
         let page = self.client.list(query).await?;
         let is_dir = match says_of_dir(&page, &format!("{object}/")) {
             Some(is_dir) => is_dir,
@@ -58,20 +58,7 @@ fn says_of_dir(page: &KeyPage, below: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::meta::Meta;
-    use forebay_types::{TimeSpec, UfsVersion};
-
-    fn page(objects: &[&str], prefixes: &[&str], more: bool) -> KeyPage {
-        let object = || {
-            let (put_at, version) = (TimeSpec::default(), UfsVersion::new(*b"v"));
-            Object { size: 0, put_at, version, meta: Meta::default() }
-        };
-        KeyPage {
-            objects: objects.iter().map(|key| ((*key).to_owned(), object())).collect(),
-            prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
-            next: more.then(|| "next".to_owned()),
-        }
-    }
+    use crate::objects::client::page;
 
     #[test]
     fn a_page_tells_of_the_directory_if_it_reaches_that_far() {

@@ -43,6 +43,8 @@ pub(crate) struct ListQuery<'a> {
     pub(crate) prefix: &'a str,
     /// Whether keys with a slash after the prefix are folded into [`KeyPage::prefixes`].
     pub(crate) fold: bool,
+    /// Only keys behind this one, where [`Limits::lists_after`] says that it can be asked for.
+    pub(crate) after: Option<&'a str>,
     pub(crate) token: Option<&'a str>,
     pub(crate) max: usize,
 }
@@ -64,6 +66,10 @@ pub(crate) struct Limits {
     pub(crate) conditional_delete: bool,
     /// Whether a listing tells the user metadata of the objects in it.
     pub(crate) listed_meta: bool,
+    /// Whether the store itself refuses a put in one request whose expectation does not hold.
+    pub(crate) keeps_conditions: bool,
+    /// Whether a listing can begin behind any key.
+    pub(crate) lists_after: bool,
     /// A character in a key that the store turns into another.
     pub(crate) turned: Option<char>,
 }
@@ -84,6 +90,13 @@ pub(crate) trait ObjectClient: Send + Sync + fmt::Debug + 'static {
 
     /// Puts a whole object. With [`ConditionalPut::Atomic`], [`Fault::Precondition`] if `expect` failed.
     async fn put(&self, key: &str, body: Bytes, meta: &Meta, expect: &Expect) -> ClientResult<UfsVersion>;
+
+    /// Finds out, by an object that was just put as new, whether the store keeps the conditions of puts, where that is not
+    /// known. Yields the object's version, if that has changed it.
+    async fn try_conditions(&self, key: &str, body: &Bytes, meta: &Meta) -> Option<UfsVersion> {
+        let _ = (key, body, meta);
+        None
+    }
 
     /// Takes an object away; [`Fault::Missing`] where the store notices that it is gone.
     async fn delete(&self, key: &str, expect: &Expect) -> ClientResult<()>;
@@ -127,4 +140,18 @@ pub(crate) trait ObjectClient: Send + Sync + fmt::Debug + 'static {
 
     /// Copies an object of at most [`Limits::copy_len_max`] bytes, metadata included, if it is of this version.
     async fn copy(&self, from: (&str, &UfsVersion), to: &str, expect: &Expect) -> ClientResult<UfsVersion>;
+}
+
+/// A page with these keys and prefixes, for tests.
+#[cfg(test)]
+pub(super) fn page(objects: &[&str], prefixes: &[&str], more: bool) -> KeyPage {
+    let object = || {
+        let (put_at, version) = (TimeSpec::default(), UfsVersion::new(*b"v"));
+        Object { size: 0, put_at, version, meta: Meta::default() }
+    };
+    KeyPage {
+        objects: objects.iter().map(|key| ((*key).to_owned(), object())).collect(),
+        prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
+        next: more.then(|| "next".to_owned()),
+    }
 }

@@ -72,8 +72,8 @@ pub(crate) async fn open(
     settings.finish()?;
     let transport = Transport::new(url, &client_options(options, endpoint.starts_with("http://")))?;
     let bucket = Bucket { name: bucket.to_owned(), url: format!("{endpoint}/{bucket}") };
-    let client = XmlClient::new(Dialect::Gcs, transport, Box::new(signer), bucket);
-    let query = ListQuery { prefix, fold: false, token: None, max: 1 };
+    let client = XmlClient::new(Dialect::Gcs, transport, Box::new(signer), bucket, None);
+    let query = ListQuery { prefix, fold: false, after: None, token: None, max: 1 };
     let limit = options.connect_timeout.saturating_mul(2);
     let reached = tokio::time::timeout(limit, client.list(query)).await;
     let reached = reached.unwrap_or_else(|_| Err(Fault::Ufs(UfsError::Timeout(format!("listing {url}")))));

@@ -25,7 +25,7 @@ impl Shared {
         let token = from.map(|token| std::str::from_utf8(&token.0)).transpose();
         let token = token.map_err(|_| UfsError::Invalid("a page token of another maker".into()))?;
         let max = limit.clamp(1, self.client.limits().page_len_max);
-        let query = ListQuery { prefix: &prefix, fold: true, token, max };
+        let query = ListQuery { prefix: &prefix, fold: true, after: None, token, max };
         let page = self.client.list(query).await.map_err(|fault| fault.at(dir))?;
         if from.is_none() && page.objects.is_empty() && page.prefixes.is_empty() && page.next.is_none() {
             self.require_directory(dir).await?;

@@ -87,6 +87,8 @@ mod tests {
                 conditional_put: ConditionalPut::Atomic,
                 conditional_delete: true,
                 listed_meta: true,
+                keeps_conditions: true,
+                lists_after: false,
                 turned: None,
             }
         }

@@ -22,6 +22,7 @@ mod around;
 pub(crate) mod azure;
 mod bare;
 mod client;
+mod dirs_seen;
 mod dom;
 mod fault;
 #[cfg(feature = "gcs")]

@@ -8,6 +8,7 @@
 
 use super::bare::BareObjects;
 use super::client::{ListQuery, ObjectClient};
+use super::dirs_seen::DirsSeen;
 use super::fault::Fault;
 use super::keys::{KeySpace, SHADOWED_SUFFIX};
 use super::many::OneOfMany;
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) one_of_many: OneOfMany,
     locks: Vec<Mutex<()>>,
     pub(super) underway: Underway,
+    pub(super) dirs_seen: DirsSeen,
     opened_at: TimeSpec,
 }
 
@@ -102,6 +104,7 @@ impl ObjectTree {
             one_of_many: OneOfMany::new(options),
             locks,
             underway: Underway::default(),
+            dirs_seen: DirsSeen::default(),
             opened_at: SystemClock.now(),
         };
         let part_len_min = options.part_len_min.as_u64().max(limits.part_len_min);
@@ -140,7 +143,7 @@ impl Shared {
             return Ok(None);
         }
         let prefix = format!("{object}/");
-        let query = ListQuery { prefix: &prefix, fold: false, token: None, max: 1 };
+        let query = ListQuery { prefix: &prefix, fold: false, after: None, token: None, max: 1 };
         let page = self.client.list(query).await?;
         Ok(page.objects.into_iter().next().map(|(key, _)| key))
     }
@@ -182,15 +185,23 @@ impl Shared {
         target: &Target,
         body: Bytes,
         meta: &Meta,
-        expect: &Expect,
+        spec: &PutSpec,
     ) -> UfsResult<UfsVersion> {
+        let PutSpec { expect, believed, .. } = spec;
         let _guard = match *expect {
             Expect::Any => None,
             Expect::Absent | Expect::Version(_) => Some(self.lock(&target.object).await),
         };
-        target.check(self, key, expect).await?;
-        let put = self.client.put(&target.object, body, meta, expect).await;
-        put.map_err(|fault| fault.about(key, expect))
+        if !target.is_known_free(self, key, *believed).await? {
+            target.check(self, key, expect).await?;
+        }
+        self.dirs_seen.put_below(&target.object);
+        let put = self.client.put(&target.object, body.clone(), meta, expect).await;
+        let version = put.map_err(|fault| fault.about(key, expect))?;
+        if *expect != Expect::Absent || believed.is_zero() {
+            return Ok(version);
+        }
+        Ok(self.client.try_conditions(&target.object, &body, meta).await.unwrap_or(version))
     }
 
     /// Takes away an object that no directory hides, if it is as expected. Its own directory stays.
@@ -218,7 +229,7 @@ impl Shared {
     async fn emptied_without(&self, key: &UfsKey, object: &str) -> UfsResult<Option<(UfsKey, String)>> {
         let Some((parent, _)) = key.split().filter(|(parent, _)| !parent.is_root()) else { return Ok(None) };
         let marker = self.keys.dir(&parent)?;
-        let query = ListQuery { prefix: &marker, fold: false, token: None, max: 2 };
+        let query = ListQuery { prefix: &marker, fold: false, after: None, token: None, max: 2 };
         let page = self.client.list(query).await.map_err(|fault| fault.at(key))?;
         let emptied = page.next.is_none() && page.objects.iter().all(|(key, _)| key == object);
         Ok(emptied.then_some((parent, marker)))
@@ -227,6 +238,7 @@ impl Shared {
     /// Keeps a directory that is about to have nothing in it.
     async fn put_marker(&self, emptied: Option<(UfsKey, String)>) -> UfsResult<()> {
         let Some((dir, marker)) = emptied else { return Ok(()) };
+        self.dirs_seen.put_below(&marker);
         let put = self.client.put(&marker, Bytes::new(), &Meta::default(), &Expect::Any).await;
         put.map(drop).map_err(|fault| fault.at(&dir))
     }
@@ -343,6 +355,7 @@ impl Ufs for ObjectTree {
         }
         let _guard = self.shared.lock(&marker).await;
         self.shared.check(key, &marker, &Expect::Absent).await?;
+        self.shared.dirs_seen.put_below(&marker);
         let put = self.shared.client.put(&marker, Bytes::new(), &Meta::from(attrs), &Expect::Absent).await;
         put.map(drop).map_err(|fault| fault.about(key, &Expect::Absent))
     }
@@ -352,7 +365,7 @@ impl Ufs for ObjectTree {
             return Err(UfsError::Invalid("the root itself cannot be removed".into()));
         }
         let Ok(marker) = self.shared.keys.dir(key) else { return Err(UfsError::NotFound(key.clone())) };
-        let query = ListQuery { prefix: &marker, fold: false, token: None, max: 2 };
+        let query = ListQuery { prefix: &marker, fold: false, after: None, token: None, max: 2 };
         let page = self.shared.client.list(query).await.map_err(|fault| fault.at(key))?;
         match &page.objects[..] {
             [] => match self.shared.find(key).await? {
@@ -389,6 +402,7 @@ impl Ufs for ObjectTree {
         }
         let meta = Meta { link: Some(target.into()), put: Some(upload::put_name()), ..Meta::from(attrs) };
         let target = Target::of(&self.shared, key).await?;
-        self.shared.put_target(key, &target, Bytes::new(), &meta, expect).await
+        let spec = PutSpec { expect: expect.clone(), ..PutSpec::default() };
+        self.shared.put_target(key, &target, Bytes::new(), &meta, &spec).await
     }
 }

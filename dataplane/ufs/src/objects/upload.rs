@@ -18,6 +18,7 @@ use forebay_types::{UfsKey, UfsVersion};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most parts that a file is cut into; below the 10,000 that S3 and Google Cloud Storage take.
 const PARTS_MAX: u64 = 9_000;
@@ -54,6 +55,20 @@ impl Target {
             return Ok(Self { hidden: found != object, object: found });
         }
         Ok(Self { object, hidden: false })
+    }
+
+    /// Whether the store by itself keeps a put in one request from doing harm: it refuses one that expects something else, and
+    /// no directory has the name, as far as what was seen lately is believed.
+    pub(super) async fn is_known_free(
+        &self,
+        shared: &Shared,
+        key: &UfsKey,
+        believed: Duration,
+    ) -> UfsResult<bool> {
+        if self.hidden || believed.is_zero() || !shared.client.limits().keeps_conditions {
+            return Ok(false);
+        }
+        shared.is_no_directory(key, &self.object, believed).await
     }
 
     /// Fails if a directory would hide the object, or if the object is not as expected.
@@ -93,7 +108,7 @@ pub(super) async fn begin(
         key: key.clone(),
         target,
         meta,
-        expect: spec.expect.clone(),
+        spec: spec.clone(),
         parts,
         multipart,
         body: Mutex::default(),
@@ -117,7 +132,7 @@ struct ObjectUpload {
     key: UfsKey,
     target: Target,
     meta: Meta,
-    expect: Expect,
+    spec: PutSpec,
     parts: PartLedger,
     /// The name of the multipart upload; `None` if one request does.
     multipart: Option<String>,
@@ -147,24 +162,25 @@ impl ObjectUpload {
     async fn place(&self) -> UfsResult<UfsVersion> {
         let Some(upload) = &self.multipart else {
             let body = self.body.lock().clone();
-            return self.shared.put_target(&self.key, &self.target, body, &self.meta, &self.expect).await;
+            return self.shared.put_target(&self.key, &self.target, body, &self.meta, &self.spec).await;
         };
         let (client, object) = (&self.shared.client, &self.target.object);
+        self.shared.dirs_seen.put_below(object);
         let checked = client.limits().conditional_put == ConditionalPut::CheckedBefore;
-        let _guard = match checked && self.expect != Expect::Any {
+        let _guard = match checked && self.spec.expect != Expect::Any {
             true => Some(self.shared.lock(object).await),
             false => None,
         };
         if checked {
-            self.shared.check(&self.key, object, &self.expect).await?;
+            self.shared.check(&self.key, object, &self.spec.expect).await?;
         }
         let tags: Vec<PartTag> = self.tags.lock().values().cloned().collect();
-        match client.complete(object, upload, &tags, &self.meta, &self.expect).await {
+        match client.complete(object, upload, &tags, &self.meta, &self.spec.expect).await {
             Ok(version) => Ok(version),
             Err(Fault::Missing(_)) => {
                 Err(UfsError::Io(format!("{}: the multipart upload is gone from the store", self.key)))
             }
-            Err(fault) => Err(fault.about(&self.key, &self.expect)),
+            Err(fault) => Err(fault.about(&self.key, &self.spec.expect)),
         }
     }
 }
@@ -273,6 +289,7 @@ pub(super) async fn copy(
     let place = Target::of(shared, to.0).await?;
     let target = &place.object;
     let _guard = shared.lock(target).await;
+    shared.dirs_seen.put_below(target);
     place.check(shared, to.0, to.1).await?;
     if attr.size > shared.client.limits().copy_len_max {
         let meta = shared.client.head(&source).await.map_err(|fault| fault.at(from.0))?;

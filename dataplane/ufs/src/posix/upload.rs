@@ -68,7 +68,7 @@ pub(super) fn copy(
     let stat = rustix::fs::fstat(&from).or_fault("stat", source.0)?;
     let len = u64::try_from(stat.st_size).unwrap_or(0);
     let attrs = PutAttrs::from(&super::stat::attr_of(&stat, None));
-    let staged = begin(Arc::clone(&root), key, PutSpec { len, attrs, expect })?;
+    let staged = begin(Arc::clone(&root), key, PutSpec { len, attrs, expect, ..PutSpec::default() })?;
     copy_bytes(&from, &staged.file, len).or_fault("copy", source.0)?;
     // The source must still be what it was, or a mixture of two contents would be put.
     drop(root.open_version(source.0, source.1)?);

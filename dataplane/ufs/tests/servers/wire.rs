@@ -20,6 +20,8 @@ pub(crate) enum Accident {
     Stalled,
     /// The answer is of another version.
     Retagged,
+    /// The server is not told what the client expects to be there.
+    Unconditional,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +108,10 @@ impl Wire {
             return wait_for_the_end(client);
         }
         let mut server = TcpStream::connect(("127.0.0.1", upstream))?;
-        server.write_all(&request)?;
+        server.write_all(&match accident {
+            Some(Accident::Unconditional) => without_conditions(&request),
+            _ => request,
+        })?;
         let mut answer = Vec::new();
         server.read_to_end(&mut answer)?;
         match accident {
@@ -147,6 +152,14 @@ fn retagged(answer: &[u8]) -> Vec<u8> {
     let mut answer = answer.to_vec();
     answer[at..at + 4].copy_from_slice(b"0000");
     answer
+}
+
+/// The request without the headers that say what is expected.
+fn without_conditions(request: &[u8]) -> Vec<u8> {
+    let (head, body) = request.split_at(head_len(request).unwrap());
+    let head = String::from_utf8(head.to_vec()).unwrap();
+    let kept = head.split_inclusive("\r\n").filter(|line| !line.starts_with("if-"));
+    [kept.collect::<String>().as_bytes(), body].concat()
 }
 
 pub(super) fn head_len(message: &[u8]) -> Option<usize> {

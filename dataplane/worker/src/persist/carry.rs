@@ -9,7 +9,7 @@ use forebay_types::{
     ContentKey, ExtentId, FileKind, FsResult, MountId, PersistOutcome, PersistTask, PersistWork, Settled,
     UfsAttr, UfsKey, UfsVersion,
 };
-use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError, UfsResult};
+use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsResult};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -96,7 +96,11 @@ impl Engine {
     async fn carry(&self, task: &PersistTask) -> Result<Carried, Stop> {
         let ufs = self.worker.ufs.get(task.mount)?;
         match &task.work {
-            PersistWork::Put { content, to, expect, attr } => self.put(&ufs, content, to, expect, attr).await,
+            PersistWork::Put { content, to, expect, attr } => {
+                let (attrs, expect) = (PutAttrs::from(attr), Expect::from(expect.clone()));
+                let spec = PutSpec { len: content.size, attrs, expect, believed: task.believed };
+                self.put(&ufs, content, to, spec, attr).await
+            }
             PersistWork::MakeDir { key, attr } => self.make_dir(&ufs, key, attr).await,
             PersistWork::MakeSpecial { key, expect, attr } => {
                 self.make_special(&ufs, key, expect, attr).await

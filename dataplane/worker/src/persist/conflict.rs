@@ -7,7 +7,7 @@ use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{
     Clock, ContentLocation, FileKind, Name, NodeId, PersistTask, PersistWork, SystemClock, UfsAttr, UfsKey,
 };
-use forebay_ufs::{Expect, Ufs};
+use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs};
 use std::sync::Arc;
 
 /// Bytes compared at a time.
@@ -55,7 +55,9 @@ impl Engine {
             let now = SystemClock.now().secs.max(0) as u64;
             let key = conflict_key(to, &self.config.node, now, number)
                 .ok_or_else(|| Stop::Unpersistable("a mount's root is no file".into()))?;
-            match self.upload(&ufs, content, &key, Expect::Absent, attr).await {
+            let (attrs, expect) = (PutAttrs::from(attr), Expect::Absent);
+            let spec = PutSpec { len: content.size, attrs, expect, ..PutSpec::default() };
+            match self.upload(&ufs, content, &key, spec).await {
                 Ok(_) => return Ok(Some(key)),
                 Err(Stop::Theirs) => {}
                 Err(stop) => return Err(stop),

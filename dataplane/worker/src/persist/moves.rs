@@ -9,7 +9,7 @@ use crate::meta::in_time;
 use forebay_types::{
     ContentLocation, FileKind, Generation, Ino, MountId, Name, Told, UfsAttr, UfsKey, UfsVersion,
 };
-use forebay_ufs::{Expect, PutAttrs, Ufs, UfsError};
+use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashSet;
 use std::future::Future;
@@ -153,7 +153,9 @@ impl Engine {
             size: from.1.size,
             generation: Generation(0),
         };
-        let version = self.upload(ufs, &content, to, expect, from.1).await?.version;
+        let attrs = PutAttrs::from(from.1);
+        let spec = PutSpec { len: content.size, attrs, expect, ..PutSpec::default() };
+        let version = self.upload(ufs, &content, to, spec).await?.version;
         self.bind_also(mount, (from.0, &Some(from.1.version.clone())), (to, &version)).await;
         Ok(UfsAttr { version, ..from.1.clone() })
     }

@@ -8,7 +8,7 @@ use crate::counters::add;
 use bytes::Bytes;
 use forebay_store::{Extent, FileStat};
 use forebay_types::{ContentLocation, FsErrorKind, UfsAttr, UfsKey, UfsVersion};
-use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsResult, Upload};
+use forebay_ufs::{PutSpec, Ufs, UfsError, UfsResult, Upload};
 use futures_util::future::{Fuse, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::pin::pin;
@@ -30,10 +30,10 @@ impl Engine {
         ufs: &Arc<dyn Ufs>,
         content: &ContentLocation,
         to: &UfsKey,
-        expect: &Option<UfsVersion>,
+        spec: PutSpec,
         attr: &UfsAttr,
     ) -> Result<Carried, Stop> {
-        match self.upload(ufs, content, to, Expect::from(expect.clone()), attr).await {
+        match self.upload(ufs, content, to, spec).await {
             Ok(put) => self.carried(ufs, content, to, attr, put).await,
             Err(Stop::Theirs) => match self.is_there_already(ufs, content, to).await? {
                 Some((there, sent)) => {
@@ -63,14 +63,13 @@ impl Engine {
         Ok(Carried { attr: Some(now), extent: content.extent.map(|id| (id, put.sent)) })
     }
 
-    /// Puts the bytes of `content` at `to`.
+    /// Puts the bytes of `content` at `to`, as `spec` says.
     pub(super) async fn upload(
         &self,
         ufs: &Arc<dyn Ufs>,
         content: &ContentLocation,
         to: &UfsKey,
-        expect: Expect,
-        attr: &UfsAttr,
+        spec: PutSpec,
     ) -> Result<Put, Stop> {
         let (source, before) = self.open_source(content).await?;
         if source.len() != content.size {
@@ -81,7 +80,6 @@ impl Engine {
                 content.size
             )));
         }
-        let spec = PutSpec { len: source.len(), attrs: PutAttrs::from(attr), expect };
         let (store, key) = (Arc::clone(ufs), to.clone());
         let mut upload = self.ask(async move { store.begin_put(&key, &spec).await }).await?;
         let sent = self.send_parts(upload.as_ref(), source, before.as_ref()).await;

@@ -128,7 +128,15 @@ impl Persisting {
 }
 
 pub(crate) fn task(work: PersistWork, again: bool) -> PersistTask {
-    PersistTask { id: 1, mount: MOUNT, ino: Ino(7), generation: Generation(1), again, work }
+    PersistTask {
+        id: 1,
+        mount: MOUNT,
+        ino: Ino(7),
+        generation: Generation(1),
+        again,
+        believed: Duration::ZERO,
+        work,
+    }
 }
 
 pub(crate) fn config() -> PersistConfig {

@@ -198,7 +198,7 @@ impl Run<'_> {
     fn put(&self, hand: &mut Hand, number: usize, lane: &mut Lane) {
         let whole = lane.begin();
         let (key, len) = (&hand.keys[number], self.args.file_size);
-        let spec = PutSpec { len, attrs: PutAttrs::default(), expect: Expect::Absent };
+        let spec = PutSpec { len, expect: Expect::Absent, ..PutSpec::default() };
         let Some(mut upload) = lane.time("begin", 0, || self.store.wait(|ufs| ufs.begin_put(key, &spec)))
         else {
             return;

@@ -9,6 +9,7 @@ use crate::moving::name_aside;
 use crate::record::{Dentry, InodeRecord, Slot, UfsAt};
 use crate::txn::OpResult;
 use forebay_types::{Ino, PersistWork, UfsKey};
+use std::time::Duration;
 
 /// How many steps a circle of names that wait for each other may have to be found.
 const CIRCLE_MAX: usize = 64;
@@ -64,7 +65,7 @@ impl Look<'_, '_> {
             version: record.version.clone(),
             replaces: None,
         };
-        let task = task_of(at.mount, ino, record.generation, work);
+        let task = task_of(at.mount, ino, record.generation, work, Duration::ZERO);
         let out = begun::out(slot.clone(), Some(self.slot.clone()), &task);
         if let Some(wait) = self.busy(&out) {
             return Ok(wait);

@@ -16,6 +16,7 @@ use forebay_types::{
     PersistWork, UfsAttr, UfsKey, UfsVersion,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long content that only an open handle still needs is left alone in the UFS. After that what is new there
 /// counts for more: the handle reads what is cached.
@@ -310,7 +311,8 @@ impl Look<'_, '_> {
 
     /// Hands out `work`, unless a task that is out is in its way, and notes that it was begun.
     fn task(&mut self, at: &Place, ino: Ino, generation: Generation, work: PersistWork) -> OpResult<Verdict> {
-        let task = task_of(at.mount, ino, generation, work);
+        let believed = self.txn.shared.metadata_ttl(&*self.txn.inode(ino)?)?;
+        let task = task_of(at.mount, ino, generation, work, believed);
         let left = match &task.work {
             PersistWork::Move { .. } => self.txn.inode(ino)?.left.clone(),
             _ => None,
@@ -335,8 +337,14 @@ fn is_removed_dir(record: &InodeRecord) -> bool {
     record.is_dir() && record.nlink == 0
 }
 
-fn task_of(mount: MountId, ino: Ino, generation: Generation, work: PersistWork) -> PersistTask {
-    PersistTask { id: 0, mount, ino, generation, again: false, work }
+fn task_of(
+    mount: MountId,
+    ino: Ino,
+    generation: Generation,
+    work: PersistWork,
+    believed: Duration,
+) -> PersistTask {
+    PersistTask { id: 0, mount, ino, generation, again: false, believed, work }
 }
 
 /// A name's key and dentry.

@@ -220,6 +220,8 @@ impl ObjectClient for AzureClient {
             conditional_put: ConditionalPut::Atomic,
             conditional_delete: true,
             listed_meta: true,
+            keeps_conditions: true,
+            lists_after: false,
             // The service takes a backslash for a slash.
             turned: Some('\\'),
         }

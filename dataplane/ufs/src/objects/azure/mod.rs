@@ -45,7 +45,7 @@ pub(crate) async fn open(
     let transport = Transport::new(url, &client_options(options, endpoint.starts_with("http://")))?;
     let container = Container { account, url: format!("{endpoint}/{container}") };
     let client = AzureClient::new(transport, credentials, container);
-    let query = ListQuery { prefix, fold: false, token: None, max: 1 };
+    let query = ListQuery { prefix, fold: false, after: None, token: None, max: 1 };
     let limit = options.connect_timeout.saturating_mul(2);
     let reached = tokio::time::timeout(limit, client.list(query)).await;
     let reached = reached.unwrap_or_else(|_| Err(Fault::Ufs(UfsError::Timeout(format!("listing {url}")))));

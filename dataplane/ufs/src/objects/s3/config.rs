@@ -59,7 +59,10 @@ pub(super) struct Config {
     virtual_hosted: bool,
     pub(super) credentials: Credentials,
     pub(super) sign_payload: bool,
+    /// Whether the store compares and replaces in one step.
     pub(super) atomic: bool,
+    /// Whether it refuses a put whose condition does not hold; `None`: that is found out.
+    pub(super) keeps_conditions: Option<bool>,
 }
 
 impl Config {
@@ -88,7 +91,8 @@ impl Config {
         let virtual_hosted =
             settings.flag("virtual_hosted")?.unwrap_or(endpoint.is_none() && !bucket.contains('.'));
         let sign_payload = !settings.flag("unsigned_payload")?.unwrap_or(false);
-        let atomic = settings.flag("atomic_puts")?.unwrap_or(endpoint.is_none());
+        let said = settings.flag("atomic_puts")?;
+        let atomic = said.unwrap_or(endpoint.is_none());
         settings.finish()?;
         Ok(Self {
             bucket: bucket.to_owned(),
@@ -99,6 +103,7 @@ impl Config {
             credentials,
             sign_payload,
             atomic,
+            keeps_conditions: said.or(atomic.then_some(true)),
         })
     }
 

@@ -83,7 +83,8 @@ fn connect(url: &str, config: &Config, options: &UfsOptions) -> Result<XmlClient
     };
     let dialect = Dialect::S3 { atomic: config.atomic };
     let bucket = Bucket { name: config.bucket.clone(), url: config.bucket_url() };
-    Ok(XmlClient::new(dialect, Transport::new(url, &http)?, Box::new(signer), bucket))
+    let transport = Transport::new(url, &http)?;
+    Ok(XmlClient::new(dialect, transport, Box::new(signer), bucket, config.keeps_conditions))
 }
 
 fn provider(
@@ -121,7 +122,7 @@ fn provider(
 
 /// Asks the store for one key, to see that it is there and knows us.
 async fn probe(url: &str, client: &XmlClient, prefix: &str, options: &UfsOptions) -> Result<(), Fault> {
-    let query = ListQuery { prefix, fold: false, token: None, max: 1 };
+    let query = ListQuery { prefix, fold: false, after: None, token: None, max: 1 };
     // A connection has its own deadline; an answer may take as long again.
     let limit = options.connect_timeout.saturating_mul(2);
     match tokio::time::timeout(limit, client.list(query)).await {

@@ -5,6 +5,7 @@
 //! signs is the adapter's business ([`Sign`]). Requests follow the "Amazon S3 API Reference" (2006-03-01) and
 //! the reference of the "Cloud Storage XML API".
 
+mod conditions;
 mod dialect;
 mod documents;
 
@@ -17,12 +18,12 @@ use super::transport::{Answer, Call, Headers, Transport, header_time, malformed,
 use crate::ufs::{ConditionalPut, Expect};
 use async_trait::async_trait;
 use bytes::Bytes;
+use conditions::Conditions;
 pub(super) use dialect::Dialect;
 use forebay_types::UfsVersion;
 use http::Method;
 use object_store::client::HttpRequest;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -48,18 +49,30 @@ pub(super) struct XmlClient {
     transport: Transport,
     signer: Box<dyn Sign>,
     bucket: Bucket,
-    /// Whether the store has said that it does not implement conditions on a change.
-    unconditional: AtomicBool,
+    conditions: Conditions,
 }
 
 impl XmlClient {
-    pub(super) fn new(dialect: Dialect, transport: Transport, signer: Box<dyn Sign>, bucket: Bucket) -> Self {
-        Self { dialect, transport, signer, bucket, unconditional: AtomicBool::new(false) }
+    /// `kept`: whether the store is known to keep the conditions of a put; `None`: it is found out.
+    pub(super) fn new(
+        dialect: Dialect,
+        transport: Transport,
+        signer: Box<dyn Sign>,
+        bucket: Bucket,
+        kept: Option<bool>,
+    ) -> Self {
+        Self { dialect, transport, signer, bucket, conditions: Conditions::new(kept) }
     }
 
     fn url(&self, key: &str, query: &str) -> String {
         let mark = if query.is_empty() { "" } else { "?" };
         format!("{}/{}{mark}{query}", self.bucket.url, url_path(key))
+    }
+
+    /// The put of a whole object.
+    fn whole(&self, key: &str, body: Bytes, meta: &Meta) -> Call {
+        let call = Call::new(Method::PUT, self.url(key, ""), format!("put {key:?}"));
+        call.headers(self.dialect.meta_headers(meta)).body(body)
     }
 
     fn part_url(&self, key: &str, upload: &str, number: u32) -> String {
@@ -76,12 +89,12 @@ impl XmlClient {
     /// called has looked just before.
     async fn send_if(&self, call: Call, expect: &Expect) -> ClientResult<Answer> {
         let condition = self.dialect.expectation(expect);
-        if condition.is_empty() || self.unconditional.load(Relaxed) {
+        if condition.is_empty() || self.conditions.are_refused() {
             return self.send(&call).await;
         }
         match self.send(&call.clone().headers(condition)).await {
             Err(Fault::NotImplemented(story)) if !self.is_atomic() => {
-                if !self.unconditional.swap(true, Relaxed) {
+                if self.conditions.refuse() {
                     tracing::warn!(story, "the store has no conditional puts: we look before we put");
                 }
                 self.send(&call).await
@@ -155,6 +168,8 @@ impl ObjectClient for XmlClient {
             conditional_put: if atomic { ConditionalPut::Atomic } else { ConditionalPut::CheckedBefore },
             conditional_delete: atomic || self.dialect == Dialect::Gcs,
             listed_meta: false,
+            keeps_conditions: self.conditions.are_kept(),
+            lists_after: true,
             turned: None,
         }
     }
@@ -193,11 +208,12 @@ impl ObjectClient for XmlClient {
     }
 
     async fn put(&self, key: &str, body: Bytes, meta: &Meta, expect: &Expect) -> ClientResult<UfsVersion> {
-        let call = Call::new(Method::PUT, self.url(key, ""), format!("put {key:?}"))
-            .headers(self.dialect.meta_headers(meta))
-            .body(body);
-        let answer = self.send_if(call, expect).await?;
+        let answer = self.send_if(self.whole(key, body, meta), expect).await?;
         self.version_or_look(key, self.dialect.version(&answer)).await
+    }
+
+    async fn try_conditions(&self, key: &str, body: &Bytes, meta: &Meta) -> Option<UfsVersion> {
+        self.put_in_vain(key, body, meta).await
     }
 
     async fn delete(&self, key: &str, expect: &Expect) -> ClientResult<()> {
@@ -216,6 +232,9 @@ impl ObjectClient for XmlClient {
         }
         if let Some(token) = query.token {
             url += &format!("&continuation-token={}", url_value(token));
+        }
+        if let Some(after) = query.after {
+            url += &format!("&start-after={}", url_value(after));
         }
         let call = Call::new(Method::GET, url, format!("list {:?}", query.prefix));
         let document = self.send(&call).await?.text(&call.what).await?;

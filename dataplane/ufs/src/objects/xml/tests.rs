@@ -47,7 +47,7 @@ fn client_of(body: &str) -> XmlClient {
         }
     });
     let transport = Transport::new("s3://b", &client_options(&UfsOptions::default(), true)).unwrap();
-    XmlClient::new(Dialect::S3 { atomic: true }, transport, Box::new(Unsigned), bucket)
+    XmlClient::new(Dialect::S3 { atomic: true }, transport, Box::new(Unsigned), bucket, Some(true))
 }
 
 /// What a copy, the copy of a part, and the completion of an upload make of an answer.
