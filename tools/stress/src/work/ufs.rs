@@ -13,7 +13,7 @@ use crate::report::Place;
 use crate::store::{Store, Tree};
 use clap::{Args, ValueEnum};
 use forebay_types::{HumanDuration, UfsKey, UfsVersion};
-use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsResult};
+use forebay_ufs::{Expect, PutSpec, Ufs, UfsError, UfsResult};
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 
