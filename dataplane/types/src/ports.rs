@@ -272,6 +272,9 @@ pub const LARGE_LEN: u64 = 8 << 20;
 pub trait Writers: Send + Sync {
     /// Whether a large file is being written, or made durable, just now.
     fn are_busy(&self) -> bool;
+
+    /// Whether there is so much room for what is written that carrying it may wait.
+    fn have_room(&self) -> bool;
 }
 
 /// What the worker asks the name space about dirty inodes, and tells it.
@@ -290,7 +293,7 @@ pub trait PersistLog: Send + Sync + 'static {
         false
     }
 
-    /// Says who knows whether large files are being written: other large files wait meanwhile, for a bounded time.
+    /// Says who knows how much programs write: what is to be carried waits for them, for a bounded time.
     fn give_way_to(&self, _writers: std::sync::Weak<dyn Writers>) {}
 
     /// Records what came of a task, in one transaction that checks its generation.

@@ -36,6 +36,10 @@ impl Writers for Worker {
         *last = Some((Instant::now(), busy));
         busy
     }
+
+    fn have_room(&self) -> bool {
+        self.has_room()
+    }
 }
 
 impl Session {

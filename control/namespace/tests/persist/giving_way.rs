@@ -1,4 +1,4 @@
-//! Large files that wait while others are being written, and what does not wait.
+//! Files that wait while others are being written or made, and what does not wait.
 
 use crate::common::{World, block_on};
 use crate::{due, next, put_key, write};
@@ -12,18 +12,24 @@ const LARGE: u64 = 64 << 20;
 const DELAY: Duration = Duration::from_secs(1);
 const YIELD: Duration = Duration::from_secs(30);
 
-struct Told(AtomicBool);
+/// What is said of who writes: that somebody writes large files, and that there is no room to wait.
+#[derive(Default)]
+struct Told(AtomicBool, AtomicBool);
 
 impl Writers for Told {
     fn are_busy(&self) -> bool {
         self.0.load(SeqCst)
+    }
+
+    fn have_room(&self) -> bool {
+        !self.1.load(SeqCst)
     }
 }
 
 /// Somebody writes, until the test says otherwise.
 fn busy_world() -> (World, Arc<Told>) {
     let world = World::new();
-    let told = Arc::new(Told(AtomicBool::new(true)));
+    let told = Arc::new(Told(AtomicBool::new(true), AtomicBool::new(false)));
     let writers: Arc<dyn Writers> = Arc::clone(&told) as Arc<dyn Writers>;
     world.names().give_way_to(Arc::downgrade(&writers));
     (world, told)
@@ -102,4 +108,52 @@ fn what_is_waited_for_gives_way_to_nobody() {
             assert!(is_put_of(&task, "large"));
         });
     }
+}
+
+/// Makes more files at once than who makes a few now and then.
+async fn make_many(world: &World, called: &str) {
+    for n in 0..60 {
+        write(world, Ino::ROOT, &format!("{called}{n:02}"), 5).await;
+    }
+}
+
+#[test]
+fn small_files_wait_while_many_are_made_and_no_longer() {
+    let (world, _told) = busy_world();
+    block_on(async {
+        make_many(&world, "first").await;
+        world.clock.advance(DELAY);
+        make_many(&world, "second").await;
+        assert!(is_held_back(&world).await);
+        world.clock.advance(Duration::from_millis(600));
+        assert!(is_put_of(&due(&world).await, "first00"));
+    });
+}
+
+#[test]
+fn small_files_wait_no_longer_than_they_may() {
+    let (world, _told) = busy_world();
+    block_on(async {
+        make_many(&world, "first").await;
+        world.clock.advance(DELAY + YIELD);
+        make_many(&world, "second").await;
+        for n in 0..60 {
+            assert!(is_put_of(&due(&world).await, &format!("first{n:02}")));
+        }
+        world.clock.advance(DELAY);
+        make_many(&world, "third").await;
+        assert!(is_held_back(&world).await);
+    });
+}
+
+#[test]
+fn small_files_wait_for_nobody_where_room_is_short() {
+    let (world, told) = busy_world();
+    block_on(async {
+        make_many(&world, "first").await;
+        world.clock.advance(DELAY);
+        make_many(&world, "second").await;
+        told.1.store(true, SeqCst);
+        assert!(is_put_of(&due(&world).await, "first00"));
+    });
 }

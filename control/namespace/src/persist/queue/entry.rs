@@ -3,6 +3,7 @@
 //! **Owns** the rules by which a newer entry takes over from an older one of the same name, and the back-off after a
 //! failure. **Never does** know of other names.
 
+use super::due::{Lane, Stand};
 use super::{Seen, Times};
 use crate::proto::Queued;
 use forebay_types::{Ino, LARGE_LEN, MountId};
@@ -28,6 +29,8 @@ pub(super) struct Entry {
     pub(super) bytes: u64,
     pub(super) since_ms: u64,
     pub(super) status: Status,
+    /// Where it was put into the schedule, if it is due at some time.
+    pub(super) stand: Option<Stand>,
     /// From then on it is carried whoever writes.
     regardless_ms: u64,
     /// Waits for nothing but its mount's `persist_delay`.
@@ -52,6 +55,7 @@ impl Entry {
             bytes: queued.bytes,
             since_ms: now_ms,
             status: Status::Due(times.due_ms),
+            stand: None,
             regardless_ms: times.regardless_ms,
             delayed: true,
             only_time: false,
@@ -94,9 +98,20 @@ impl Entry {
         self.tries >= TRIES_MAX
     }
 
-    /// Whether it waits while large files are written: a large one does that nobody waits for, for as long as it may.
-    pub(super) fn gives_way(&self, now_ms: u64) -> bool {
-        self.bytes >= LARGE_LEN && !self.urgent && self.tries == 0 && now_ms < self.regardless_ms
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes >= LARGE_LEN
+    }
+
+    /// Where it belongs in the schedule. What somebody waits for, what has failed, and what has no content gives way to nobody.
+    pub(super) fn stand_now(&self) -> Option<Stand> {
+        let Status::Due(at_ms) = self.status else { return None };
+        let lane = match self.bytes {
+            _ if self.urgent || self.tries > 0 => Lane::Plain,
+            0 => Lane::Plain,
+            LARGE_LEN.. => Lane::Large,
+            _ => Lane::Small,
+        };
+        Some(Stand { lane, at_ms, until_ms: self.regardless_ms, seq: self.seq })
     }
 
     /// Whether the time of the directory it is in is set after it: what is open for write, or keeps failing, would

@@ -3,12 +3,14 @@
 //! **Owns** the schedule only. The names themselves are durable keys; after a restart all of them are here
 //! again, due at once. Fed by the home with every change of those keys.
 //!
-//! Here is what changes the schedule; [`state`] has it, [`entry`] is one name of it, [`out`] is what was handed out, and
+//! Here is what changes the schedule; [`state`] has it, [`due`] its order, [`entry`] is one name of it, [`out`] is what was handed out, and
 //! [`look`] answers who asks.
 
+mod due;
 mod entry;
 mod look;
 mod out;
+mod rush;
 mod state;
 
 pub(crate) use look::Seen;
@@ -16,8 +18,9 @@ pub(crate) use out::{Footprint, Out};
 
 use crate::proto::Queued;
 use crate::record::Slot;
+use due::{GivingWay, Lane};
 use entry::{Entry, Status};
-use forebay_types::{Ino, LARGE_LEN, MountId, PersistTask, Writers};
+use forebay_types::{Ino, MountId, PersistTask, Writers};
 use parking_lot::{Mutex, RwLock};
 use state::State;
 use std::collections::BTreeMap;
@@ -30,7 +33,7 @@ const RECHECK_MS: u64 = 5_000;
 const ORPHAN_RECHECK_MS: u64 = 1_000;
 /// How long a call to hurry holds.
 const HURRY_MS: u64 = 1_000;
-/// How soon it is looked again whether somebody still writes, while large files wait for that.
+/// How soon it is looked again whether somebody still writes, while names wait for that.
 const LOOK_AT_WRITERS_MS: u64 = 100;
 /// The most names that are looked at for one task.
 const CANDIDATES_MAX: usize = 64;
@@ -104,23 +107,15 @@ impl Queue {
         let first_due_ms = state.first_due_ms();
         let mut news = now_ms < state.hurry_until_ms;
         let mut entry = Entry::new(queued, now_ms, times);
-        if let Some(known) = state.entries.remove(&slot) {
+        if let Some(known) = state.take_out(&slot) {
             news |= known.urgent || known.tries > 0 || !matches!(known.status, Status::Due(_));
-            if let Status::Due(at) = known.status {
-                state.due.remove(&(at, known.seq, slot.clone()));
-            }
-            state.bytes -= known.bytes;
             state.large.remove(&(known.mount, known.seq));
             entry.succeed(&known, times);
         }
-        if queued.bytes >= LARGE_LEN && !entry.is_set_aside() {
-            state.large.insert((entry.mount, queued.seq));
+        if queued.bytes > 0 {
+            state.rush.note(now_ms);
         }
-        state.bytes += queued.bytes;
-        if let Status::Due(at) = entry.status {
-            state.due.insert((at, queued.seq, slot.clone()));
-        }
-        state.entries.insert(slot, entry);
+        state.put_in(slot, entry);
         // Who waits for nothing but that something is due is woken if that is sooner than it was: not for each of the
         // thousands of files that are made and closed in a second, and are due a while from now.
         let sooner = state.first_due_ms().is_some_and(|at| first_due_ms.is_none_or(|before| at < before));
@@ -129,42 +124,35 @@ impl Queue {
         }
     }
 
-    /// Large files wait for who writes, from now on, for as long as [`Times`] says.
+    /// Files wait for who writes, from now on, for as long as [`Times`] says.
     pub(crate) fn give_way_to(&self, writers: Weak<dyn Writers>) {
         *self.writers.write() = Some(writers);
     }
 
-    /// Whether there are large files, and others are being written.
-    fn gives_way(&self) -> bool {
+    /// What gives way: large files to who writes others, small ones to who makes many.
+    fn giving_way(&self, now_ms: u64) -> GivingWay {
         let writers: Option<Arc<dyn Writers>> = self.writers.read().as_ref().and_then(Weak::upgrade);
-        let any_large = || !self.state.lock().large.is_empty();
-        writers.is_some_and(|writers| any_large() && writers.are_busy())
+        let Some(writers) = writers else { return GivingWay::default() };
+        let (any_large, rush) = {
+            let mut state = self.state.lock();
+            (state.due.any(Lane::Large), state.rush.is_on(now_ms))
+        };
+        GivingWay { small: rush && writers.have_room(), large: any_large && writers.are_busy() }
     }
 
     /// What may be carried now. Nobody else asks meanwhile (the port sees to that).
     pub(crate) fn candidates(&self, now_ms: u64) -> Candidates {
-        let gives_way = self.gives_way();
+        let giving_way = self.giving_way(now_ms);
         let state = self.state.lock();
-        let hurry = now_ms < state.hurry_until_ms;
-        let mut held_back = false;
-        let mut ready = |slot: &Slot, at: u64| {
-            let Some(entry) = state.entries.get(slot) else { return at <= now_ms };
-            if at > now_ms {
-                return hurry && entry.delayed && entry.tries == 0;
-            }
-            let waits = gives_way && !hurry && entry.gives_way(now_ms);
-            held_back |= waits;
-            !waits
+        let (slots, held_back) = match now_ms < state.hurry_until_ms {
+            true => (state.in_a_hurry(now_ms, CANDIDATES_MAX), false),
+            false => state.due.ready(now_ms, giving_way, CANDIDATES_MAX),
         };
-        let due = state.due.iter().take_while(|(at, ..)| *at <= now_ms || hurry);
-        let slots = due
-            .filter(|(at, _, slot)| ready(slot, *at))
-            .take(CANDIDATES_MAX)
-            .map(|(_, seq, slot)| {
-                let since_ms = state.entries.get(slot).map_or(now_ms, |entry| entry.since_ms);
-                Candidate { slot: slot.clone(), seq: *seq, since_ms }
-            })
-            .collect();
+        let candidate = |slot: Slot| {
+            let entry = state.entries.get(&slot)?;
+            Some(Candidate { seq: entry.seq, since_ms: entry.since_ms, slot })
+        };
+        let slots = slots.into_iter().filter_map(candidate).collect();
         let mut first_large = BTreeMap::new();
         for (mount, seq) in &state.large {
             first_large.entry(*mount).or_insert(*seq);

@@ -2,8 +2,10 @@
 //!
 //! **Owns** the indexes and that they agree with each other. **Never does** lock, or tell anybody: [`super::Queue`] does.
 
+use super::due::Due;
 use super::entry::{Entry, Status};
 use super::out::Out;
+use super::rush::Rush;
 use crate::record::Slot;
 use forebay_types::{Ino, MountId, Name, PersistTask};
 use hashbrown::{HashMap, HashSet};
@@ -13,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[derive(Default)]
 pub(super) struct State {
     pub(super) entries: BTreeMap<Slot, Entry>,
-    pub(super) due: BTreeSet<(u64, u64, Slot)>,
+    pub(super) due: Due,
+    pub(super) rush: Rush,
     /// Who waits for a name.
     pub(super) waiters: HashMap<Slot, HashSet<Slot>>,
     pub(super) large_waiters: HashMap<MountId, HashSet<Slot>>,
@@ -34,13 +37,37 @@ pub(super) struct State {
 impl State {
     pub(super) fn set_status(&mut self, slot: &Slot, status: Status) {
         let Some(entry) = self.entries.get_mut(slot) else { return };
-        if let Status::Due(at) = entry.status {
-            self.due.remove(&(at, entry.seq, slot.clone()));
-        }
-        if let Status::Due(at) = status {
-            self.due.insert((at, entry.seq, slot.clone()));
+        if let Some(stand) = entry.stand.take() {
+            self.due.remove(slot, stand);
         }
         entry.status = status;
+        entry.stand = entry.stand_now();
+        if let Some(stand) = entry.stand {
+            self.due.insert(slot, stand);
+        }
+    }
+
+    /// Puts a name in, from which [`Self::take_out`] has taken one that was there before.
+    pub(super) fn put_in(&mut self, slot: Slot, mut entry: Entry) {
+        if entry.is_large() && !entry.is_set_aside() {
+            self.large.insert((entry.mount, entry.seq));
+        }
+        self.bytes += entry.bytes;
+        entry.stand = entry.stand_now();
+        if let Some(stand) = entry.stand {
+            self.due.insert(&slot, stand);
+        }
+        self.entries.insert(slot, entry);
+    }
+
+    /// Takes a name out, and leaves who waits for it waiting.
+    pub(super) fn take_out(&mut self, slot: &Slot) -> Option<Entry> {
+        let entry = self.entries.remove(slot)?;
+        if let Some(stand) = entry.stand {
+            self.due.remove(slot, stand);
+        }
+        self.bytes -= entry.bytes;
+        Some(entry)
     }
 
     pub(super) fn hand_out(&mut self, out: Out, task: PersistTask) -> u64 {
@@ -53,18 +80,22 @@ impl State {
     }
 
     pub(super) fn first_due_ms(&self) -> Option<u64> {
-        self.due.first().map(|(at, ..)| *at)
+        self.due.first_ms()
     }
 
     pub(super) fn remove(&mut self, slot: &Slot) {
-        let Some(entry) = self.entries.remove(slot) else { return };
-        if let Status::Due(at) = entry.status {
-            self.due.remove(&(at, entry.seq, slot.clone()));
-        }
-        self.bytes -= entry.bytes;
+        let Some(entry) = self.take_out(slot) else { return };
         self.forget_large(entry.mount, entry.seq);
         self.wake_waiters(slot);
         self.wake_dir(slot.0);
+    }
+
+    /// Up to `limit` names that are due, or would be but for their delay, whoever writes.
+    pub(super) fn in_a_hurry(&self, now_ms: u64, limit: usize) -> Vec<Slot> {
+        self.due.select(limit, |at_ms, slot| {
+            let delayed = |entry: &Entry| entry.delayed && entry.tries == 0;
+            at_ms <= now_ms || self.entries.get(slot).is_some_and(delayed)
+        })
     }
 
     /// Whether anything in a directory goes before the directory's own time, whose name is `slot`. Who waits for the
