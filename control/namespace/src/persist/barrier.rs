@@ -129,16 +129,24 @@ impl Namespace {
         }
     }
 
-    async fn wait_for(&self, mut names: Vec<(Slot, Seen)>) -> FsResult<BarrierReport> {
+    /// Waits for names, one after the other: that one of them has settled says nothing of the others, and to look at all of them
+    /// each time would take longer the more there are.
+    async fn wait_for(&self, names: Vec<(Slot, Seen)>) -> FsResult<BarrierReport> {
         let mut report = BarrierReport::default();
         self.shared.queue.hasten(names.iter().map(|(slot, _)| slot));
+        for (slot, was) in &names {
+            self.settled(slot, was, &mut report).await;
+        }
+        Ok(report)
+    }
+
+    async fn settled(&self, slot: &Slot, was: &Seen, report: &mut BarrierReport) {
         loop {
             let changed = self.shared.queue.changed.notified();
             let mut changed = pin!(changed);
             changed.as_mut().enable();
-            names.retain(|(slot, was)| self.is_awaited(slot, was, &mut report));
-            if names.is_empty() {
-                return Ok(report);
+            if !self.is_awaited(slot, was, report) {
+                return;
             }
             select(changed, Delay::new(LOOK_EVERY)).await;
         }

@@ -311,7 +311,11 @@ impl Look<'_, '_> {
 
     /// Hands out `work`, unless a task that is out is in its way, and notes that it was begun.
     fn task(&mut self, at: &Place, ino: Ino, generation: Generation, work: PersistWork) -> OpResult<Verdict> {
-        let believed = self.txn.shared.metadata_ttl(&*self.txn.inode(ino)?)?;
+        // A removal's inode may be gone.
+        let believed = match &work {
+            PersistWork::Put { .. } => self.txn.shared.metadata_ttl(&*self.txn.inode(ino)?)?,
+            _ => Duration::ZERO,
+        };
         let task = task_of(at.mount, ino, generation, work, believed);
         let left = match &task.work {
             PersistWork::Move { .. } => self.txn.inode(ino)?.left.clone(),
