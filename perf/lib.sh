@@ -156,6 +156,9 @@ memory_report() {
 # Waits until all that is dirty was carried to the under file system.
 barrier() { "$FOREBAY" fs persist --wait "$M" >"$WORK/persist" 2>&1 || { tail -n 5 "$WORK/persist" >&2; return 1; }; }
 
+# Has files carried whoever writes: else a load that never pauses is killed before anything of it is.
+at_once() { "$FOREBAY" mount set "$M" persist_yield=0s >/dev/null; }
+
 # A whole number from LOW up to HIGH.
 between() { echo $(($1 + ((RANDOM << 15) | RANDOM) % ($2 - $1 + 1))); }
 

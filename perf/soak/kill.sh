@@ -2,7 +2,8 @@
 # Nothing acknowledged is lost when the daemon dies: ROUNDS times, a load of creates, overwrites, appends, truncates,
 # renames over, links, mapped stores and fsyncs, a kill -9 at a random moment, a restart, and a check of every name and
 # byte against the ledger of what was acknowledged; no file's time may be before its last write. Every fifth round, and
-# at the end, all is persisted and the under file system must equal the mount byte for byte.
+# at the end, all is persisted and the under file system must equal the mount byte for byte. In every other round files are
+# carried while the load makes others; in the rest they give way to it.
 #   perf/soak/kill.sh [ROUNDS]          200 rounds; 20 in CI
 # FULL=SIZE: with a cache of that size, too small for the load (writes may be refused with ENOSPC, nothing may be lost).
 # FAULTS=1: over S3 with a store that fails (SHARE of all requests, 0.1: 500s, SlowDown, refused, lost and cut connections,
@@ -69,6 +70,7 @@ equal() {
 
 up
 for round in $(seq "$rounds"); do
+    ((round % 2)) && at_once
     ill
     "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --seconds 60 --seed $((seed + round)) "${load_flags[@]}" >"$WORK/load" 2>&1 &
     load=$!

@@ -2,6 +2,7 @@
 # Nothing that fsync returned for is lost when the power goes: ROUNDS times, a load with many fsyncs on a mount whose cache directory is on a
 # loop-mounted ext4, EXT4_IOC_SHUTDOWN without log flush at a random moment, the daemon killed, ext4 mounted again as after a boot, a
 # restart, and a check of every name and byte against the ledger: all that was synced is there, and no page is zero where data was.
+# In every other round files are carried while the load makes others; in the rest they give way to it.
 #   perf/soak/powerloss.sh [ROUNDS]      100 rounds; 10 in CI; root
 # NO_FSYNC=1: with a daemon whose fsync calls do nothing (build feature `fault-injection`); succeeds when the check finds the losses.
 # TIER_SIZE: of the ext4 (4G). SEED: first seed (1). LOAD_FLAGS: more flags for the load. See ../lib.sh for FOREBAY, VERIFY, UFS, UP_FLAGS, KEEP.
@@ -61,6 +62,7 @@ trap 'umount -l "$M" "$tier" 2>/dev/null; cleanup' EXIT
 up
 for round in $(seq "$rounds"); do
     rm -f "$WORK/pulled"
+    ((round % 2)) && at_once
     # shellcheck disable=SC2086
     "$VERIFY" crash load "$M" --ledger "$WORK/ledger" --loss power --until "$WORK/pulled" --seconds 60 --seed $((seed + round)) ${LOAD_FLAGS:-} >"$WORK/load" 2>&1 &
     load=$!

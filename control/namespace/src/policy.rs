@@ -54,7 +54,7 @@ pub struct Policy {
     pub persist_order: PersistOrder,
     /// How long a closed file waits before it is carried.
     pub persist_delay: HumanDuration,
-    /// How much longer a large one waits while others are being written.
+    /// How much longer a large one waits while others are being written, and a small one while many are made.
     pub persist_yield: HumanDuration,
 }
 

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use forebay_types::{Name, UfsKey, UfsVersion};
-use forebay_ufs::{Expect, PutSpec, Ufs, UfsError, UfsOptions, UfsResult};
+use forebay_ufs::{Expect, PutAttrs, PutSpec, Ufs, UfsError, UfsOptions, UfsResult};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
