@@ -507,14 +507,19 @@ async fn a_put_that_believes_is_one_request() {
     ufs.mkdir(&key("d"), &PutAttrs::default()).await.unwrap();
     wire.methods();
     let version = put_believing(&*ufs, "d/a", Expect::Absent).await.unwrap();
-    assert_eq!(wire.methods(), ["GET", "PUT", "PUT", "PUT"], "the store was not found to keep conditions");
+    assert_eq!(wire.methods(), ["GET", "PUT", "PUT"], "the store was not found to keep conditions");
     for name in ["d/b", "d/c", "d/d"] {
         put_believing(&*ufs, name, Expect::Absent).await.unwrap();
         assert_eq!(wire.methods(), ["GET", "PUT"]);
     }
     put_believing(&*ufs, "d/e", Expect::Absent).await.unwrap();
-    put_believing(&*ufs, "d/a", Expect::Version(version)).await.unwrap();
-    assert_eq!(wire.methods(), ["PUT", "PUT"]);
+    assert_eq!(wire.methods(), ["PUT"]);
+    let version = put_believing(&*ufs, "d/a", Expect::Version(version)).await.unwrap();
+    assert_eq!(wire.methods(), ["GET", "PUT"], "what is replaced is looked at");
+    open(&server, "p").await.delete(&key("d/a"), &Expect::Any).await.unwrap();
+    let gone = put_believing(&*ufs, "d/a", Expect::Version(version)).await.unwrap_err();
+    assert_eq!(gone.kind(), UfsErrorKind::Changed);
+    wire.methods();
     put_raw(&server, "p/d/theirs", "theirs");
     put_raw(&server, "p/d/x/y", "theirs");
     assert_eq!(
@@ -524,9 +529,41 @@ async fn a_put_that_believes_is_one_request() {
     put_believing(&*ufs, "d/x", Expect::Absent).await.unwrap();
     assert_eq!(wire.methods(), ["PUT", "PUT"]);
     assert!(get_raw(&server, "p/d/theirs").ends_with("theirs"));
-    let shown = ["a", "b", "c", "d", "e", "theirs", "x", "x.forebay-object"];
+    let shown = ["b", "c", "d", "e", "theirs", "x", "x.forebay-object"];
     assert_eq!(names(&*ufs, "d", 100).await, shown);
     assert!(get_raw(&server, "p/d/x").ends_with("ours"));
+}
+
+/// A directory of which the first page does not tell is listed from the names on that are put.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_believes_is_one_request_in_a_large_directory_too() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    (0..1010).for_each(|n| put_raw(&server, &format!("p/d/a{n:04}"), "x"));
+    for name in ["d/z0", "d/z1", "d/z2", "d/z3"] {
+        put_believing(&*ufs, name, Expect::Absent).await.unwrap();
+    }
+    wire.methods();
+    for name in ["d/z4", "d/z5"] {
+        put_believing(&*ufs, name, Expect::Absent).await.unwrap();
+        assert_eq!(wire.methods(), ["PUT"]);
+    }
+}
+
+/// A store that says in the middle that it does not implement conditions gets no put that nobody has looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_gives_conditions_up_replaces_nothing() {
+    let server = with_bucket();
+    let (wire, ufs) = behind_wire(&server).await;
+    for name in ["a", "b", "c", "d"] {
+        put_believing(&*ufs, name, Expect::Absent).await.unwrap();
+    }
+    put_raw(&server, "p/theirs", "theirs");
+    wire.next(1, "PUT /forebay-test/p/theirs", Accident::Refused(501));
+    assert!(put_believing(&*ufs, "theirs", Expect::Absent).await.is_err());
+    let refused = put_believing(&*ufs, "theirs", Expect::Absent).await.unwrap_err();
+    assert_eq!((refused.kind(), wire.struck()), (UfsErrorKind::Exists, 1));
+    assert!(get_raw(&server, "p/theirs").ends_with("theirs"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -154,7 +154,7 @@ impl Namespace {
 
     /// Whether a name is still to be waited for; if not, `report` says why, unless it was carried.
     fn is_awaited(&self, slot: &Slot, was: &Seen, report: &mut BarrierReport) -> bool {
-        let Some(is) = self.shared.queue.see(slot) else { return false };
+        let Some(is) = self.shared.queue.see(slot).filter(|is| is.born == was.born) else { return false };
         if is.failures > was.failures {
             report.failed.push((slot.1.to_string(), is.failure.unwrap_or_default()));
             return false;

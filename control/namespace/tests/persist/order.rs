@@ -157,6 +157,30 @@ fn the_barrier_waits_for_what_was_dirty_and_names_what_failed() {
 }
 
 #[test]
+fn the_barrier_does_not_wait_for_what_was_written_after_it_was_carried() {
+    let world = World::new();
+    block_on(async {
+        write(&world, Ino::ROOT, "a", 5).await;
+        write(&world, Ino::ROOT, "b", 5).await;
+        let worker = async {
+            let tasks = [world.names().next().await, world.names().next().await];
+            let (a, b) =
+                if put_key(&tasks[0]) == "a" { (&tasks[0], &tasks[1]) } else { (&tasks[1], &tasks[0]) };
+            world.names().finish(b, carry(&world.ufs, b)).await.unwrap();
+            write(&world, Ino::ROOT, "b", 6).await;
+            world.names().finish(a, carry(&world.ufs, a)).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let waiter = tokio::time::timeout(Duration::from_secs(20), world.names().persist_barrier(None));
+        tokio::select! {
+            () = worker => unreachable!("it never ends"),
+            report = waiter => assert!(report.expect("the barrier waits for too much").unwrap().failed.is_empty()),
+        }
+        assert_eq!(world.names().dirty_stats().names, 1, "what was written again is to be carried");
+    });
+}
+
+#[test]
 fn hurry_makes_what_waits_for_its_delay_due() {
     let world = World::new();
     block_on(async {

@@ -49,6 +49,10 @@ impl ObjectClient for BareObjects {
         self.0.put(key, body, &bare_meta(meta), expect).await
     }
 
+    async fn put_new(&self, key: &str, body: Bytes, meta: &Meta) -> ClientResult<UfsVersion> {
+        self.0.put_new(key, body, &bare_meta(meta)).await
+    }
+
     async fn try_conditions(&self, key: &str, body: &Bytes, meta: &Meta) -> Option<UfsVersion> {
         self.0.try_conditions(key, body, &bare_meta(meta)).await
     }

@@ -66,7 +66,7 @@ pub(crate) struct Limits {
     pub(crate) conditional_delete: bool,
     /// Whether a listing tells the user metadata of the objects in it.
     pub(crate) listed_meta: bool,
-    /// Whether the store itself refuses a put in one request whose expectation does not hold.
+    /// Whether the store itself refuses to put an object as new, in one request, where there is one.
     pub(crate) keeps_conditions: bool,
     /// Whether a listing can begin behind any key.
     pub(crate) lists_after: bool,
@@ -90,6 +90,12 @@ pub(crate) trait ObjectClient: Send + Sync + fmt::Debug + 'static {
 
     /// Puts a whole object. With [`ConditionalPut::Atomic`], [`Fault::Precondition`] if `expect` failed.
     async fn put(&self, key: &str, body: Bytes, meta: &Meta, expect: &Expect) -> ClientResult<UfsVersion>;
+
+    /// Puts a whole object where there is none, looked at by nobody: [`Fault::Precondition`] if there is one, which a store
+    /// that [`Limits::keeps_conditions`] finds out by itself.
+    async fn put_new(&self, key: &str, body: Bytes, meta: &Meta) -> ClientResult<UfsVersion> {
+        self.put(key, body, meta, &Expect::Absent).await
+    }
 
     /// Finds out, by an object that was just put as new, whether the store keeps the conditions of puts, where that is not
     /// known. Yields the object's version, if that has changed it.

@@ -11,16 +11,17 @@
 
 use super::client::{KeyPage, ListQuery};
 use super::tree::Shared;
-use crate::error::UfsResult;
-use forebay_types::UfsKey;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Directories remembered.
 const PARENTS_MAX: usize = 256;
 /// Names that are looked at one by one before the directory is listed.
 const LOOKED_MAX: u32 = 2;
+/// The most keys that are listed for it.
+const PAGE_LEN: usize = 1000;
 /// A listing that did not go to the end is followed by one from further on only if it answered so often.
 const WORTH: u32 = 16;
 
@@ -31,8 +32,17 @@ enum Advice {
     NoDirectory,
     /// Look at this name.
     Look,
-    /// List the directory that holds it, from behind this key on (`""`: from the beginning).
-    List(String),
+    /// List the directory that holds it.
+    List(Asked),
+}
+
+/// A listing that is to be made, or is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    /// From behind this key on (`""`: from the beginning).
+    after: String,
+    /// No two have the same.
+    number: u64,
 }
 
 /// What is known of one directory.
@@ -45,8 +55,8 @@ struct Parent {
 enum State {
     /// So many names were looked at.
     Looked(u32),
-    /// Somebody lists it just now, from behind this key on.
-    Listing(String),
+    /// Somebody lists it just now.
+    Listing(Asked),
     Listed(Span),
     /// It is too large to be listed for what is put into it.
     Scattered,
@@ -73,6 +83,19 @@ impl Span {
 #[derive(Default)]
 pub(super) struct DirsSeen {
     parents: Mutex<HashMap<String, Parent>>,
+    asked: AtomicU64,
+}
+
+/// Something is being put at a key. When that has ended, however it did, a listing from in between is not believed either.
+pub(super) struct Putting<'a> {
+    seen: &'a DirsSeen,
+    key: &'a str,
+}
+
+impl Drop for Putting<'_> {
+    fn drop(&mut self) {
+        self.seen.put_below(self.key);
+    }
 }
 
 impl std::fmt::Debug for DirsSeen {
@@ -115,25 +138,32 @@ impl DirsSeen {
             }
             State::Listing(_) | State::Scattered => return Advice::Look,
         };
-        *known = Parent { since: now, state: State::Listing(after.clone()) };
-        Advice::List(after)
+        let asked = Asked { after, number: self.asked.fetch_add(1, Relaxed) };
+        *known = Parent { since: now, state: State::Listing(asked.clone()) };
+        Advice::List(asked)
     }
 
-    /// What a listing from behind `after` on has shown; `None`: it failed.
-    fn listed(&self, parent: &str, after: &str, page: Option<KeyPage>) {
+    /// What a listing has shown; `None`: it failed.
+    fn listed(&self, parent: &str, asked: &Asked, page: Option<KeyPage>) {
         let mut parents = self.parents.lock();
         let Some(known) = parents.get_mut(parent) else { return };
-        if !matches!(&known.state, State::Listing(from) if from == after) {
+        if !matches!(&known.state, State::Listing(under_way) if under_way == asked) {
             return;
         }
         known.state = match page {
-            Some(page) => State::Listed(span(after, page)),
+            Some(page) => State::Listed(span(&asked.after, page)),
             None => State::Scattered,
         };
     }
 
+    /// Something is put at `key` for as long as the answer is held.
+    pub(super) fn putting<'a>(&'a self, key: &'a str) -> Putting<'a> {
+        self.put_below(key);
+        Putting { seen: self, key }
+    }
+
     /// Something is put at `key`, which makes directories of all that is above it.
-    pub(super) fn put_below(&self, key: &str) {
+    fn put_below(&self, key: &str) {
         let mut parents = self.parents.lock();
         if parents.is_empty() {
             return;
@@ -144,9 +174,10 @@ impl DirsSeen {
                 continue;
             };
             match &mut known.state {
-                State::Listed(span) => {
+                State::Listed(span) if span.dirs.len() < 2 * PAGE_LEN => {
                     span.dirs.insert(dir.to_owned());
                 }
+                State::Listed(_) => known.state = State::Scattered,
                 // Whether the page that is on its way has it nobody can say.
                 State::Listing(_) => known.state = State::Looked(0),
                 State::Looked(_) | State::Scattered => {}
@@ -178,34 +209,24 @@ fn parent_of(object: &str) -> Option<&str> {
 }
 
 impl Shared {
-    /// Whether nobody has seen a directory of the object's name, for at most as long as `believed`.
-    pub(super) async fn is_no_directory(
-        &self,
-        key: &UfsKey,
-        object: &str,
-        believed: Duration,
-    ) -> UfsResult<bool> {
+    /// Whether it is known that no directory has the object's name, by what was seen at most as long ago as `believed`.
+    pub(super) async fn is_no_directory(&self, object: &str, believed: Duration) -> bool {
         let limits = self.client.limits();
-        let advice = |now| self.dirs_seen.advice(object, believed, limits.lists_after, now);
-        let after = match advice(Instant::now()) {
-            Advice::NoDirectory => return Ok(true),
-            Advice::Look => return Ok(false),
-            Advice::List(after) => after,
-        };
-        let parent = parent_of(object).unwrap_or_default();
-        let from = (!after.is_empty()).then_some(after.as_str());
-        let max = limits.page_len_max;
-        let query = ListQuery { prefix: parent, fold: true, after: from, token: None, max };
-        let listed = self.client.list(query).await;
-        let (page, failed) = match listed {
-            Ok(page) => (Some(page), None),
-            Err(fault) => (None, Some(fault.at(key))),
-        };
-        self.dirs_seen.listed(parent, &after, page);
-        if let Some(error) = failed {
-            return Err(error);
+        // The first page may end before the name, and the next one begins there.
+        for _ in 0..3 {
+            let asked = match self.dirs_seen.advice(object, believed, limits.lists_after, Instant::now()) {
+                Advice::NoDirectory => return true,
+                Advice::Look => return false,
+                Advice::List(asked) => asked,
+            };
+            let prefix = parent_of(object).unwrap_or_default();
+            let after = (!asked.after.is_empty()).then_some(asked.after.as_str());
+            let max = limits.page_len_max.min(PAGE_LEN);
+            let listed = self.client.list(ListQuery { prefix, fold: true, after, token: None, max }).await;
+            // Who cannot list looks.
+            self.dirs_seen.listed(prefix, &asked, listed.ok());
         }
-        Ok(advice(Instant::now()) == Advice::NoDirectory)
+        false
     }
 }
 
@@ -230,14 +251,20 @@ mod tests {
             self.seen.advice(object, BELIEVED, true, self.now)
         }
 
+        fn asked(&self, object: &str) -> Asked {
+            let Advice::List(asked) = self.advice(object) else { panic!("{object} is not listed for") };
+            asked
+        }
+
         /// One whose directory `d/` was listed.
         fn listed(objects: &[&str], prefixes: &[&str], more: bool) -> Self {
             let world = Self::new();
             assert_eq!(world.advice("d/x"), Advice::Look);
             assert_eq!(world.advice("d/y"), Advice::Look);
-            assert_eq!(world.advice("d/z"), Advice::List(String::new()));
+            let asked = world.asked("d/z");
+            assert_eq!(asked.after, "");
             assert_eq!(world.advice("d/z"), Advice::Look, "one lists, the others go on by themselves");
-            world.seen.listed("d/", "", Some(page(objects, prefixes, more)));
+            world.seen.listed("d/", &asked, Some(page(objects, prefixes, more)));
             world
         }
     }
@@ -257,10 +284,10 @@ mod tests {
     #[test]
     fn what_we_put_below_a_name_makes_it_a_directory() {
         let world = World::listed(&[], &[], false);
-        world.seen.put_below("d/new/deep/file");
+        drop(world.seen.putting("d/new/deep/file"));
         assert_eq!(world.advice("d/new"), Advice::Look);
         assert_eq!(world.advice("d/news"), Advice::NoDirectory);
-        world.seen.put_below("d/marker/");
+        drop(world.seen.putting("d/marker/"));
         assert_eq!(world.advice("d/marker"), Advice::Look);
     }
 
@@ -268,22 +295,25 @@ mod tests {
     fn a_listing_that_was_under_way_when_something_was_put_below_is_not_believed() {
         let world = World::new();
         (0..2).for_each(|_| assert_eq!(world.advice("d/x"), Advice::Look));
-        assert_eq!(world.advice("d/x"), Advice::List(String::new()));
-        world.seen.put_below("d/new/file");
-        world.seen.listed("d/", "", Some(page(&[], &[], false)));
-        assert_eq!(world.advice("d/new"), Advice::Look);
+        let early = world.asked("d/x");
+        drop(world.seen.putting("d/new/file"));
+        (0..2).for_each(|_| assert_eq!(world.advice("d/x"), Advice::Look));
+        let late = world.asked("d/x");
+        world.seen.listed("d/", &early, Some(page(&[], &[], false)));
+        assert_eq!(world.advice("d/new"), Advice::Look, "what was asked for before is not believed later");
+        let under_way = world.seen.putting("d/newer/file");
+        world.seen.listed("d/", &late, Some(page(&[], &["d/new/"], false)));
+        assert_eq!(world.advice("d/newer"), Advice::Look);
+        drop(under_way);
     }
 
     #[test]
     fn behind_the_first_page_the_listing_goes_on_where_files_are_put() {
         let world = World::listed(&["d/a", "d/m"], &["d/k/"], true);
         assert_eq!(world.advice("d/b"), Advice::NoDirectory);
-        assert_eq!(
-            world.advice("d/m"),
-            Advice::List("d/m".into()),
-            "its directory would come behind the page"
-        );
-        world.seen.listed("d/", "d/m", Some(page(&["d/n", "d/p"], &[], true)));
+        let asked = world.asked("d/m");
+        assert_eq!(asked.after, "d/m", "its directory would come behind the page");
+        world.seen.listed("d/", &asked, Some(page(&["d/n", "d/p"], &[], true)));
         assert_eq!(world.advice("d/m"), Advice::NoDirectory);
         // What is not worth it is left.
         assert_eq!(world.advice("d/q"), Advice::Look);

@@ -192,13 +192,17 @@ impl Shared {
             Expect::Any => None,
             Expect::Absent | Expect::Version(_) => Some(self.lock(&target.object).await),
         };
-        if !target.is_known_free(self, key, *believed).await? {
+        let object = &target.object;
+        let _below = self.dirs_seen.putting(object);
+        let believes = *expect == Expect::Absent && !believed.is_zero();
+        let put = if believes && target.is_known_free(self, *believed).await {
+            self.client.put_new(object, body.clone(), meta).await
+        } else {
             target.check(self, key, expect).await?;
-        }
-        self.dirs_seen.put_below(&target.object);
-        let put = self.client.put(&target.object, body.clone(), meta, expect).await;
+            self.client.put(object, body.clone(), meta, expect).await
+        };
         let version = put.map_err(|fault| fault.about(key, expect))?;
-        if *expect != Expect::Absent || believed.is_zero() {
+        if !believes {
             return Ok(version);
         }
         Ok(self.client.try_conditions(&target.object, &body, meta).await.unwrap_or(version))
@@ -238,7 +242,7 @@ impl Shared {
     /// Keeps a directory that is about to have nothing in it.
     async fn put_marker(&self, emptied: Option<(UfsKey, String)>) -> UfsResult<()> {
         let Some((dir, marker)) = emptied else { return Ok(()) };
-        self.dirs_seen.put_below(&marker);
+        let _below = self.dirs_seen.putting(&marker);
         let put = self.client.put(&marker, Bytes::new(), &Meta::default(), &Expect::Any).await;
         put.map(drop).map_err(|fault| fault.at(&dir))
     }
@@ -355,7 +359,7 @@ impl Ufs for ObjectTree {
         }
         let _guard = self.shared.lock(&marker).await;
         self.shared.check(key, &marker, &Expect::Absent).await?;
-        self.shared.dirs_seen.put_below(&marker);
+        let _below = self.shared.dirs_seen.putting(&marker);
         let put = self.shared.client.put(&marker, Bytes::new(), &Meta::from(attrs), &Expect::Absent).await;
         put.map(drop).map_err(|fault| fault.about(key, &Expect::Absent))
     }

@@ -57,18 +57,13 @@ impl Target {
         Ok(Self { object, hidden: false })
     }
 
-    /// Whether the store by itself keeps a put in one request from doing harm: it refuses one that expects something else, and
-    /// no directory has the name, as far as what was seen lately is believed.
-    pub(super) async fn is_known_free(
-        &self,
-        shared: &Shared,
-        key: &UfsKey,
-        believed: Duration,
-    ) -> UfsResult<bool> {
-        if self.hidden || believed.is_zero() || !shared.client.limits().keeps_conditions {
-            return Ok(false);
+    /// Whether a put of it as new needs no look: the store refuses it where there is an object, and no directory has the name,
+    /// as far as what was seen lately is believed.
+    pub(super) async fn is_known_free(&self, shared: &Shared, believed: Duration) -> bool {
+        if self.hidden || !shared.client.limits().keeps_conditions {
+            return false;
         }
-        shared.is_no_directory(key, &self.object, believed).await
+        shared.is_no_directory(&self.object, believed).await
     }
 
     /// Fails if a directory would hide the object, or if the object is not as expected.
@@ -165,7 +160,7 @@ impl ObjectUpload {
             return self.shared.put_target(&self.key, &self.target, body, &self.meta, &self.spec).await;
         };
         let (client, object) = (&self.shared.client, &self.target.object);
-        self.shared.dirs_seen.put_below(object);
+        let _below = self.shared.dirs_seen.putting(object);
         let checked = client.limits().conditional_put == ConditionalPut::CheckedBefore;
         let _guard = match checked && self.spec.expect != Expect::Any {
             true => Some(self.shared.lock(object).await),
@@ -289,7 +284,7 @@ pub(super) async fn copy(
     let place = Target::of(shared, to.0).await?;
     let target = &place.object;
     let _guard = shared.lock(target).await;
-    shared.dirs_seen.put_below(target);
+    let _below = shared.dirs_seen.putting(target);
     place.check(shared, to.0, to.1).await?;
     if attr.size > shared.client.limits().copy_len_max {
         let meta = shared.client.head(&source).await.map_err(|fault| fault.at(from.0))?;

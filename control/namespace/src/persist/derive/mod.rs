@@ -313,7 +313,7 @@ impl Look<'_, '_> {
     fn task(&mut self, at: &Place, ino: Ino, generation: Generation, work: PersistWork) -> OpResult<Verdict> {
         // A removal's inode may be gone.
         let believed = match &work {
-            PersistWork::Put { .. } => self.txn.shared.metadata_ttl(&*self.txn.inode(ino)?)?,
+            PersistWork::Put { .. } => self.believed(at.mount, ino)?,
             _ => Duration::ZERO,
         };
         let task = task_of(at.mount, ino, generation, work, believed);
@@ -328,6 +328,12 @@ impl Look<'_, '_> {
         }
         self.txn.begin(&out, &task);
         Ok(Verdict::Task(Box::new((task, out))))
+    }
+
+    /// How long what was seen of other names is believed where an inode is put.
+    fn believed(&self, mount: MountId, ino: Ino) -> OpResult<Duration> {
+        let (of, record) = (self.txn.shared.mount(mount)?, self.txn.inode(ino)?);
+        Ok(of.policy_of(&record, |ino| self.txn.inode(ino))?.metadata_ttl.0)
     }
 
     fn busy(&self, ours: &Out) -> Option<Verdict> {

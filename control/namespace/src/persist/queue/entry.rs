@@ -25,6 +25,8 @@ pub(super) enum Status {
 /// A queued name.
 pub(super) struct Entry {
     pub(super) seq: u64,
+    /// Its `seq` when it was not queued before.
+    pub(super) born: u64,
     pub(super) mount: MountId,
     pub(super) bytes: u64,
     pub(super) since_ms: u64,
@@ -51,6 +53,7 @@ impl Entry {
     pub(super) fn new(queued: Queued, now_ms: u64, times: Times) -> Self {
         Self {
             seq: queued.seq,
+            born: queued.seq,
             mount: MountId(queued.mount),
             bytes: queued.bytes,
             since_ms: now_ms,
@@ -70,6 +73,7 @@ impl Entry {
     /// Takes over from an entry of the same name: what is changed again and again is not put off for ever.
     pub(super) fn succeed(&mut self, known: &Self, times: Times) {
         self.since_ms = known.since_ms;
+        self.born = known.born;
         if known.status != Status::OpenForWrite {
             self.regardless_ms = known.regardless_ms.min(times.regardless_ms);
         }
@@ -109,6 +113,8 @@ impl Entry {
             _ if self.urgent || self.tries > 0 => Lane::Plain,
             0 => Lane::Plain,
             LARGE_LEN.. => Lane::Large,
+            // What was looked at has given way long enough.
+            _ if !self.delayed => Lane::Plain,
             _ => Lane::Small,
         };
         Some(Stand { lane, at_ms, until_ms: self.regardless_ms, seq: self.seq })
@@ -132,7 +138,7 @@ impl Entry {
     /// What it looks like to who waits for it.
     pub(super) fn seen(&self) -> Seen {
         Seen {
-            seq: self.seq,
+            born: self.born,
             failures: self.failures,
             failure: self.failure.clone(),
             written_beside: self.written_beside,

@@ -8,7 +8,8 @@ use forebay_types::{Ino, MountId, Name};
 /// What a name looks like to who waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pub(crate) seq: u64,
+    /// Tells it from one that was queued after it was carried.
+    pub(crate) born: u64,
     pub(crate) failures: u64,
     pub(crate) failure: Option<String>,
     pub(crate) written_beside: u64,

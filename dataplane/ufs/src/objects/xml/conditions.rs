@@ -1,9 +1,11 @@
-//! Whether a store keeps the condition that a put is sent with.
+//! Whether a store keeps the condition that a new object is put with.
 //!
 //! S3 and Google Cloud Storage do, and so do many stores that speak their language; others pass the header over, and there a look
-//! before each put has to do. Nothing but a try tells. The first new object that is small enough is therefore put twice
-//! more, each time under a condition that cannot hold: a store that keeps it refuses, and one that does not puts the very
-//! same object once more.
+//! before each put has to do. Nothing but a try tells. The first new object that is small enough is therefore put once
+//! more as new: a store that keeps the condition refuses, and one that does not puts the very same object once more.
+//!
+//! **Never tried** is what stands for a put over another version: stores that keep that on an object that is there have let it
+//! pass where there is none. Such a put is looked at before.
 
 use super::XmlClient;
 use crate::objects::client::ObjectClient;
@@ -12,14 +14,16 @@ use crate::objects::meta::Meta;
 use crate::ufs::Expect;
 use bytes::Bytes;
 use forebay_types::UfsVersion;
-use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// The longest object that is put again to find out.
 const TRIAL_LEN_MAX: usize = 1 << 20;
 /// How often it is tried if a try comes to nothing.
 const TRIALS_MAX: u8 = 3;
-/// What no version of an object looks like: neither a hash nor, as a generation, a time.
-const NO_VERSION: &str = "1";
+/// What a try may take of a put that has succeeded.
+const TRIAL_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is known of it.
 #[derive(Debug)]
@@ -74,31 +78,30 @@ impl Conditions {
             None if tried + 1 == TRIALS_MAX => IGNORED,
             None => tried + 1,
         };
-        // Who is stopped in between leaves it undecided, and each put goes on being looked at.
-        self.state.store(state, Release);
+        // Who is stopped before this leaves it undecided, and each put goes on being looked at; that the store refused
+        // conditions meanwhile stays known.
+        let _ = self.state.compare_exchange(TRYING, state, AcqRel, Acquire);
     }
 }
 
 impl XmlClient {
-    /// Puts an object once more that was just put as new, under conditions that do not hold, to find out. Yields its version,
-    /// if that has changed it.
+    /// Puts an object once more that was just put as new, to find out. Yields its version, if that has changed it.
     pub(super) async fn put_in_vain(&self, key: &str, body: &Bytes, meta: &Meta) -> Option<UfsVersion> {
         if body.len() > TRIAL_LEN_MAX {
             return None;
         }
         let tried = self.conditions.begin()?;
-        for impossible in [Expect::Absent, Expect::Version(UfsVersion::new(NO_VERSION))] {
-            let call = self.whole(key, body.clone(), meta).headers(self.dialect.expectation(&impossible));
-            let kept = match self.send(&call).await {
-                Err(Fault::Precondition) => continue,
-                Ok(_) => Some(false),
-                Err(_) => None,
-            };
-            self.conditions.end(tried, kept);
-            let now = self.head(key).await.ok().flatten();
-            return now.filter(|now| now.meta.put == meta.put).map(|now| now.version);
+        let call = self.whole(key, body.clone(), meta).headers(self.dialect.expectation(&Expect::Absent));
+        let kept = match timeout(TRIAL_WITHIN, self.send(&call)).await {
+            Ok(Err(Fault::Precondition)) => Some(true),
+            Ok(Ok(_)) => Some(false),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        self.conditions.end(tried, kept);
+        if kept == Some(true) {
+            return None;
         }
-        self.conditions.end(tried, Some(true));
-        None
+        let now = timeout(TRIAL_WITHIN, self.head(key)).await.ok()?.ok().flatten();
+        now.filter(|now| now.meta.put == meta.put).map(|now| now.version)
     }
 }

@@ -212,6 +212,17 @@ impl ObjectClient for XmlClient {
         self.version_or_look(key, self.dialect.version(&answer)).await
     }
 
+    async fn put_new(&self, key: &str, body: Bytes, meta: &Meta) -> ClientResult<UfsVersion> {
+        let call = self.whole(key, body, meta).headers(self.dialect.expectation(&Expect::Absent));
+        match self.send(&call).await {
+            Err(Fault::NotImplemented(story)) => {
+                self.conditions.refuse();
+                Err(Fault::NotImplemented(story))
+            }
+            answered => self.version_or_look(key, self.dialect.version(&answered?)).await,
+        }
+    }
+
     async fn try_conditions(&self, key: &str, body: &Bytes, meta: &Meta) -> Option<UfsVersion> {
         self.put_in_vain(key, body, meta).await
     }
