@@ -7,7 +7,7 @@
 //!
 //! **Owns** for each of the directories that were put into lately the names of the directories in it, over a span of keys that
 //! one page of a listing covers. **Never believed:** that there *is* a directory; nor anything about a name below which this
-//! process has put something since. **Bounded:** directories by [`PARENTS_MAX`], each by one page.
+//! process has put something since. **Bounded:** directories by [`PARENTS_MAX`], each by twice the names of a page.
 
 use super::client::{KeyPage, ListQuery};
 use super::tree::Shared;
