@@ -24,6 +24,7 @@ mod counters;
 mod fetch;
 mod flight;
 mod here;
+mod later;
 mod local;
 mod meta;
 mod persist;
@@ -61,6 +62,7 @@ pub struct Worker {
     pressure: pressure::Pressure,
     busy: busy::Busy,
     sessions: Arc<sessions::Sessions>,
+    later: later::Later,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
     counters: Arc<counters::Counters>,
@@ -81,6 +83,7 @@ impl Worker {
             pressure: pressure::Pressure::default(),
             busy: busy::Busy::default(),
             sessions: Arc::default(),
+            later: later::Later::default(),
             verifying: Arc::default(),
             counters,
         })

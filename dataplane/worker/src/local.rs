@@ -2,6 +2,7 @@
 
 use crate::Worker;
 use crate::counters::add;
+use crate::place::content_of;
 use crate::sessions::{Returning, Sessions};
 use forebay_net::{Backing, Local, Space};
 use forebay_shard::Frame;
@@ -134,7 +135,10 @@ impl Worker {
     }
 
     /// Evicts what is clean of a location and in nobody's use.
-    pub(crate) fn evict(&self, at: &ContentLocation) -> FsResult<u64> {
+    pub(crate) async fn evict(&self, at: &ContentLocation) -> FsResult<u64> {
+        if let Some(content) = content_of(at) {
+            self.settle_now(content).await?;
+        }
         let Some(extent) = self.find_extent(at)? else { return Ok(0) };
         match self.store.evict_now(extent.id()) {
             Err(StoreError::Gone(_)) => Ok(0),

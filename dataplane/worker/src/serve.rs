@@ -39,7 +39,7 @@ impl Worker {
             }
             Op::Adopt { extent } => self.adopt(extent).map(Reply::Times),
             Op::Resident { at } => self.resident_bytes(at).map(Reply::Len),
-            Op::Evict { at } => self.evict(at).map(Reply::Len),
+            Op::Evict { at } => self.evict(at).await.map(Reply::Len),
             Op::Discard { extent } => done(self.discard(extent).await),
         }
     }

@@ -174,11 +174,16 @@ impl Drop for Returning {
 pub(crate) struct JustCarried {
     sessions: Arc<Sessions>,
     content: ContentKey,
+    id: ExtentId,
 }
 
 impl Drop for JustCarried {
     fn drop(&mut self) {
-        self.sessions.carried.lock().remove(&self.content);
+        let mut carried = self.sessions.carried.lock();
+        // The same content may have been carried from another extent meanwhile.
+        if carried.get(&self.content).is_some_and(|(id, _)| *id == self.id) {
+            carried.remove(&self.content);
+        }
     }
 }
 
@@ -258,7 +263,7 @@ impl Sessions {
         writers: u64,
     ) -> JustCarried {
         self.carried.lock().insert(content, (id, writers));
-        JustCarried { sessions: Arc::clone(self), content }
+        JustCarried { sessions: Arc::clone(self), content, id }
     }
 
     /// The extent that was just carried as `content`, and how many writers had begun on it by then. Nobody may be writing

@@ -8,6 +8,7 @@
 
 use crate::Worker;
 use crate::counters::add;
+use crate::later::Unsettled;
 use crate::place::{BUSY_LOOKS, BUSY_PAUSE, content_of};
 use crate::sessions::Session;
 use forebay_shard::{Allocate, Frame};
@@ -69,6 +70,7 @@ impl Worker {
         }
         let mut keys = extent.keys();
         keys.extend(self.sessions.take_returning(id));
+        keys.extend(self.carried_as(at, &extent));
         if extent.authority() == Authority::Origin {
             self.store.unbind_all(id).await?;
         }
@@ -105,9 +107,33 @@ impl Worker {
         Ok(())
     }
 
+    /// As [`Self::settle`], for one that was to be settled later. It is told of until that is done.
+    pub(crate) async fn settle_unsettled(&self, one: Unsettled) -> FsResult<()> {
+        let Unsettled { content, id, checksums, writers, told, .. } = one;
+        let settled = self.settle(id, content, (&checksums, writers)).await;
+        drop(told);
+        settled
+    }
+
+    /// Settles what was to be settled later as `content`, if there is such.
+    pub(crate) async fn settle_now(&self, content: ContentKey) -> FsResult<()> {
+        match self.later.take(content, |_| true) {
+            Some(one) => self.settle_unsettled(one).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The content that an extent has without being settled, as long as nobody has written to it since: if its next writer, whose
+    /// turn it is, changes nothing, it has that again.
+    fn carried_as(&self, at: &ContentLocation, extent: &Arc<Extent>) -> Option<ContentKey> {
+        let is_it = |one: &Unsettled| one.id == extent.id() && one.writers == extent.writers();
+        self.later.take(content_of(at)?, is_it).map(|one| one.content)
+    }
+
     /// What is found by `known` is found by `also` as well. Nothing happens if it is not found any more: somebody
     /// writes to it, or it was evicted.
     pub(crate) async fn bind_also(&self, known: ContentKey, also: ContentKey) -> FsResult<()> {
+        self.settle_now(known).await?;
         let Some(id) = self.store.find(&known).map(|extent| extent.id()) else { return Ok(()) };
         let _turn = self.sessions.turn(id, self.config.turn_within).await?;
         // Looked up again: a writer takes the keys away in its turn, before its first byte.

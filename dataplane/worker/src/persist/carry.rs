@@ -74,10 +74,8 @@ impl Engine {
         };
         self.note(task, &outcome);
         let carried = carried_as(task, &outcome, extent);
-        // From its record on it is asked for by its content, and binding it takes as long as the disk takes to sync it.
-        let _told = carried
-            .as_ref()
-            .map(|(content, id, sent)| self.worker.sessions.tell_carried(*content, *id, sent.writers));
+        // From its record on it is asked for by its content, and the store knows it by that only when it is settled.
+        let carried = carried.map(|carried| self.unsettled(carried));
         match self.log.finish(task, outcome).await {
             Ok(Settled::Clean) => self.bind_carried(carried).await,
             Ok(Settled::StillDirty) => {}
@@ -162,22 +160,6 @@ impl Engine {
             }
         };
         self.count(counter);
-    }
-
-    /// The bytes of an extent are those of the new version: it is found by that from now on, and may be evicted.
-    async fn bind_carried(&self, carried: Option<(ContentKey, ExtentId, Sent)>) {
-        let Some((content, id, sent)) = carried else { return };
-        let worker = Arc::clone(&self.worker);
-        let bound = self
-            .shard()
-            .call(move || async move { worker.settle(id, content, (&sent.checksums, sent.writers)).await })
-            .await;
-        match bound {
-            Ok(Ok(())) => {}
-            // It was deleted meanwhile, or is fetched again when it is read: nothing is lost.
-            Ok(Err(error)) => tracing::debug!(extent = %id, %error, "a persisted extent was not bound"),
-            Err(error) => tracing::debug!(extent = %id, %error, "a persisted extent was not bound"),
-        }
     }
 
     /// Has the extent of a clean content found under a further name or version of it as well.
@@ -333,15 +315,15 @@ pub(super) fn removed_or_gone(removed: FsResult<UfsResult<()>>) -> Result<Carrie
     }
 }
 
-/// The content that the bytes of an extent are known as when a put is recorded.
+/// The content that the bytes of an extent are known as when a put is recorded, and how many they are.
 fn carried_as(
     task: &PersistTask,
     outcome: &PersistOutcome,
     extent: Option<(ExtentId, Sent)>,
-) -> Option<(ContentKey, ExtentId, Sent)> {
+) -> Option<(ContentKey, u64, ExtentId, Sent)> {
     let (PersistOutcome::Done(Some(attr)), PersistWork::Put { to, .. }) = (outcome, &task.work) else {
         return None;
     };
     let (id, sent) = extent?;
-    Some((ContentKey::of(task.mount, to, &attr.version), id, sent))
+    Some((ContentKey::of(task.mount, to, &attr.version), attr.size, id, sent))
 }

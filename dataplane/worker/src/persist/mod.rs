@@ -19,6 +19,7 @@ mod carry;
 mod conflict;
 mod moves;
 mod put;
+mod settling;
 mod source;
 
 use crate::Worker;
@@ -28,7 +29,7 @@ use crate::pressure::Drain;
 use forebay_shard::ShardHandle;
 use forebay_types::{ByteSize, NodeId, PersistLog, Writers};
 use futures_util::stream::{self, StreamExt};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -125,6 +126,8 @@ pub(crate) struct Engine {
     next_shard: AtomicUsize,
     turns: Arc<Semaphore>,
     in_flight: AtomicUsize,
+    /// Somebody waits for room: what is clean and not settled cannot be evicted.
+    hurried: AtomicBool,
 }
 
 /// The persist engine before it takes tasks.
@@ -137,6 +140,7 @@ pub struct Persister {
     engine: Arc<Engine>,
     stop: watch::Sender<bool>,
     taker: JoinHandle<()>,
+    settler: JoinHandle<()>,
 }
 
 impl ReadyPersister {
@@ -157,6 +161,7 @@ impl ReadyPersister {
             turns: Arc::new(Semaphore::new(config.tasks_at_once.max(1))),
             next_shard: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            hurried: AtomicBool::new(false),
             control: worker.control.clone(),
             config,
             worker,
@@ -194,7 +199,8 @@ impl ReadyPersister {
         engine.log.give_way_to(Arc::downgrade(&engine.worker) as Weak<dyn Writers>);
         let (stop, stopping) = watch::channel(false);
         let taker = engine.control.spawn(take_tasks(Arc::clone(&engine), stopping));
-        Persister { engine, stop, taker }
+        let settler = engine.control.spawn(Arc::clone(&engine).settle_later());
+        Persister { engine, stop, taker, settler }
     }
 }
 
@@ -223,12 +229,17 @@ impl Persister {
     }
 
     /// Takes no more tasks and waits for those under way, at most for `grace`; the rest are dropped, which aborts
-    /// their uploads. They stay in the log. Returns how many were dropped.
+    /// their uploads. They stay in the log. Returns how many were dropped. What was carried and is not settled when `grace` is over
+    /// is fetched again when it is next read.
     pub async fn stop(self, grace: Duration) -> usize {
         // Nobody listens any more if the taker is gone already.
         let _ = self.stop.send(true);
         let all = self.engine.config.tasks_at_once.max(1);
-        let idle = self.engine.turns.acquire_many(all as u32);
+        let idle = async {
+            let turns = self.engine.turns.acquire_many(all as u32).await;
+            self.engine.settle_waiting().await;
+            turns
+        };
         if forebay_shard::timeout(grace, idle).await.is_ok() {
             return 0;
         }
@@ -240,6 +251,7 @@ impl Drop for Persister {
     /// Without [`Persister::stop`] before, tasks under way are dropped, and stay in the log.
     fn drop(&mut self) {
         self.taker.abort();
+        self.settler.abort();
     }
 }
 
@@ -272,7 +284,9 @@ async fn take_tasks(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
 
 impl Drain for Engine {
     fn hurry(&self) -> bool {
-        self.log.hurry() || self.in_flight.load(Relaxed) > 0
+        let unsettled = self.worker.later.len() > 0;
+        self.hurried.store(unsettled, Relaxed);
+        self.log.hurry() || self.in_flight.load(Relaxed) > 0 || unsettled
     }
 }
 

@@ -1,0 +1,112 @@
+//! Extents that were carried and are settled later.
+//!
+//! **Owns** the extents whose bytes the under file system has, and the name space knows it, but which the store does not know as
+//! clean yet: settling takes two syncs and a file, and while much is waiting to be carried, that is worth more to
+//! what is still nowhere else. Until then they are found as what was just carried ([`crate::sessions`]), and a crash costs no
+//! more than fetching them again.
+//!
+//! **Never does** settle anything: the persist engine does when it has nothing better to do, and who wants to evict, rename or
+//! write to one does it on the spot. What is kept here cannot be evicted, so nothing is put here while room is short.
+//!
+//! **Bounded** by [`UNSETTLED_MAX`], each no longer than [`UNSETTLED_LEN_MAX`].
+
+use crate::sessions::JustCarried;
+use forebay_types::{ByteSize, ContentKey, ExtentId, PageChecksum};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// The most extents that wait. A stop settles them all, for some milliseconds each at the most.
+const UNSETTLED_MAX: usize = 4096;
+/// The longest that waits. Of longer ones the sync is a small part of what carrying them takes.
+const UNSETTLED_LEN_MAX: ByteSize = ByteSize::kib(256);
+
+/// An extent whose bytes were carried and recorded as `content`.
+pub(crate) struct Unsettled {
+    pub(crate) content: ContentKey,
+    pub(crate) id: ExtentId,
+    pub(crate) len: u64,
+    /// One a page, in order.
+    pub(crate) checksums: Vec<PageChecksum>,
+    /// How many writers had begun on it before its bytes were read.
+    pub(crate) writers: u64,
+    /// It is found by its content as long as this is there.
+    pub(crate) told: JustCarried,
+}
+
+/// Those that wait.
+#[derive(Default)]
+pub(crate) struct Later {
+    waiting: Mutex<Waiting>,
+    came: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    of: HashMap<ContentKey, (Instant, Unsettled)>,
+    /// As they came; those that were taken by their content are still named here.
+    order: VecDeque<ContentKey>,
+}
+
+impl Later {
+    /// Has an extent wait.
+    ///
+    /// # Errors
+    /// The one that is to be settled now: itself, or another of the same content.
+    pub(crate) fn put(&self, one: Unsettled) -> Result<(), Box<Unsettled>> {
+        let mut waiting = self.waiting.lock();
+        if one.len > UNSETTLED_LEN_MAX.as_u64() || waiting.of.len() >= UNSETTLED_MAX {
+            return Err(Box::new(one));
+        }
+        let Waiting { of, order } = &mut *waiting;
+        if order.len() >= 2 * UNSETTLED_MAX {
+            order.retain(|content| of.contains_key(content));
+        }
+        order.push_back(one.content);
+        let before = of.insert(one.content, (Instant::now(), one));
+        self.came.notify_one();
+        before.map_or(Ok(()), |(_, before)| Err(Box::new(before)))
+    }
+
+    /// The one that waits as `content`, if it `is_right`; whoever takes it settles it.
+    pub(crate) fn take(
+        &self,
+        content: ContentKey,
+        is_right: impl FnOnce(&Unsettled) -> bool,
+    ) -> Option<Unsettled> {
+        let mut waiting = self.waiting.lock();
+        let right = waiting.of.get(&content).is_some_and(|(_, one)| is_right(one));
+        if right { waiting.of.remove(&content).map(|(_, one)| one) } else { None }
+    }
+
+    /// Those that came first, up to `most` of those that have waited for `at_least`.
+    pub(crate) fn take_first(&self, most: usize, at_least: Duration) -> Vec<Unsettled> {
+        let mut waiting = self.waiting.lock();
+        let Waiting { of, order } = &mut *waiting;
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(content) = order.front()
+        {
+            if of.get(content).is_some_and(|(since, _)| since.elapsed() < at_least) {
+                break;
+            }
+            taken.extend(of.remove(content).map(|(_, one)| one));
+            order.pop_front();
+        }
+        taken
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().of.len()
+    }
+
+    /// Returns when some wait.
+    pub(crate) async fn some(&self) {
+        while self.len() == 0 {
+            self.came.notified().await;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Having the store know that what was carried is clean: at once, or when there is nothing better to do.
+//!
+//! **Owns** the choice. As long as every turn of the engine is taken, names wait that are nowhere but here, and short files are
+//! settled behind them ([`crate::later`]): when the engine is idle, when room is short, when they have waited for
+//! [`WAITED_MAX`], and at a stop. **Never does** lose one: what cannot wait is settled on the spot.
+
+use super::Engine;
+use super::source::Sent;
+use crate::later::Unsettled;
+use forebay_types::{ContentKey, ExtentId};
+use futures_util::stream::{self, StreamExt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// How often it is looked whether those that wait can be settled.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks in a row that find the engine idle before they are settled.
+const IDLE_LOOKS: u32 = 2;
+/// How long one waits at the most. The kernel has written its bytes by then, and a sync takes little.
+const WAITED_MAX: Duration = Duration::from_secs(30);
+/// Settled at one time, and between two looks while the engine is at work.
+const AT_ONCE: usize = 16;
+
+impl Engine {
+    /// The bytes of an extent are those of the new version, which the log has recorded: it is found by that from now on, and
+    /// may be evicted soon.
+    pub(super) async fn bind_carried(&self, one: Option<Unsettled>) {
+        let Some(one) = one else { return };
+        let later = self.turns.available_permits() == 0 && self.worker.has_room();
+        let now = if later { self.worker.later.put(one) } else { Err(Box::new(one)) };
+        if let Err(one) = now {
+            self.settle_extent(*one).await;
+        }
+    }
+
+    /// What is told of a content while its extent is not settled.
+    pub(super) fn unsettled(&self, carried: (ContentKey, u64, ExtentId, Sent)) -> Unsettled {
+        let (content, len, id, Sent { checksums, writers }) = carried;
+        let told = self.worker.sessions.tell_carried(content, id, writers);
+        Unsettled { content, id, len, checksums, writers, told }
+    }
+
+    async fn settle_extent(&self, one: Unsettled) {
+        let (worker, id) = (Arc::clone(&self.worker), one.id);
+        let settled = self.shard().call(move || async move { worker.settle_unsettled(one).await }).await;
+        match settled {
+            Ok(Ok(())) => {}
+            // It was deleted meanwhile, or is fetched again when it is read: nothing is lost.
+            Ok(Err(error)) => tracing::debug!(extent = %id, %error, "a persisted extent was not bound"),
+            Err(error) => tracing::debug!(extent = %id, %error, "a persisted extent was not bound"),
+        }
+    }
+
+    /// Settles some of those that have waited for `at_least`; false if there were none.
+    async fn settle_some(&self, at_least: Duration) -> bool {
+        let these = self.worker.later.take_first(AT_ONCE, at_least);
+        let some = !these.is_empty();
+        let settling = stream::iter(these).map(|one| self.settle_extent(one));
+        settling.buffer_unordered(AT_ONCE).for_each(|()| async {}).await;
+        some
+    }
+
+    /// Settles all that wait.
+    pub(super) async fn settle_waiting(&self) {
+        while self.settle_some(Duration::ZERO).await {}
+    }
+
+    /// Settles what waits as there is time for it, until it is dropped.
+    pub(super) async fn settle_later(self: Arc<Self>) {
+        let mut idle = 0;
+        loop {
+            self.worker.later.some().await;
+            tokio::time::sleep(LOOK_EVERY).await;
+            idle = if self.is_idle() { idle + 1 } else { 0 };
+            if self.hurried.swap(false, Relaxed) || !self.worker.has_room() {
+                self.settle_waiting().await;
+            } else if idle < IDLE_LOOKS {
+                self.settle_some(WAITED_MAX).await;
+            } else {
+                while self.is_idle() && self.settle_some(Duration::ZERO).await {}
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+}
