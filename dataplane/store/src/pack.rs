@@ -21,9 +21,12 @@ use forebay_shard::{File, Frame, arena, blocking};
 use forebay_types::{ExtentId, PageChecksum};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// The most extents packed at once: they share one sync.
 pub(crate) const PACK_BATCH: usize = 256;
+/// As many wait to be packed at the most because something is more urgent: they take two files each meanwhile.
+const PUT_OFF_MAX: usize = 1 << 16;
 
 /// An extent whose bytes were copied to a segment and not switched over yet.
 struct Staged {
@@ -114,8 +117,23 @@ impl Tier {
 }
 
 impl Store {
+    /// Something is more urgent than packing for that long.
+    pub fn put_off_packing(&self, by: Duration) {
+        let until = Instant::now() + by;
+        let mut from = self.pack_from.lock();
+        *from = from.max(Some(until));
+    }
+
+    fn is_packing_put_off(&self, tier: &Tier) -> bool {
+        let from = *self.pack_from.lock();
+        from.is_some_and(|from| Instant::now() < from) && tier.packable_len() < PUT_OFF_MAX
+    }
+
     /// Packs what became packable a while ago, and copies what is alive out of segments that are mostly dead.
     pub(crate) async fn pack_due(self: &Arc<Self>, tier: &Arc<Tier>) -> Result<(), StoreError> {
+        if self.is_packing_put_off(tier) {
+            return Ok(());
+        }
         let _turn = tier.segments.turn.lock().await;
         let pack_max = self.config().pack_max.as_u64();
         let due = tier.take_packable(self.config().sync_delay, PACK_BATCH);

@@ -19,9 +19,10 @@ use crate::table::Table;
 use crate::tier::{Reservation, Tier, TierUsage};
 use forebay_shard::blocking;
 use forebay_types::{ByteSize, ContentKey, ExtentId, PageSize};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a new extent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Store {
     first_new_id: u64,
     blanks: Arc<Blanks>,
     counters: Arc<Counters>,
+    /// Until when packing waits for what is more urgent.
+    pub(crate) pack_from: Mutex<Option<Instant>>,
     closed: AtomicBool,
 }
 
@@ -112,6 +115,7 @@ impl Store {
             ids: Ids::starting_at(first_new_id),
             first_new_id,
             counters,
+            pack_from: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         for tier in &store.tiers {

@@ -119,6 +119,10 @@ impl Filled {
         self.0.push_back((Instant::now(), id));
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn take_due(&mut self, delay: Duration, max: usize) -> Vec<forebay_types::ExtentId> {
         let due = self.0.iter().take(max).take_while(|(since, _)| since.elapsed() >= delay).count();
         self.0.drain(..due).map(|(_, id)| id).collect()

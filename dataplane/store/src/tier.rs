@@ -314,6 +314,11 @@ impl Tier {
         }
     }
 
+    /// How many extents may have become packable and were not looked at since.
+    pub(crate) fn packable_len(&self) -> usize {
+        self.packable.lock().len()
+    }
+
     /// Extents that may have become packable longer than `delay` ago.
     pub(crate) fn take_packable(&self, delay: Duration, max: usize) -> Vec<ExtentId> {
         self.packable.lock().take_due(delay, max)

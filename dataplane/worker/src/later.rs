@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// The most extents that wait. A stop settles them all, for some milliseconds each at the most.
-const UNSETTLED_MAX: usize = 4096;
+/// The most extents that wait; some 300 bytes of memory each.
+const UNSETTLED_MAX: usize = 1 << 14;
 /// The longest that waits. Of longer ones the sync is a small part of what carrying them takes.
 const UNSETTLED_LEN_MAX: ByteSize = ByteSize::kib(256);
 

@@ -60,7 +60,7 @@ impl PersistConfig {
     pub fn new(node: NodeId) -> Self {
         Self {
             node,
-            tasks_at_once: 16,
+            tasks_at_once: 64,
             parts_at_once: 4,
             files_at_once: 8,
             memory: ByteSize::mib(128),
@@ -229,15 +229,15 @@ impl Persister {
     }
 
     /// Takes no more tasks and waits for those under way, at most for `grace`; the rest are dropped, which aborts
-    /// their uploads. They stay in the log. Returns how many were dropped. What was carried and is not settled when `grace` is over
-    /// is fetched again when it is next read.
+    /// their uploads. They stay in the log. Returns how many were dropped. What was carried and cannot
+    /// be settled in time is fetched again when it is next read.
     pub async fn stop(self, grace: Duration) -> usize {
         // Nobody listens any more if the taker is gone already.
         let _ = self.stop.send(true);
         let all = self.engine.config.tasks_at_once.max(1);
         let idle = async {
             let turns = self.engine.turns.acquire_many(all as u32).await;
-            self.engine.settle_waiting().await;
+            self.engine.settle_last().await;
             turns
         };
         if forebay_shard::timeout(grace, idle).await.is_ok() {

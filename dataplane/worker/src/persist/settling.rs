@@ -19,6 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const IDLE_LOOKS: u32 = 2;
 /// How long one waits at the most. The kernel has written its bytes by then, and a sync takes little.
 const WAITED_MAX: Duration = Duration::from_secs(30);
+/// How long packing waits after something that was put off as well.
+const PACK_PUT_OFF: Duration = Duration::from_secs(1);
+/// What a stop settles them for at the most; the others are fetched again when they are next read.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// Settled at one time, and between two looks while the engine is at work.
 const AT_ONCE: usize = 16;
 
@@ -28,6 +32,9 @@ impl Engine {
     pub(super) async fn bind_carried(&self, one: Option<Unsettled>) {
         let Some(one) = one else { return };
         let later = self.turns.available_permits() == 0 && self.worker.has_room();
+        if later {
+            self.worker.store.put_off_packing(PACK_PUT_OFF);
+        }
         let now = if later { self.worker.later.put(one) } else { Err(Box::new(one)) };
         if let Err(one) = now {
             self.settle_extent(*one).await;
@@ -61,9 +68,16 @@ impl Engine {
         some
     }
 
-    /// Settles all that wait.
-    pub(super) async fn settle_waiting(&self) {
+    async fn settle_waiting(&self) {
         while self.settle_some(Duration::ZERO).await {}
+    }
+
+    /// Settles what can be before a stop.
+    pub(super) async fn settle_last(&self) {
+        if tokio::time::timeout(STOP_WITHIN, self.settle_waiting()).await.is_err() {
+            let left = self.worker.later.len();
+            tracing::info!(left, "files that were just carried are fetched again when they are next read");
+        }
     }
 
     /// Settles what waits as there is time for it, until it is dropped.
