@@ -8,3 +8,4 @@ mod engine;
 mod files;
 mod meanwhile;
 mod names;
+mod settling;
