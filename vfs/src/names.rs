@@ -12,6 +12,11 @@ use crate::types::{Entry, NewNode, OpenFlags, Opened, RenameFlags};
 use forebay_namespace::{NewInode, RenameMode, Unlinked};
 use forebay_types::{Caller, FileKind, FsError, FsErrorKind, FsResult, Ino, Name};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the kernel may keep the attributes of a file that was just made: it looks at its mode before open(2) returns, and
+/// would ask for it. What is written to the file ends it, but for a store to a mapping, whose time may be as much older.
+const BORN_TTL: Duration = Duration::from_millis(10);
 
 /// How often a create turns from making a file to opening the one that is there, and back, when others make and
 /// remove it all the time.
@@ -126,7 +131,8 @@ impl Vfs {
         let inode = self.opens.enter(looked.entry().attr.ino);
         inode.set_born(id);
         let opened = NewHandle::new(self, self.open_born(inode, baseline, flags).await?);
-        let fresh = self.fresh(looked.entry()).await?;
+        let entry = looked.entry();
+        let fresh = Entry { attr_ttl: entry.attr_ttl.min(BORN_TTL), ..entry };
         Ok((looked, fresh, opened))
     }
 

@@ -104,6 +104,7 @@ impl Dispatch {
             Op::Read { handle, offset, into, .. } => Ok(self.read_now(*handle, *offset, into)?),
             Op::Lookup(at) => self.lookup_now(at)?,
             Op::GetAttr { ino, .. } => Ok(self.getattr_now(*ino)?),
+            Op::GetXattr { ino, name, room } => self.getxattr_now(*ino, name, *room)?,
             _ => return None,
         };
         let asker = Asker { caller: &request.caller, id: request.unique };

@@ -26,6 +26,14 @@ impl Dispatch {
         fit(value, room)
     }
 
+    /// As [`Self::getxattr`], if the answer is known. The kernel asks so before the first write to each new file, for what
+    /// nearly none has.
+    pub(super) fn getxattr_now(&self, ino: Ino, name: &[u8], room: u32) -> Option<FsResult<Reply>> {
+        refuse_acl(name).ok()?;
+        let value = self.vfs.getxattr_now(ino, name)?;
+        Some(value.and_then(|value| fit(value, room)))
+    }
+
     /// The names one after the other, each closed by a zero byte, as listxattr(2) has them.
     pub(super) async fn listxattr(&self, ino: Ino, room: u32) -> FsResult<Reply> {
         let names = self.vfs.listxattr(ino).await?;

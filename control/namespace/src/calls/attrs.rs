@@ -65,6 +65,15 @@ impl Namespace {
         record.xattr(name).map(Into::into).ok_or_else(|| FsErrorKind::NoAttribute.into())
     }
 
+    /// As [`Namespace::get_xattr`], if the inode is in memory.
+    ///
+    /// # Errors
+    /// `NoAttribute`.
+    pub fn get_xattr_now(&self, ino: Ino, name: &[u8]) -> Option<FsResult<Box<[u8]>>> {
+        let record = self.shared.table.get(ino)?.record();
+        Some(record.xattr(name).map(Into::into).ok_or_else(|| FsErrorKind::NoAttribute.into()))
+    }
+
     /// The names of all extended attributes that were set.
     ///
     /// # Errors

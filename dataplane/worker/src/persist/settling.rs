@@ -11,7 +11,7 @@ use forebay_types::{ContentKey, ExtentId};
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it is looked whether those that wait can be settled.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const PACK_PUT_OFF: Duration = Duration::from_secs(1);
 /// What a stop settles them for at the most; the others are fetched again when they are next read.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// Settled at one time, and between two looks while the engine is at work.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 impl Engine {
     /// The bytes of an extent are those of the new version, which the log has recorded: it is found by that from now on, and
@@ -92,8 +92,19 @@ impl Engine {
             } else if idle < IDLE_LOOKS {
                 self.settle_some(WAITED_MAX).await;
             } else {
-                while self.is_idle() && self.settle_some(Duration::ZERO).await {}
+                self.settle_at_leisure().await;
             }
+        }
+    }
+
+    /// Settles what waits as long as the engine is idle, half of the time: who reads what was just carried comes first.
+    async fn settle_at_leisure(&self) {
+        loop {
+            let began = Instant::now();
+            if !self.is_idle() || !self.settle_some(Duration::ZERO).await {
+                return;
+            }
+            tokio::time::sleep(began.elapsed()).await;
         }
     }
 
