@@ -73,20 +73,22 @@ fn what_was_begun_before_a_start_is_looked_into_side_by_side() {
     let (_, tasks) = mpsc::channel(1);
     let (done, mut outcomes) = mpsc::channel(100);
     let dir = |i| PersistWork::MakeDir { key: key(&format!("d{i}")), attr: attr(FileKind::Directory, 0) };
-    let begun: Vec<_> = (0..20).map(|i| task(dir(i), true)).collect();
+    let at_once = config().tasks_at_once;
+    let count = at_once + 4;
+    let begun: Vec<_> = (0..count).map(|i| task(dir(i), true)).collect();
     let answers = Arc::default();
     let log = TestLog { tasks: Mutex::new(tasks), done, begun, answer: Settled::Clean, answers };
     let shards = vec![node.shard(0)];
     let persister = ReadyPersister::new(config(), Arc::clone(&node.worker), Arc::new(log), shards);
     node.ufs.rule(Rules { stat_takes: HELD, ..Rules::default() });
     let settled = node.control.spawn(async move { persister.settle_begun().await });
-    let at_once = config().tasks_at_once as u64;
-    eventually("as many are asked for as may be", || node.ufs.stats.load(SeqCst) == at_once);
+    let looked = || node.ufs.stats.load(SeqCst) as usize;
+    eventually("as many are asked for as may be", || looked() == at_once);
     std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(node.ufs.stats.load(SeqCst), at_once, "and no more");
+    assert_eq!(looked(), at_once, "and no more");
     node.ufs.rule(Rules::default());
-    assert_eq!(node.control.block_on(settled).unwrap(), Ok(20));
-    for _ in 0..20 {
+    assert_eq!(node.control.block_on(settled).unwrap(), Ok(count));
+    for _ in 0..count {
         assert_eq!(outcomes.try_recv().unwrap(), PersistOutcome::NotDone);
     }
 }
