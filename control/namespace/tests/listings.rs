@@ -335,3 +335,25 @@ fn a_directory_goes_at_once_while_the_removals_in_it_are_still_being_carried() {
         assert!(!world.ufs_path("d").exists());
     });
 }
+
+/// Of names that the UFS's part of a listing has shown, each is looked at among ours, and once.
+#[test]
+fn own_names_are_scanned_once_for_a_listing() {
+    const FILES: u64 = 200;
+    let world = World::new();
+    block_on(async {
+        let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
+        for n in 0..FILES {
+            world.make(dir, &format!("n{n:03}"), FileKind::Regular).await.unwrap();
+        }
+        carry_all(&world).await.unwrap();
+        world.names().flush().unwrap();
+        for limit in [32, 1000] {
+            assert_eq!(world.list_by(dir, limit).await.unwrap().len() as u64, FILES);
+            let before = world.scanned.load(SeqCst);
+            assert_eq!(world.list_by(dir, limit).await.unwrap().len() as u64, FILES);
+            let scanned = world.scanned.load(SeqCst) - before;
+            assert!(scanned <= FILES, "{scanned} names were looked at, {limit} at a time");
+        }
+    });
+}

@@ -9,22 +9,21 @@
 //! shown or not, then from [`OWN_BASE`] on one for each own name. A stream keeps the few pages of the UFS and the
 //! names that it has shown lately, and a sparse list of places to start again from: never all names.
 //!
-//! What is shown of the UFS's entries, and what of that is asked for, is in [`shown`].
+//! What is shown of the UFS's entries, and what of that is asked for, is in [`shown`]; where its pages come from in [`fetch`];
+//! our own names are in [`own`].
 //!
 //! A page that was asked for within `metadata_ttl` is not asked for again ([`crate::pages`]).
 //!
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
+mod fetch;
+mod own;
 mod places;
 mod shown;
 
-use crate::inode::{Inode, OwnNames};
-use crate::keys;
+use crate::inode::Inode;
 use crate::listings::Marks;
-use crate::moving::Absence;
 use crate::namespace::{Entry, Namespace};
-use crate::pages::SeenPage;
-use crate::record::Dentry;
 use forebay_types::{
     DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, Told, UfsKey,
 };
@@ -288,147 +287,5 @@ impl DirStream {
         });
         self.shown.push(shown.inode);
         Ok(())
-    }
-
-    /// The page with the entry `index`; `None` past the last entry.
-    async fn page_at(&mut self, index: u64) -> FsResult<Option<&Page>> {
-        if let Some((behind, name)) = self.behind.clone() {
-            let page = self.page_behind(behind, &name).await?;
-            self.pages.extend(page);
-            self.behind = None;
-        }
-        if self.pages.front().is_none_or(|page| index < page.first) {
-            let (first, from) = match self.tokens.before(index) {
-                Some((first, token)) => (first, Some(token)),
-                None => (0, None),
-            };
-            let page = self.fetch(first, from).await?;
-            self.pages = VecDeque::from([page]);
-        }
-        while let Some(last) = self.pages.back().filter(|last| last.end() <= index) {
-            let (end, Some(next)) = (last.end(), last.next.clone()) else { return Ok(None) };
-            self.tokens.add(end, next.clone());
-            let page = self.fetch(end, Some(next)).await?;
-            if self.pages.len() == PAGES_MAX {
-                self.pages.pop_front();
-            }
-            self.pages.push_back(page);
-        }
-        Ok(self.pages.iter().find(|page| index < page.end()))
-    }
-
-    /// What follows a name in the page that has it, as the entries from `index` on: what was carried or removed since that
-    /// index was given out has moved it. `None`: nothing has that name any more, and the index is as good as any.
-    async fn page_behind(&mut self, index: u64, name: &Name) -> FsResult<Option<Page>> {
-        let mut page = self.fetch(0, None).await?;
-        loop {
-            if let Some(at) = page.entries.iter().position(|entry| entry.name == *name) {
-                Arc::make_mut(&mut page.entries).drain(..=at);
-                return Ok(Some(Page { first: index, ..page }));
-            }
-            let (end, Some(next)) = (page.end(), page.next.take()) else { return Ok(None) };
-            page = self.fetch(end, Some(next)).await?;
-        }
-    }
-
-    fn is_moving(&self, dir: &UfsKey) -> bool {
-        self.names.shared.queue.moved(self.mount, dir).is_some()
-    }
-
-    async fn fetch(&mut self, first: u64, from: Option<PageToken>) -> FsResult<Page> {
-        for _ in 0..MOVED_TRIES {
-            let Some(dir) = self.ufs.clone() else { break };
-            let standing = self.names.pages.standing(&self.dir, self.mount, &dir);
-            let (epoch, asked_ms) = (standing.epoch(), self.names.shared.now_ms());
-            if first == 0
-                && let Some(moved) = self.names.shared.queue.moved(self.mount, &dir)
-                && let Some(entries) = self.names.list_both(self.mount, &dir, &moved).await?
-            {
-                let entries = Arc::new(entries);
-                return Ok(Page { first, entries, next: None, epoch, asked_ms });
-            }
-            let ttl_ms = self.names.shared.metadata_ttl_ms(&self.dir.record())?;
-            let seen = self.names.pages.get(&standing, from.as_ref(), asked_ms, ttl_ms);
-            if let Some(SeenPage { entries, next, asked_ms }) = seen.filter(|_| !self.is_moving(&dir)) {
-                return Ok(Page { first, entries, next, epoch, asked_ms });
-            }
-            let page = self.names.flights.list(self.mount, &dir, from.clone(), PAGE_LEN).await;
-            match page {
-                Ok(page) => {
-                    let partial = page.entries.iter().filter(|entry| matches!(entry.told, Told::Content(_)));
-                    self.names.ahead.listed(self.dir.ino, partial.map(|entry| entry.name.clone()));
-                    let seen = SeenPage { entries: Arc::new(page.entries), next: page.next, asked_ms };
-                    if seen.tells_less_than_all() && !self.is_moving(&dir) {
-                        self.names.pages.keep(&standing, from, seen.clone());
-                    }
-                    return Ok(Page { first, entries: seen.entries, next: seen.next, epoch, asked_ms });
-                }
-                Err(error) if error.kind() != FsErrorKind::NotFound => {
-                    // Perhaps it was the token, of a page that is not to be believed any more.
-                    self.names.pages.forget(self.dir.ino);
-                    return Err(error);
-                }
-                Err(error) => {
-                    // It may have been moved in the UFS meanwhile, with all that is in it.
-                    if self.names.absence(&self.dir, &dir).await? != Absence::Overtaken {
-                        return Err(error);
-                    }
-                    self.ufs = self.names.ufs_key(&self.dir.record()).await?;
-                }
-            }
-        }
-        Err(FsErrorKind::Stale.into())
-    }
-
-    /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
-    async fn read_own(&mut self, offset: u64, limit: usize, out: &mut Vec<DirEntry>) -> FsResult<u64> {
-        let index = offset - OWN_BASE;
-        let (mut at, mut from) = self.own.before(index);
-        loop {
-            let wanted = (limit - out.len()).min(OWN_LEN);
-            let names = self.own_names(from.take(), wanted).await?;
-            if names.is_empty() {
-                return Ok(offset);
-            }
-            let mut past = 0;
-            for (name, dentry) in names {
-                from = Some(name.clone());
-                let Some((ino, _)) = dentry.target else { continue };
-                let inode = self.names.inode(ino).await?;
-                if self.is_among_ufs(&inode, &name, &dentry) {
-                    continue;
-                }
-                at += 1;
-                if at <= index {
-                    continue;
-                }
-                past = at;
-                self.own.remember(at, &name);
-                self.push(out, Shown::now(name, inode), OWN_BASE + at)?;
-            }
-            if past > 0 {
-                return Ok(OWN_BASE + past);
-            }
-        }
-    }
-
-    /// Own names after `after`.
-    async fn own_names(&self, after: Option<Name>, limit: usize) -> FsResult<Vec<(Name, Dentry)>> {
-        if self.dir.own_names() == OwnNames::None {
-            return Ok(Vec::new());
-        }
-        let (shared, dir) = (Arc::clone(&self.names.shared), self.dir.ino);
-        let read = move || {
-            let (first, until) = keys::of(keys::DENTRY, dir);
-            let from = after.map_or(first, |name| [&keys::dentry(dir, &name)[..], &[0]].concat().into());
-            let mut names = Vec::new();
-            for (key, value) in shared.view.scan(&from, &until, limit)? {
-                if let Some((_, name)) = keys::slot(&key) {
-                    names.push((name, Dentry::decode(&value)?));
-                }
-            }
-            Ok(names)
-        };
-        self.names.readers.read(read).await
     }
 }

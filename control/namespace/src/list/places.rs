@@ -73,18 +73,28 @@ impl Places {
 
     /// The name that was shown at the place `at`.
     pub(super) fn remember(&mut self, at: u64, name: &Name) {
+        self.recall(at, name);
+        self.old.add(at, name.clone());
+    }
+
+    /// After the place `at` all names up to this one were seen, and none of them is shown: the search for what comes after
+    /// the place begins behind them. Whether a name is shown here is decided once for a listing, so none is missed.
+    pub(super) fn pass(&mut self, at: u64, name: &Name) {
+        match self.recent.back_mut() {
+            Some((last, known)) if *last == at => *known = name.clone(),
+            _ => self.recall(at, name),
+        }
+    }
+
+    fn recall(&mut self, at: u64, name: &Name) {
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back((at, name.clone()));
-        self.old.add(at, name.clone());
     }
 
-    /// How many own names lie before the place where the search for `index` begins, and the last of them.
+    /// How many own names lie before the place where the search for `index` begins, and the name it begins behind.
     pub(super) fn before(&self, index: u64) -> (u64, Option<Name>) {
-        if index == 0 {
-            return (0, None);
-        }
         // The last one: after names came or went, what was read again has other places than it had.
         if let Some((at, name)) = self.recent.iter().rfind(|(at, _)| *at == index) {
             return (*at, Some(name.clone()));
@@ -124,5 +134,21 @@ mod tests {
         let (at, before) = places.before(801);
         assert!(at <= 801 && before == Some(name(at)), "{at}");
         assert_eq!(places.before(0), (0, None));
+    }
+
+    #[test]
+    fn names_that_are_not_shown_are_passed_once() {
+        let name = |n: u64| Name::new(format!("n{n:04}").into_bytes()).unwrap();
+        let mut places = Places::new();
+        places.pass(0, &name(3));
+        assert_eq!(places.before(0), (0, Some(name(3))));
+        places.remember(1, &name(4));
+        places.pass(1, &name(6));
+        places.pass(1, &name(9));
+        assert_eq!(places.recent.len(), 2);
+        assert_eq!((places.before(0), places.before(1)), ((0, Some(name(3))), (1, Some(name(9)))));
+        // What was shown is found again where it was, and only what comes after it is elsewhere.
+        places.remember(2, &name(10));
+        assert_eq!(places.before(1), (1, Some(name(9))));
     }
 }

@@ -4,7 +4,7 @@
 
 pub mod carrier;
 
-use forebay_meta::{LmdbOptions, LmdbStore};
+use forebay_meta::{Batch, KeyValue, LmdbOptions, LmdbStore, MetaError, MetaStore};
 use forebay_namespace::{
     Entry, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Unlinked,
 };
@@ -209,6 +209,32 @@ async fn takes(ms: &AtomicU64) {
     }
 }
 
+/// An engine that counts what is scanned in it.
+struct Counted {
+    store: LmdbStore,
+    scanned: Arc<AtomicU64>,
+}
+
+impl MetaStore for Counted {
+    fn get(&self, key: &[u8]) -> Result<Option<Box<[u8]>>, MetaError> {
+        self.store.get(key)
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Box<[u8]>>>, MetaError> {
+        self.store.get_many(keys)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<KeyValue>, MetaError> {
+        let found = self.store.scan(from, until, limit)?;
+        self.scanned.fetch_add(found.len() as u64, SeqCst);
+        Ok(found)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), MetaError> {
+        self.store.commit(batch)
+    }
+}
+
 /// A name space with all it stands on.
 pub struct World {
     pub ufs_dir: tempfile::TempDir,
@@ -217,6 +243,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub config: NamespaceConfig,
     pub names: Option<Arc<Namespace>>,
+    /// How many entries of the engine were scanned.
+    pub scanned: Arc<AtomicU64>,
 }
 
 pub fn root_spec(ttl: Duration) -> MountSpec {
@@ -241,13 +269,15 @@ impl World {
         let mut config = NamespaceConfig::new(state_dir.path().join("log"), node, spec);
         config.clock = Arc::clone(&clock) as _;
         change(&mut config);
-        let mut world = Self { ufs_dir, state_dir, ufs, clock, config, names: None };
+        let scanned = Arc::default();
+        let mut world = Self { ufs_dir, state_dir, ufs, clock, config, names: None, scanned };
         world.open();
         world
     }
 
     pub fn open(&mut self) -> Recovery {
-        let engine = LmdbStore::open(&self.state_dir.path().join("meta"), &LmdbOptions::default()).unwrap();
+        let store = LmdbStore::open(&self.state_dir.path().join("meta"), &LmdbOptions::default()).unwrap();
+        let engine = Counted { store, scanned: Arc::clone(&self.scanned) };
         let opened = Namespace::open(self.config.clone(), Arc::new(engine), Arc::clone(&self.ufs) as _);
         let (names, recovery) = opened.unwrap();
         self.names = Some(names);
