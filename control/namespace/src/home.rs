@@ -339,6 +339,7 @@ impl Desk {
     fn apply(&self, changes: Changes, pending: Vec<(u64, Encoded)>, next_seq: u64) {
         let seq = next_seq - 1;
         self.note_turned(&changes);
+        self.shared.listings.note_gone(&changes);
         for (record_seq, encoded) in &pending {
             for (key, value) in encoded.iter().filter(|(key, _)| key[0] != crate::keys::DENTRY) {
                 self.shared.view.overlay.set(key.clone(), value.clone(), *record_seq);

@@ -69,7 +69,7 @@ impl Namespace {
             return None;
         }
         match cached.answer {
-            Answer::Absent => Some(None),
+            Answer::Absent | Answer::NoDirectory => Some(None),
             Answer::Present(ino) => {
                 let record = self.shared.record_in_memory(ino).ok()?;
                 let version = record.version.clone().filter(|_| record.is_settled())?;

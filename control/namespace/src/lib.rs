@@ -24,6 +24,7 @@
 
 mod absent;
 mod ahead;
+mod alone;
 mod authored;
 mod calls;
 mod commit;

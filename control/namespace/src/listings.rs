@@ -2,15 +2,19 @@
 //!
 //! **Owns** what a listing has to know of files that are written or carried while it is read: whether a file was clean
 //! when it began, also if it was turned more than once since, and which names it found on their way to another place. Both
-//! decide where a name is shown, and it is decided twice, for the entries of the UFS and for our own: the same way.
+//! decide where a name is shown, and it is decided twice, for the entries of the UFS and for our own: the same way. Also
+//! which names stopped being ours: a listing that goes through our names alone finds out by them what they are now.
 //!
 //! **Never does** remember a name that nothing happens to. A listing that is left open while very much is turned forgets
 //! what came last, and may then show such a file twice or not at all.
 
 use crate::record::InodeRecord;
+use crate::txn::Changes;
 use forebay_types::{Ino, InodeState, Name};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -25,6 +29,8 @@ pub(crate) struct Marks {
     was_clean: Mutex<HashMap<Ino, bool>>,
     /// The names that were found leaving.
     left: Mutex<HashSet<Name>>,
+    /// The names that stopped being ours.
+    gone: Mutex<BTreeSet<Name>>,
 }
 
 /// All that are under way.
@@ -52,6 +58,23 @@ impl Marks {
         leaves_now || left.contains(name)
     }
 
+    /// The names that have stopped being ours since it began, of those after `after` and up to `until`.
+    pub(crate) fn gone_between(&self, after: Option<&Name>, until: Option<&Name>) -> Vec<Name> {
+        let gone = self.gone.lock();
+        let after = after.map_or(Unbounded, Excluded);
+        gone.range((after, Unbounded))
+            .take_while(|name| until.is_none_or(|until| *name <= until))
+            .cloned()
+            .collect()
+    }
+
+    fn goes(&self, name: &Name) {
+        let mut gone = self.gone.lock();
+        if gone.len() < MARKS_MAX {
+            gone.insert(name.clone());
+        }
+    }
+
     /// A file is turned: what it was `before` is what it was when the listing began, unless it was turned since then and
     /// before the listing was known.
     fn turned(&self, ino: Ino, before: &InodeRecord, now: &InodeRecord) {
@@ -67,7 +90,8 @@ impl Listings {
     pub(crate) fn begin(&self, dir: Ino, pushed: impl FnOnce() -> u64) -> Arc<Marks> {
         let mut of = self.of.lock();
         self.count.fetch_add(1, SeqCst);
-        let marks = Marks { began: pushed(), was_clean: Mutex::default(), left: Mutex::default() };
+        let (was_clean, left, gone) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let marks = Marks { began: pushed(), was_clean, left, gone };
         let marks = Arc::new(marks);
         of.entry(dir).or_default().push(Arc::clone(&marks));
         marks
@@ -81,6 +105,18 @@ impl Listings {
             of.remove(&dir);
         }
         self.count.fetch_sub(1, SeqCst);
+    }
+
+    /// Names are about to stop being ours in directories of which some are given back to the UFS.
+    pub(crate) fn note_gone(&self, changes: &Changes) {
+        if changes.given_back.is_empty() || self.count.load(SeqCst) == 0 {
+            return;
+        }
+        let of = self.of.lock();
+        let going = changes.dentries.iter().filter(|(_, dentry)| dentry.is_none());
+        for ((dir, name), _) in going.filter(|((dir, _), _)| changes.given_back.contains(dir)) {
+            of.get(dir).into_iter().flatten().for_each(|marks| marks.goes(name));
+        }
     }
 
     /// An inode is about to be shown as it is `now`, instead of as it was `before`.

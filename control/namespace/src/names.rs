@@ -24,6 +24,8 @@ pub(crate) enum Answer {
     Present(Ino),
     /// Nothing.
     Absent,
+    /// Nothing, since the directory is not in the UFS, which was not asked about the name.
+    NoDirectory,
 }
 
 /// An answer and when the UFS gave it.

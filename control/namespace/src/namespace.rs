@@ -3,6 +3,7 @@
 
 use crate::absent::Absent;
 use crate::ahead::Ahead;
+use crate::alone::Alone;
 use crate::commit::Committer;
 use crate::config::NamespaceConfig;
 use crate::error::NamespaceError;
@@ -54,6 +55,7 @@ pub struct Namespace {
     pub(crate) readers: Readers,
     pub(crate) flights: Flights,
     pub(crate) ahead: Ahead,
+    pub(crate) alone: Alone,
     pub(crate) absent: Absent,
     pub(crate) pages: Pages,
     pub(crate) committer: Arc<Committer>,
@@ -99,6 +101,7 @@ impl Namespace {
             readers,
             flights,
             ahead: Ahead::default(),
+            alone: Alone::default(),
             absent: Absent::default(),
             pages: Pages::default(),
             committer,

@@ -74,7 +74,7 @@ impl Namespace {
             return Ok(None);
         };
         match cached.answer {
-            Answer::Absent => Ok(Some(None)),
+            Answer::Absent | Answer::NoDirectory => Ok(Some(None)),
             Answer::Present(ino) => Ok(self.shared.table.get(ino).filter(|inode| inode.is_whole()).map(Some)),
         }
     }
@@ -249,7 +249,7 @@ impl Namespace {
             // A directory that is not in the UFS yet may be there a moment later, and others put names into it.
             let may_get_there = record.state != InodeState::Native;
             let asked_ms = may_get_there.then(|| self.shared.now_ms());
-            return Ok(Some((Cached { answer: Answer::Absent, asked_ms }, None)));
+            return Ok(Some((Cached { answer: Answer::NoDirectory, asked_ms }, None)));
         };
         let key = dir_key.child(name);
         if let Some(since_ms) = self.seen_absent(dir, record.mount, &dir_key, name).await? {
@@ -269,6 +269,7 @@ impl Namespace {
             Some(ufs) => {
                 let at = (dir.ino, name.clone());
                 self.pages.found(dir.ino, name);
+                self.alone.forget(dir.ino);
                 let inode =
                     self.clean_inode(record.mount, &key, at, (&ufs, true), self.shared.now_ms()).await?;
                 Ok(Some((Cached { answer: Answer::Present(inode.ino), asked_ms }, Some(inode))))
@@ -374,6 +375,7 @@ impl Namespace {
         self.shared.names.forget_all();
         self.absent.clear();
         self.pages.clear();
+        self.alone.clear();
         self.shared.table.forget_validations(mount.id);
     }
 }

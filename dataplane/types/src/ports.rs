@@ -127,6 +127,13 @@ pub trait UfsMeta: Send + Sync + 'static {
         let _ = mount;
         true
     }
+
+    /// Whether a listing there tells all that a stat does, and costs so little that what others do may show at once. Where
+    /// it does not, each page is a request that is waited and paid for.
+    fn lists_attrs(&self, mount: MountId) -> bool {
+        let _ = mount;
+        true
+    }
 }
 
 /// Where the bytes of a file are, as the name space knows it.

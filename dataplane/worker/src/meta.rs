@@ -55,6 +55,10 @@ impl UfsMeta for Worker {
         let holds = |ufs: Arc<dyn Ufs>| ufs.capabilities().times && ufs.capabilities().set_attr;
         self.ufs.get(mount).is_ok_and(holds)
     }
+
+    fn lists_attrs(&self, mount: MountId) -> bool {
+        self.ufs.get(mount).map_or(true, |ufs| ufs.capabilities().list_attrs)
+    }
 }
 
 impl Worker {

@@ -69,10 +69,11 @@ impl Namespace {
     /// `Exists`, `NotADirectory`, `ReadOnly`, `NameTooLong` for a link target; `NotFound` if the directory was
     /// removed.
     pub async fn create(&self, caller: &Caller, parent: Ino, name: &Name, new: NewInode) -> FsResult<Entry> {
-        let (caller, name) = (*caller, name.clone());
-        let ino =
-            self.mutate(move |txn| ops::create::create(txn, caller, parent, &name, new.clone())).await?;
-        self.counted(ino).await
+        let (caller, called, cleared) = (*caller, name.clone(), self.alone.cleared());
+        let made =
+            self.mutate(move |txn| ops::create::create(txn, caller, parent, &called, new.clone())).await?;
+        self.learn_made((parent, name), &made, cleared);
+        self.counted(made.ino).await
     }
 
     /// Gives an inode a further name. The entry counts as one lookup.

@@ -25,12 +25,14 @@ impl DirStream {
                 None => (0, None),
             };
             let page = self.fetch(first, from).await?;
+            self.met_page(page.asked_ms);
             self.pages = VecDeque::from([page]);
         }
         while let Some(last) = self.pages.back().filter(|last| last.end() <= index) {
             let (end, Some(next)) = (last.end(), last.next.clone()) else { return Ok(None) };
             self.tokens.add(end, next.clone());
             let page = self.fetch(end, Some(next)).await?;
+            self.met_page(page.asked_ms);
             if self.pages.len() == PAGES_MAX {
                 self.pages.pop_front();
             }

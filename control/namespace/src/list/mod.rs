@@ -12,6 +12,10 @@
 //! What is shown of the UFS's entries, and what of that is asked for, is in [`shown`]; where its pages come from in [`fetch`];
 //! our own names are in [`own`].
 //!
+//! **A directory that is ours alone** ([`crate::alone`]) is listed by our names, of which the UFS is known to have no others: it
+//! is not asked, and each name of ours is shown, whether it was carried or not. Offsets in such a listing count from
+//! [`ALONE_BASE`], so that they tell by themselves, also to another process, that the UFS's part is not to be gone through.
+//!
 //! A page that was asked for within `metadata_ttl` is not asked for again ([`crate::pages`]).
 //!
 //! A page of the UFS that fails is an error of the call, which may be repeated.
@@ -20,6 +24,7 @@ mod fetch;
 mod own;
 mod places;
 mod shown;
+mod whole;
 
 use crate::inode::Inode;
 use crate::listings::Marks;
@@ -31,6 +36,7 @@ use places::{Checkpoints, Places};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use whole::Whole;
 
 /// Entries of a page that is asked of the UFS.
 const PAGE_LEN: usize = 1000;
@@ -38,6 +44,8 @@ const PAGE_LEN: usize = 1000;
 const OWN_LEN: usize = 256;
 /// The first offset of our own names; no directory of the UFS has 2^62 entries.
 const OWN_BASE: u64 = 1 << 62;
+/// The same in a listing of a directory that was ours alone when it began.
+const ALONE_BASE: u64 = OWN_BASE | 1 << 61;
 /// The first offset of the UFS's entries: after the dots.
 const UFS_BASE: u64 = 2;
 /// The most pages of the UFS that a stream keeps: as many as one read of a caller goes through, unless they are very small.
@@ -95,6 +103,10 @@ pub struct DirStream {
     mount: MountId,
     /// The UFS's directory when the listing began; `None`: there is none, and our names are all.
     ufs: Option<UfsKey>,
+    /// There is one, and it was known to have nothing that is not among our names.
+    alone: bool,
+    /// `None`: something that is not ours was met, or the listing did not begin with the first entry.
+    whole: Option<Whole>,
     /// What is remembered of this listing; `None`: nothing was read yet.
     marks: Option<Arc<Marks>>,
     /// Neighbours, in order: from the one before that on in which the last read began.
@@ -123,6 +135,8 @@ impl Namespace {
             dir,
             mount: record.mount,
             ufs: None,
+            alone: false,
+            whole: None,
             marks: None,
             pages: VecDeque::new(),
             tokens: Checkpoints::new(),
@@ -148,6 +162,11 @@ pub struct DirPlace {
     pub last: Option<(u64, Name)>,
 }
 
+/// How many of our own names lie before an offset.
+fn own_index(offset: u64) -> u64 {
+    offset.checked_sub(ALONE_BASE).unwrap_or(offset.saturating_sub(OWN_BASE))
+}
+
 /// An entry on its way out, its offset still to come.
 struct Shown {
     name: Name,
@@ -163,9 +182,22 @@ impl Shown {
 }
 
 impl DirStream {
-    /// Starts from the beginning, with what is there now.
-    async fn begin(&mut self) -> FsResult<()> {
-        self.begin_at(None).await
+    /// Starts with what is there now; what is asked for first is at `offset`.
+    async fn begin(&mut self, offset: u64) -> FsResult<()> {
+        self.begin_at(None).await?;
+        let Some(key) = &self.ufs else { return Ok(()) };
+        if offset == 0 {
+            self.whole = self.begin_whole(key);
+        }
+        if offset >= ALONE_BASE || (offset == 0 && self.names.is_alone(&self.dir, self.mount, key)?) {
+            self.go_alone();
+        }
+        Ok(())
+    }
+
+    /// The UFS's part is not gone through.
+    fn go_alone(&mut self) {
+        (self.ufs, self.alone, self.whole) = (None, true, None);
     }
 
     /// Starts as if it had been when the log had this number.
@@ -176,6 +208,7 @@ impl DirStream {
         let shared = &self.names.shared;
         let pushed = || pushed.unwrap_or_else(|| self.names.committer.pushed());
         self.marks = Some(shared.listings.begin(self.dir.ino, pushed));
+        (self.alone, self.whole) = (false, None);
         self.pages.clear();
         self.tokens = Checkpoints::new();
         self.behind = None;
@@ -203,6 +236,10 @@ impl DirStream {
             self.begin_at(Some(place.began)).await?;
         }
         match place.last {
+            Some((offset, name)) if offset > ALONE_BASE => {
+                self.go_alone();
+                self.own.remember(offset - ALONE_BASE, &name);
+            }
             Some((offset, name)) if offset > OWN_BASE => self.own.remember(offset - OWN_BASE, &name),
             Some((offset, name)) if offset > UFS_BASE => self.behind = Some((offset - UFS_BASE, name)),
             _ => {}
@@ -218,7 +255,7 @@ impl DirStream {
     pub async fn read(&mut self, offset: u64, limit: usize) -> FsResult<Vec<DirEntry>> {
         self.shown.clear();
         if offset == 0 || self.marks.is_none() {
-            self.begin().await?;
+            self.begin(offset).await?;
         }
         self.goes_on_from(offset);
         let mut out = Vec::new();
@@ -228,7 +265,7 @@ impl DirStream {
             offset = match offset {
                 0 | 1 => self.read_dot(offset, &mut out),
                 UFS_BASE..OWN_BASE if self.ufs.is_some() => self.read_ufs(offset, limit, &mut out).await?,
-                UFS_BASE..OWN_BASE => OWN_BASE,
+                UFS_BASE..OWN_BASE => self.own_base(),
                 _ => self.read_own(offset, limit, &mut out).await?,
             };
             if offset == before {
@@ -245,7 +282,12 @@ impl DirStream {
         while self.pages.get(1).is_some_and(|page| page.end() <= index) {
             self.pages.pop_front();
         }
-        self.own.goes_on_from(offset.saturating_sub(OWN_BASE));
+        self.own.goes_on_from(own_index(offset));
+    }
+
+    /// The offset before the first of our own names.
+    fn own_base(&self) -> u64 {
+        if self.alone { ALONE_BASE } else { OWN_BASE }
     }
 
     fn read_dot(&self, offset: u64, out: &mut Vec<DirEntry>) -> u64 {
@@ -259,7 +301,10 @@ impl DirStream {
     /// Shows entries of the UFS's page that holds `offset`; yields where to go on.
     async fn read_ufs(&mut self, offset: u64, limit: usize, out: &mut Vec<DirEntry>) -> FsResult<u64> {
         let index = offset - UFS_BASE;
-        let Some(page) = self.page_at(index).await? else { return Ok(OWN_BASE) };
+        let Some(page) = self.page_at(index).await? else {
+            self.met_end(index);
+            return Ok(OWN_BASE);
+        };
         let skip = (index - page.first) as usize;
         let asked = (page.epoch, page.asked_ms);
         let wanted: Vec<DirPageEntry> =

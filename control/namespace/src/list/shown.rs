@@ -42,6 +42,7 @@ impl DirStream {
         let names = &self.names.shared.names;
         let epochs: Vec<u64> = entries.iter().map(|entry| names.epoch(self.dir.ino, &entry.name)).collect();
         let own = self.own_dentries(&entries).await?;
+        self.met_entries(index, own.len() as u64, own.iter().all(Option::is_some));
         let mut known = match self.dir.names_epoch() == asked_at {
             true => self.settle(index, &mut entries, &own).await?,
             false => HashMap::new(),
@@ -197,7 +198,7 @@ impl Namespace {
         };
         let Some(said_ms) = cached.asked_ms.filter(|said_ms| *said_ms > asked_ms) else { return Ok(None) };
         Ok(match cached.answer {
-            Answer::Absent => Some(Since::Gone),
+            Answer::Absent | Answer::NoDirectory => Some(Since::Gone),
             Answer::Present(ino) => self.shared.table.get(ino).map(|inode| Since::There(inode, said_ms)),
         })
     }

@@ -1,9 +1,11 @@
 //! Making an inode and its first name.
 
 use crate::record::{Dentry, InodeRecord, UfsAt};
-use crate::txn::{OpResult, Txn};
+use crate::txn::{Found, OpResult, Txn, Vacant};
 use forebay_types::limits::SYMLINK_LEN_MAX;
-use forebay_types::{Caller, ExtentId, FileKind, FsErrorKind, Generation, Ino, InodeState, Name, TimeSpec};
+use forebay_types::{
+    Caller, ExtentId, FileKind, FsErrorKind, Generation, Ino, InodeState, Name, TimeSpec, UfsKey,
+};
 
 /// The set-group-id bit: on a directory, what is made in it belongs to its group.
 const SETGID: u16 = 0o2000;
@@ -35,13 +37,28 @@ impl NewInode {
     }
 }
 
+/// What was made.
+pub(crate) struct Made {
+    pub(crate) ino: Ino,
+    pub(crate) vacancy: Vacancy,
+}
+
+/// What is known of the UFS where a new directory will come to be.
+pub(crate) enum Vacancy {
+    Unknown,
+    /// It had nothing at this key when it was asked, at this time in milliseconds of the clock.
+    Asked(UfsKey, u64),
+    /// It does not have the directory around it either.
+    NoDirectory,
+}
+
 pub(crate) fn create(
     txn: &mut Txn<'_>,
     caller: Caller,
     parent: Ino,
     name: &Name,
     new: NewInode,
-) -> OpResult<Ino> {
+) -> OpResult<Made> {
     let dir = txn.dir(parent)?;
     check(&new)?;
     let found = txn.resolve(parent, &dir, name)?;
@@ -50,6 +67,7 @@ pub(crate) fn create(
     }
     let ino = txn.new_ino();
     let is_dir = new.kind == FileKind::Directory;
+    let vacancy = if is_dir { vacancy(txn, &dir, name, &found)? } else { Vacancy::Unknown };
     let mut record = InodeRecord {
         kind: new.kind,
         mode: inherited_mode(&dir, &new),
@@ -90,7 +108,18 @@ pub(crate) fn create(
         txn.put_key(crate::keys::write_open(ino), Some([].into()));
     }
     txn.put(ino, record);
-    Ok(ino)
+    Ok(Made { ino, vacancy })
+}
+
+fn vacancy(txn: &Txn<'_>, dir: &InodeRecord, name: &Name, found: &Found) -> OpResult<Vacancy> {
+    Ok(match found.vacant {
+        Vacant::Unknown => Vacancy::Unknown,
+        Vacant::NoDirectory => Vacancy::NoDirectory,
+        Vacant::Asked(asked_ms) => match txn.ufs_key(dir)? {
+            Some(dir) => Vacancy::Asked(dir.child(name), asked_ms),
+            None => Vacancy::Unknown,
+        },
+    })
 }
 
 fn check(new: &NewInode) -> OpResult<()> {

@@ -14,7 +14,7 @@ mod names;
 mod queued;
 
 pub(crate) use changes::{Changes, Fate, InoRange, Staged};
-pub(crate) use names::{Found, RESOLVED_MS};
+pub(crate) use names::{Found, RESOLVED_MS, Vacant};
 
 use crate::keys::{self, Key};
 use crate::overlay::Value;

@@ -19,9 +19,26 @@ pub(crate) struct Found {
     /// What the UFS has at the name's key.
     pub(crate) shadow: Option<Shadow>,
     pub(crate) mount_point: bool,
+    pub(crate) vacant: Vacant,
+}
+
+/// How it is known that the UFS has nothing at a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Vacant {
+    /// It is not, or not by the UFS's word.
+    Unknown,
+    /// It was asked at this time, in milliseconds of the clock.
+    Asked(u64),
+    /// It does not have the directory either.
+    NoDirectory,
 }
 
 impl Found {
+    /// A name that is nothing.
+    fn nothing(vacant: Vacant) -> Self {
+        Self { target: None, shadow: None, mount_point: false, vacant }
+    }
+
     /// The inode of a name that must be there.
     pub(crate) fn present(&self) -> FsResult<(Ino, Arc<InodeRecord>)> {
         self.target.clone().ok_or_else(|| FsErrorKind::NotFound.into())
@@ -60,16 +77,21 @@ impl Txn<'_> {
         self.put_key(keys::queue(dir, name), None);
     }
 
+    /// The UFS has something at a name of this directory that we have no name for.
+    pub(crate) fn note_given_back(&mut self, dir: Ino) {
+        self.own.given_back.insert(dir);
+    }
+
     /// What `name` in the directory `dir` is.
     pub(crate) fn resolve(&self, dir: Ino, record: &InodeRecord, name: &Name) -> OpResult<Found> {
         if let Some(dentry) = self.dentry(dir, name)? {
             let target =
                 dentry.target.map(|(ino, _)| self.inode(ino).map(|record| (ino, record))).transpose()?;
-            return Ok(Found { target, shadow: dentry.shadow, mount_point: dentry.mount_point });
+            let (shadow, mount_point) = (dentry.shadow, dentry.mount_point);
+            return Ok(Found { target, shadow, mount_point, vacant: Vacant::Unknown });
         }
-        let absent = Found { target: None, shadow: None, mount_point: false };
         if self.ufs_key(record)?.is_none() {
-            return Ok(absent);
+            return Ok(Found::nothing(Vacant::NoDirectory));
         }
         if self.has_changed(dir, name) {
             // The cache of names does not know yet what this batch has taken away.
@@ -100,13 +122,16 @@ impl Txn<'_> {
         let ttl = self.shared.metadata_ttl_ms(record)?.max(RESOLVED_MS);
         let cached = self.shared.names.get(dir, name).filter(|cached| cached.is_fresh(millis(self.now), ttl));
         let Some(cached) = cached else { return Ok(None) };
-        let Answer::Present(ino) = cached.answer else {
-            return Ok(Some(Found { target: None, shadow: None, mount_point: false }));
+        let ino = match (cached.answer, cached.asked_ms) {
+            (Answer::Present(ino), _) => ino,
+            (Answer::Absent, Some(asked_ms)) => return Ok(Some(Found::nothing(Vacant::Asked(asked_ms)))),
+            (Answer::Absent | Answer::NoDirectory, _) => return Ok(Some(Found::nothing(Vacant::Unknown))),
         };
         let Some(inode) = self.shared.table.get(ino) else { return Ok(None) };
         let record = inode.record();
         let shadow = Shadow::of(ino, &record);
-        Ok(Some(Found { target: Some((ino, record)), shadow: Some(shadow), mount_point: false }))
+        let (target, shadow) = (Some((ino, record)), Some(shadow));
+        Ok(Some(Found { target, shadow, mount_point: false, vacant: Vacant::Unknown }))
     }
 
     /// Writes a name without touching its place in the queue.

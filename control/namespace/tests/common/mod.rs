@@ -200,6 +200,10 @@ impl UfsMeta for DirUfs {
             page
         })
     }
+
+    fn lists_attrs(&self, _: MountId) -> bool {
+        !self.bare_lists.load(SeqCst)
+    }
 }
 
 async fn takes(ms: &AtomicU64) {

@@ -25,7 +25,10 @@ impl End<'_, '_> {
                 record.turned_at = self.txn.seq;
                 self.txn.put(self.task.ino, record);
             }
-            (Some(_), Some((dir, name))) => self.clear_left(*dir, name)?,
+            (Some(_), Some((dir, name))) => {
+                self.clear_left(*dir, name)?;
+                self.txn.note_given_back(*dir);
+            }
             _ => {}
         }
         self.txn.requeue(self.slot.0, &self.slot.1);
