@@ -168,6 +168,9 @@ mod tests {
         fn add_entry(&mut self, _: &DirEntryOut, _: Validity) -> Room {
             Room::Full
         }
+        fn entries_left(&self, _: usize) -> usize {
+            0
+        }
         fn send(self, reply: Reply) {
             self.0.send(reply).unwrap();
         }

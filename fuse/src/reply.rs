@@ -107,6 +107,9 @@ pub enum Room {
 ///
 /// A responder that is dropped unanswered answers with an I/O error, so that no caller waits for ever.
 pub trait Responder: 'static {
+    /// About how many entries whose names have this length still find room.
+    fn entries_left(&self, name_len: usize) -> usize;
+
     /// Puts one entry into the reply of a directory listing. `valid` is for an entry with attributes.
     fn add_entry(&mut self, entry: &DirEntryOut, valid: Validity) -> Room;
 

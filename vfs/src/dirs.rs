@@ -2,7 +2,7 @@
 
 use crate::Vfs;
 use crate::types::DirEntryOut;
-use forebay_namespace::DirEntry;
+use forebay_namespace::{Attributes, DirEntry};
 use forebay_types::{FsResult, HandleId, Ino};
 
 impl Vfs {
@@ -15,9 +15,9 @@ impl Vfs {
         Ok(self.handles.add_dir(stream))
     }
 
-    /// Up to `limit` entries from `offset` on (0, or the `next_offset` of an entry seen before). With
-    /// `with_attrs` each entry but `.` and `..` brings its attributes and counts as a lookup once the front
-    /// door takes it ([`Vfs::take_entry`]).
+    /// Up to `limit` entries from `offset` on (0, or the `next_offset` of an entry seen before), with what `tells` says of
+    /// each but `.` and `..`. One that brings its attributes counts as a lookup once the front door takes it
+    /// ([`Vfs::take_entry`]).
     ///
     /// # Errors
     /// `Unavailable` if the UFS could not be listed: never a short listing.
@@ -26,30 +26,19 @@ impl Vfs {
         handle: HandleId,
         offset: u64,
         limit: usize,
-        with_attrs: bool,
+        tells: Attributes,
     ) -> FsResult<Vec<DirEntryOut>> {
         let dir = self.handles.dirs.get(handle)?;
-        let listed = dir.stream.lock().await.read(offset, limit).await?;
+        let listed = dir.stream.lock().await.read_with(offset, limit, tells).await?;
         let mut entries = Vec::with_capacity(listed.len());
-        for entry in listed {
-            entries.push(self.dir_entry_out(entry, with_attrs).await?);
+        for DirEntry { name, ino, kind, next_offset, entry } in listed {
+            let entry = match entry {
+                Some(entry) => Some(self.fresh(entry).await?),
+                None => None,
+            };
+            entries.push(DirEntryOut { name, ino, kind, next_offset, entry });
         }
         Ok(entries)
-    }
-
-    async fn dir_entry_out(&self, listed: DirEntry, with_attrs: bool) -> FsResult<DirEntryOut> {
-        let is_dot = matches!(&*listed.name, b"." | b"..");
-        let entry = match listed.entry {
-            Some(entry) if with_attrs && !is_dot => Some(self.fresh(entry).await?),
-            _ => None,
-        };
-        Ok(DirEntryOut {
-            name: listed.name,
-            ino: listed.ino,
-            kind: listed.kind,
-            next_offset: listed.next_offset,
-            entry,
-        })
     }
 
     /// The front door took an entry with attributes: it counts as a lookup.

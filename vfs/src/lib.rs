@@ -48,7 +48,7 @@ pub use types::{
     Whence, XattrSetMode,
 };
 
-pub use forebay_namespace::DirPlace;
+pub use forebay_namespace::{Attributes, DirPlace};
 
 use forebay_client::Client;
 use forebay_namespace::Namespace;

@@ -117,7 +117,7 @@ pub struct DirEntryOut {
     pub kind: FileKind,
     /// Where a listing goes on after it.
     pub next_offset: u64,
-    /// With attributes (readdirplus): an entry that counts as a lookup once the front door takes it.
+    /// Where it came with attributes: an entry that counts as a lookup once the front door takes it.
     pub entry: Option<Entry>,
 }
 

@@ -67,7 +67,7 @@ pub use calls::FileState;
 pub use config::NamespaceConfig;
 pub use error::NamespaceError;
 pub use inspect::QueuedName;
-pub use list::{DirEntry, DirPlace, DirStream};
+pub use list::{Attributes, DirEntry, DirPlace, DirStream};
 pub use mounts::{Mount, MountSpec};
 pub use namespace::{Entry, Namespace};
 pub use open::Recovery;

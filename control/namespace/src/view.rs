@@ -38,6 +38,11 @@ impl View {
             // The overlay is looked at first: a change that the engine gets in between is then in both.
             let changed = self.overlay.scan(&from, until, wanted);
             let stored = self.engine.scan(&from, until, wanted)?;
+            if changed.is_empty() {
+                // Nothing to be merged, which is usual where little changes.
+                found.extend(stored.into_iter().map(|(key, value)| (key, Arc::from(value))));
+                break;
+            }
             // Beyond the end of a list that was cut off nothing is known.
             let changed_end = (changed.len() == wanted).then(|| changed[wanted - 1].0.clone());
             let stored_end = (stored.len() == wanted).then(|| stored[wanted - 1].0.clone());

@@ -5,7 +5,7 @@ mod common;
 
 use common::carrier::{carry_all, carry_some, take};
 use common::{ROOT_CALLER, World, block_on, name, refused};
-use forebay_namespace::{DirPlace, Entry, RenameMode};
+use forebay_namespace::{Attributes, DirEntry, DirPlace, Entry, RenameMode};
 use forebay_types::{
     Attr, ExtentId, FileKind, FileTimes, FsErrorKind, Ino, Name, PersistLog, PersistOutcome, PersistWork,
 };
@@ -355,5 +355,23 @@ fn own_names_are_scanned_once_for_a_listing() {
             let scanned = world.scanned.load(SeqCst) - before;
             assert!(scanned <= FILES, "{scanned} names were looked at, {limit} at a time");
         }
+    });
+}
+
+/// Who wants no attributes is told the same names, and what each is.
+#[test]
+fn a_listing_without_attributes_shows_the_same() {
+    let world = bare_world(3);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        world.make(dir, "sub", FileKind::Directory).await.unwrap();
+        world.make(dir, "link", FileKind::Symlink).await.unwrap();
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let whole = stream.read(0, 10).await.unwrap();
+        let bare = stream.read_with(0, 10, Attributes::None).await.unwrap();
+        assert!(bare.iter().all(|entry| entry.entry.is_none()));
+        let shown =
+            |entries: Vec<DirEntry>| entries.into_iter().map(|entry| DirEntry { entry: None, ..entry });
+        assert!(shown(whole).eq(shown(bare)));
     });
 }

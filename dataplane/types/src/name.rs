@@ -49,6 +49,12 @@ impl Name {
     }
 }
 
+impl From<Name> for Box<[u8]> {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_ascii())

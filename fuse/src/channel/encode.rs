@@ -119,6 +119,17 @@ pub(super) fn encode(form: Form, reply: Reply, listing: Vec<u8>) -> Encoded {
     Encoded { error: 0, body }
 }
 
+/// The bytes of an entry in a listing.
+fn entry_len(plus: bool, name_len: usize) -> usize {
+    let head = size_of::<abi::Dirent>() + if plus { size_of::<abi::EntryOut>() } else { 0 };
+    (head + name_len).next_multiple_of(abi::DIRENT_ALIGN)
+}
+
+/// How many entries whose names have this length find room in a listing that may grow to `room` bytes.
+pub(super) fn entries_left(listing: &[u8], room: usize, plus: bool, name_len: usize) -> usize {
+    room.saturating_sub(listing.len()) / entry_len(plus, name_len)
+}
+
 /// Puts an entry into a listing that may grow to `room` bytes.
 pub(super) fn add_entry(
     listing: &mut Vec<u8>,
@@ -128,8 +139,7 @@ pub(super) fn add_entry(
     valid: Validity,
 ) -> Room {
     let name = &entry.name;
-    let head = size_of::<abi::Dirent>() + if plus { size_of::<abi::EntryOut>() } else { 0 };
-    let len = (head + name.len()).next_multiple_of(abi::DIRENT_ALIGN);
+    let len = entry_len(plus, name.len());
     if listing.len() + len > room {
         return Room::Full;
     }

@@ -89,6 +89,13 @@ impl Responder for Gathering {
         }
     }
 
+    fn entries_left(&self, name_len: usize) -> usize {
+        match self.form {
+            Form::Listing { plus, room } => encode::entries_left(&self.listing, room, plus, name_len),
+            _ => 0,
+        }
+    }
+
     fn send(self, reply: Reply) {
         self.slot.set(Some(encode(self.form, reply, self.listing)));
     }

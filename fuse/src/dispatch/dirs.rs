@@ -4,16 +4,37 @@ use super::{Dispatch, done};
 use crate::op::RequestId;
 use crate::reply::{Reply, Responder, Room, Validity};
 use forebay_types::{FsErrorKind, FsResult, HandleId, Ino, Name};
-use forebay_vfs::{DirEntryOut, DirPlace, Entry};
+use forebay_vfs::{Attributes, DirEntryOut, DirPlace, Entry};
 use std::time::Duration;
 
-/// Entries asked for at first, and at most: a page of the kernel's smallest buffer holds about 20 entries with
-/// attributes, its largest some thousands.
-const BATCH_MIN: usize = 32;
-const BATCH_MAX: usize = 512;
+/// The most entries that are asked for at a time.
+const BATCH_MAX: usize = 1024;
+/// How long a name is taken to be before any was seen.
+const NAME_LEN_USUAL: usize = 24;
+/// Room for less than this part of what was taken already is left empty: the next request has more.
+const SCRAP_SHARE: usize = 16;
 
 /// Nothing is to be kept of an entry without attributes.
 const UNKEPT: Validity = Validity { entry: Duration::ZERO, attr: Duration::ZERO };
+
+/// The names that a reply has taken.
+#[derive(Default)]
+struct Seen {
+    names: usize,
+    bytes: usize,
+}
+
+impl Seen {
+    fn add(&mut self, name: &[u8]) {
+        self.names += 1;
+        self.bytes += name.len();
+    }
+
+    /// How long the next names are taken to be.
+    fn name_len(&self) -> usize {
+        self.bytes.checked_div(self.names).unwrap_or(NAME_LEN_USUAL)
+    }
+}
 
 impl Dispatch {
     pub(super) async fn opendir(&self, asked: RequestId, ino: Ino) -> FsResult<Reply> {
@@ -52,9 +73,14 @@ impl Dispatch {
         plus: bool,
         to: &mut R,
     ) -> FsResult<Option<(u64, Box<[u8]>)>> {
-        let (mut at, mut batch, mut taken) = (offset, BATCH_MIN, None);
+        let tells = if plus { Attributes::All } else { Attributes::None };
+        let (mut at, mut taken, mut seen) = (offset, None, Seen::default());
         loop {
-            let entries = match self.vfs.readdir(handle, at, batch, plus).await {
+            let left = to.entries_left(seen.name_len());
+            if seen.names > 0 && left <= seen.names / SCRAP_SHARE {
+                return Ok(taken);
+            }
+            let entries = match self.vfs.readdir(handle, at, left.clamp(1, BATCH_MAX), tells).await {
                 Ok(entries) => entries,
                 // What was taken so far is told; the error comes with the next request.
                 Err(_) if at != offset => return Ok(taken),
@@ -62,27 +88,26 @@ impl Dispatch {
             };
             let Some(last) = entries.last() else { return Ok(taken) };
             at = last.next_offset;
-            for entry in entries {
-                let so_far = (entry.next_offset, entry.name.clone());
-                if self.put(entry, plus, to).await? == Room::Full {
+            for mut entry in entries {
+                if self.put(&mut entry, plus, to).await? == Room::Full {
                     return Ok(taken);
                 }
-                taken = Some(so_far);
+                seen.add(&entry.name);
+                taken = Some((entry.next_offset, entry.name));
             }
-            batch = (batch * 2).min(BATCH_MAX);
         }
     }
 
-    async fn put<R: Responder>(&self, mut listed: DirEntryOut, plus: bool, to: &mut R) -> FsResult<Room> {
+    async fn put<R: Responder>(&self, listed: &mut DirEntryOut, plus: bool, to: &mut R) -> FsResult<Room> {
         if !plus || is_dot(&listed.name) {
             listed.entry = None;
-            return Ok(to.add_entry(&listed, UNKEPT));
+            return Ok(to.add_entry(listed, UNKEPT));
         }
-        if listed.entry.is_none() && !self.complete(&mut listed).await? {
+        if listed.entry.is_none() && !self.complete(listed).await? {
             return Ok(Room::Taken);
         }
         let valid = listed.entry.as_ref().map_or(UNKEPT, |entry| self.timeouts.entry(entry));
-        let room = to.add_entry(&listed, valid);
+        let room = to.add_entry(listed, valid);
         if room == Room::Taken {
             self.vfs.take_entry(listed.ino);
         }

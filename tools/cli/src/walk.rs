@@ -4,7 +4,7 @@
 //! once, and at most [`FILES_AT_ONCE`] of them are worked on at a time.
 
 use forebay_types::{FileKind, FsErrorKind, FsResult, HandleId, Ino, Name};
-use forebay_vfs::{DirEntryOut, Vfs};
+use forebay_vfs::{Attributes, DirEntryOut, Vfs};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -143,7 +143,7 @@ impl<'a> Listing<'a> {
     async fn next(&mut self, dir: &Looked<'_>) -> FsResult<Option<Looked<'a>>> {
         loop {
             let Some(entry) = self.fetched.pop_front() else {
-                let page = self.vfs.readdir(self.handle, self.offset, LISTING_LEN, true).await?;
+                let page = self.vfs.readdir(self.handle, self.offset, LISTING_LEN, Attributes::All).await?;
                 if page.is_empty() {
                     return Ok(None);
                 }

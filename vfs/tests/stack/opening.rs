@@ -225,7 +225,7 @@ fn a_handle_that_is_not_open_is_stale() {
         assert_eq!(kind(vfs.read(gone, 0, 1).await.map(|_| ())), FsErrorKind::Stale);
         assert_eq!(kind(vfs.flush(gone).await), FsErrorKind::Stale);
         assert_eq!(kind(vfs.fsync(gone).await), FsErrorKind::Stale);
-        assert_eq!(kind(vfs.readdir(gone, 0, 1, false).await), FsErrorKind::Stale);
+        assert_eq!(kind(vfs.readdir(gone, 0, 1, forebay_vfs::Attributes::None).await), FsErrorKind::Stale);
         assert_eq!(kind(vfs.releasedir(gone)), FsErrorKind::Stale);
         let modes = vfs.mode_of_open(ino, READ).await;
         assert!(matches!(modes, IoMode::Passthrough(_)));

@@ -30,7 +30,7 @@ impl DirStream {
         }
         while let Some(last) = self.pages.back().filter(|last| last.end() <= index) {
             let (end, Some(next)) = (last.end(), last.next.clone()) else { return Ok(None) };
-            self.tokens.add(end, next.clone());
+            self.tokens.add(end, &next);
             let page = self.fetch(end, Some(next)).await?;
             self.met_page(page.asked_ms);
             if self.pages.len() == PAGES_MAX {

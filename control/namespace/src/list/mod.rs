@@ -41,7 +41,7 @@ use whole::Whole;
 /// Entries of a page that is asked of the UFS.
 const PAGE_LEN: usize = 1000;
 /// Own names that are read at a time.
-const OWN_LEN: usize = 256;
+const OWN_LEN: usize = 1024;
 /// The first offset of our own names; no directory of the UFS has 2^62 entries.
 const OWN_BASE: u64 = 1 << 62;
 /// The same in a listing of a directory that was ours alone when it began.
@@ -52,6 +52,15 @@ const UFS_BASE: u64 = 2;
 const PAGES_MAX: usize = 4;
 /// How often a page is asked for again because the directory was moved in the UFS.
 const MOVED_TRIES: usize = 4;
+
+/// What a listing is to tell of each entry besides its name, its number and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attributes {
+    /// Nothing.
+    None,
+    /// All its attributes.
+    All,
+}
 
 /// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +73,7 @@ pub struct DirEntry {
     pub kind: FileKind,
     /// Where the listing goes on after this entry.
     pub next_offset: u64,
-    /// Its attributes; `None` for the dots. Not counted as a lookup: [`Namespace::remember`] does that, until
+    /// Its attributes; `None` for the dots, and where they were not asked for. Not counted as a lookup: [`Namespace::remember`] does that, until
     /// the next [`DirStream::read`] at the latest.
     pub entry: Option<Entry>,
 }
@@ -115,6 +124,8 @@ pub struct DirStream {
     /// The UFS's entry behind which the listing goes on, and the index after it: another process began it.
     behind: Option<(u64, Name)>,
     own: Places,
+    /// What the read that is under way tells.
+    tells: Attributes,
     /// The inodes shown last stay in the table until the next read, for who counts them then.
     shown: Vec<Arc<Inode>>,
 }
@@ -142,6 +153,7 @@ impl Namespace {
             tokens: Checkpoints::new(),
             behind: None,
             own: Places::new(),
+            tells: Attributes::All,
             shown: Vec::new(),
         })
     }
@@ -247,12 +259,26 @@ impl DirStream {
         Ok(())
     }
 
+    /// As [`DirStream::read_with`], with all attributes.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn read(&mut self, offset: u64, limit: usize) -> FsResult<Vec<DirEntry>> {
+        self.read_with(offset, limit, Attributes::All).await
+    }
+
     /// Up to `limit` entries from `offset` on: 0, or the `next_offset` of an entry seen before. An empty
     /// answer is the end.
     ///
     /// # Errors
     /// What the UFS said, if a page of it could not be had: never a short listing.
-    pub async fn read(&mut self, offset: u64, limit: usize) -> FsResult<Vec<DirEntry>> {
+    pub async fn read_with(
+        &mut self,
+        offset: u64,
+        limit: usize,
+        tells: Attributes,
+    ) -> FsResult<Vec<DirEntry>> {
+        self.tells = tells;
         self.shown.clear();
         if offset == 0 || self.marks.is_none() {
             self.begin(offset).await?;
@@ -319,18 +345,24 @@ impl DirStream {
     }
 
     fn push(&mut self, out: &mut Vec<DirEntry>, shown: Shown, next_offset: u64) -> FsResult<()> {
+        let entry = self.entry_of(&shown)?;
+        let Shown { name, inode, .. } = shown;
+        let kind = entry.as_ref().map_or_else(|| inode.record().kind, |entry| entry.attr.kind);
+        out.push(DirEntry { name: name.into(), ino: inode.ino, kind, next_offset, entry });
+        if entry.is_some() {
+            self.shown.push(inode);
+        }
+        Ok(())
+    }
+
+    /// The attributes that are told of an entry.
+    fn entry_of(&self, shown: &Shown) -> FsResult<Option<Entry>> {
+        if self.tells == Attributes::None {
+            return Ok(None);
+        }
         let mut entry = self.names.entry(&shown.inode)?;
         entry.entry_ttl = entry.entry_ttl.saturating_sub(shown.age);
         entry.attr_ttl = entry.attr_ttl.saturating_sub(shown.age);
-        let name = shown.name.as_bytes().into();
-        out.push(DirEntry {
-            name,
-            ino: shown.inode.ino,
-            kind: entry.attr.kind,
-            next_offset,
-            entry: Some(entry),
-        });
-        self.shown.push(shown.inode);
-        Ok(())
+        Ok(Some(entry))
     }
 }

@@ -27,12 +27,13 @@ impl<T: Clone> Checkpoints<T> {
         Self { kept: Vec::new(), stride: 1 }
     }
 
-    pub(super) fn add(&mut self, index: u64, at: T) {
+    /// Adds a place, if it is far enough from the last one.
+    pub(super) fn add(&mut self, index: u64, at: &T) {
         let last = self.kept.last().map_or(0, |last| last.index);
         if index < last.saturating_add(self.stride) {
             return;
         }
-        self.kept.push(Checkpoint { index, at });
+        self.kept.push(Checkpoint { index, at: at.clone() });
         if self.kept.len() >= CHECKPOINTS_MAX {
             let mut n = 0;
             self.kept.retain(|_| {
@@ -74,7 +75,7 @@ impl Places {
     /// The name that was shown at the place `at`.
     pub(super) fn remember(&mut self, at: u64, name: &Name) {
         self.recall(at, name);
-        self.old.add(at, name.clone());
+        self.old.add(at, name);
     }
 
     /// After the place `at` all names up to this one were seen, and none of them is shown: the search for what comes after
@@ -114,7 +115,7 @@ mod tests {
     fn places_to_start_again_from_stay_few_and_near() {
         let mut places = Checkpoints::new();
         for index in 0..100_000_u64 {
-            places.add(index, index);
+            places.add(index, &index);
         }
         assert!(places.kept.len() < CHECKPOINTS_MAX);
         for index in (0..100_000).step_by(997) {

@@ -130,6 +130,19 @@ fn a_listed_entry_without_attributes_is_no_lookup() {
     assert_eq!(names_in(&listing, true), [(0, b".".to_vec()), (42, b"dir".to_vec())]);
 }
 
+#[test]
+fn as_many_names_of_a_length_find_room_as_is_told() {
+    for (plus, len) in [(false, 1), (false, 24), (true, 24), (true, 255)] {
+        let (mut listing, entry) = (Vec::new(), entry(&vec![b'n'; len], plus));
+        let left = entries_left(&listing, 5000, plus, len);
+        for n in 0..left {
+            assert_eq!(entries_left(&listing, 5000, plus, len), left - n);
+            assert_eq!(add_entry(&mut listing, 5000, plus, &entry, validity()), Room::Taken);
+        }
+        assert_eq!(add_entry(&mut listing, 5000, plus, &entry, validity()), Room::Full);
+    }
+}
+
 proptest! {
     #[test]
     fn a_listing_never_outgrows_its_room_and_reads_back(

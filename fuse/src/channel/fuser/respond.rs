@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The unit in which statfs(2) counts space.
 const SPACE_BLOCK_LEN: u32 = 4096;
 
+/// How many entries are offered at a time: fuser does not tell how large the kernel's buffer is.
+const ENTRIES_LEFT: usize = 128;
+
 /// fuser's reply object of one request, by what may be said with it.
 pub(super) enum FuserResponder {
     /// FORGET has no reply.
@@ -48,6 +51,10 @@ impl Responder for FuserResponder {
             _ => true,
         };
         if full { Room::Full } else { Room::Taken }
+    }
+
+    fn entries_left(&self, _name_len: usize) -> usize {
+        ENTRIES_LEFT
     }
 
     fn send(self, reply: Reply) {
