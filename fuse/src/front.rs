@@ -168,6 +168,9 @@ mod tests {
         fn add_entry(&mut self, _: &DirEntryOut, _: Validity) -> Room {
             Room::Full
         }
+        fn takes_bare_entries(&self) -> bool {
+            true
+        }
         fn entries_left(&self, _: usize) -> usize {
             0
         }

@@ -107,6 +107,9 @@ pub enum Room {
 ///
 /// A responder that is dropped unanswered answers with an I/O error, so that no caller waits for ever.
 pub trait Responder: 'static {
+    /// Whether an entry of a listing with attributes may come without them, and is no lookup then.
+    fn takes_bare_entries(&self) -> bool;
+
     /// About how many entries whose names have this length still find room.
     fn entries_left(&self, name_len: usize) -> usize;
 

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Node, eventually, node, pattern};
-use forebay_fuse::ChannelKind;
+use common::{Node, channel, eventually, node, pattern};
+use forebay_fuse::{ChannelKind, OpKind};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags,
 };
@@ -99,6 +99,29 @@ fn lookups_and_forgets_balance_over_many_listings() {
         assert_eq!(fs::read_to_string(node.at("dir").join(format!("file {n}"))).unwrap(), format!("{n}"));
     }
     fs::remove_dir_all(node.at("dir")).unwrap();
+}
+
+/// Who lists a directory and then looks at each name in it asks for none of them again.
+#[test]
+fn a_listing_brings_what_is_known_of_each_name() {
+    // fuser cannot leave any out, and the kernel chooses.
+    if channel().ends_with("fuser") {
+        return;
+    }
+    let node = node();
+    fs::create_dir(node.dirs.ufs().join("dir")).unwrap();
+    for n in 0..1000 {
+        fs::write(node.dirs.ufs().join(format!("dir/file {n}")), format!("{n}")).unwrap();
+    }
+    let asked = || {
+        let stats = node.mount().stats();
+        [OpKind::Lookup, OpKind::GetAttr].map(|kind| stats.of(kind).count).iter().sum::<u64>()
+    };
+    let names: Vec<_> = fs::read_dir(node.at("dir")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let before = asked();
+    let len: u64 = names.iter().map(|name| fs::symlink_metadata(name).unwrap().len()).sum();
+    assert_eq!((names.len(), len), (1000, 2890));
+    assert!(asked() - before < 20, "{} questions for 1000 names", asked() - before);
 }
 
 #[test]

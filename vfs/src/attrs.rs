@@ -56,6 +56,12 @@ impl Vfs {
         Ok(Entry { attr, attr_ttl: ttl, ..entry })
     }
 
+    /// As [`Self::fresh`], if the answer is known: nothing is waited for.
+    pub(crate) fn fresh_now(&self, entry: Entry) -> Option<Entry> {
+        let AttrOut { attr, ttl } = self.laid_over_now(entry.attr, entry.attr_ttl)?;
+        Some(Entry { attr, attr_ttl: ttl, ..entry })
+    }
+
     async fn laid_over(&self, mut attr: Attr, ttl: Duration) -> FsResult<AttrOut> {
         let Some(inode) = self.opens.peek(attr.ino) else { return Ok(AttrOut { attr, ttl }) };
         let state = self.turn(&inode).await?;

@@ -33,6 +33,7 @@ impl Vfs {
         let mut entries = Vec::with_capacity(listed.len());
         for DirEntry { name, ino, kind, next_offset, entry } in listed {
             let entry = match entry {
+                Some(entry) if tells == Attributes::AtHand => self.fresh_now(entry),
                 Some(entry) => Some(self.fresh(entry).await?),
                 None => None,
             };

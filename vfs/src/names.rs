@@ -6,7 +6,6 @@
 //! undoes itself if nobody takes it.
 
 use crate::Vfs;
-use crate::attrs::AttrOut;
 use crate::to_the_end::{Looked, NewExtent, NewHandle};
 use crate::types::{Entry, NewNode, OpenFlags, Opened, RenameFlags};
 use forebay_namespace::{NewInode, RenameMode, Unlinked};
@@ -39,11 +38,11 @@ impl Vfs {
             Ok(entry) => entry,
             Err(error) => return Some(Err(error)),
         };
-        let Some(AttrOut { attr, ttl }) = self.laid_over_now(entry.attr, entry.attr_ttl) else {
+        let fresh = self.fresh_now(entry);
+        if fresh.is_none() {
             self.forget(entry.attr.ino, 1);
-            return None;
-        };
-        Some(Ok(Entry { attr, attr_ttl: ttl, ..entry }))
+        }
+        fresh.map(Ok)
     }
 
     /// Gives back `count` lookups of an inode.

@@ -375,3 +375,36 @@ fn a_listing_without_attributes_shows_the_same() {
         assert!(shown(whole).eq(shown(bare)));
     });
 }
+
+#[test]
+fn attributes_that_are_known_come_along_and_no_others_are_asked_for() {
+    let world = bare_world(3);
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        world.make(dir, "ours", FileKind::Regular).await.unwrap();
+        world.walk("d/f0001").await.unwrap();
+        let before = world.ufs.stats.load(SeqCst);
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let listed = stream.read_with(2, 10, Attributes::AtHand).await.unwrap();
+        let known = listed.iter().map(|entry| entry.entry.map(|entry| entry.attr.mode)).collect::<Vec<_>>();
+        assert_eq!(known, [None, Some(0o600), None, Some(0o644)]);
+        assert_eq!(world.ufs.stats.load(SeqCst), before);
+    });
+}
+
+/// Of a very large directory the kernel is not made to remember all.
+#[test]
+fn attributes_come_along_for_the_first_names_only() {
+    const MOST: usize = 16 << 10;
+    let world = World::new();
+    std::fs::create_dir(world.ufs_path("d")).unwrap();
+    (0..MOST + 100).for_each(|n| std::fs::write(world.ufs_path(&format!("d/n{n}")), b"").unwrap());
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let listed = stream.read_with(2, 2 * MOST, Attributes::AtHand).await.unwrap();
+        assert_eq!(listed.len(), MOST + 100);
+        assert!(listed[..MOST].iter().all(|entry| entry.entry.is_some()));
+        assert!(listed[MOST..].iter().all(|entry| entry.entry.is_none()));
+    });
+}

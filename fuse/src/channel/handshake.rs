@@ -17,13 +17,13 @@ const PAGE_LEN: u32 = 4096;
 /// What is taken whenever the kernel has it.
 ///
 /// Not among it: ATOMIC_O_TRUNC (a truncate must reach the extent before the open is answered), WRITEBACK_CACHE
-/// (excludes passthrough), POSIX_ACL, FLOCK and POSIX locks (the kernel's own serve one node), SPLICE (the payload
+/// (excludes passthrough), READDIRPLUS_AUTO (the kernel would list with attributes as long as programs ask for them, and they
+/// would come too late for most names; here each entry brings them where they cost nothing), POSIX_ACL, FLOCK and POSIX locks (the kernel's own serve one node), SPLICE (the payload
 /// goes into an arena frame anyway). ABORT_ERROR tells an aborted connection, under which files may be open, from an
 /// unmount, after which none are.
 const WANTED: u64 = init::ASYNC_READ
     | init::BIG_WRITES
     | init::DO_READDIRPLUS
-    | init::READDIRPLUS_AUTO
     | init::ASYNC_DIO
     | init::PARALLEL_DIROPS
     | init::ABORT_ERROR
@@ -146,14 +146,15 @@ fn choose(offer: &Offer, wish: &Wish) -> (Granted, abi::InitOut) {
 }
 
 /// What the kernel grants to whoever goes on with a session of which INIT was answered by another process; `None` if we
-/// would have answered otherwise.
+/// would have answered otherwise. Whether the kernel chooses itself how it lists is all the same to us.
 pub(super) fn repeat(agreed: Agreed, wish: &Wish) -> Option<Granted> {
     let Agreed { major, minor, max_readahead, offered, taken } = agreed;
     if major != abi::MAJOR || minor < abi::MINOR_MIN {
         return None;
     }
     let (granted, _) = choose(&Offer { unique: 0, major, minor, max_readahead, flags: offered }, wish);
-    (granted.agreed.taken == taken).then_some(granted)
+    let same = granted.agreed.taken == taken & !init::READDIRPLUS_AUTO;
+    same.then_some(Granted { agreed, ..granted })
 }
 
 fn answer(device: impl AsFd, unique: u64, out: &abi::InitOut) -> io::Result<()> {
@@ -221,6 +222,9 @@ mod tests {
         for taken in [granted.agreed.taken | init::OVER_IO_URING, granted.agreed.taken & !init::HAS_RESEND] {
             assert_eq!(repeat(Agreed { taken, ..granted.agreed }, &wish(None)), None);
         }
+        // One that was begun when the kernel was still to choose how it lists is kept as it was.
+        let chosen = Agreed { taken: granted.agreed.taken | init::READDIRPLUS_AUTO, ..granted.agreed };
+        assert_eq!(repeat(chosen, &wish(None)).map(|granted| granted.agreed), Some(chosen));
         assert_eq!(repeat(Agreed { major: 8, ..granted.agreed }, &wish(None)), None);
     }
 

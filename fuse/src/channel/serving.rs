@@ -89,6 +89,10 @@ impl Responder for Gathering {
         }
     }
 
+    fn takes_bare_entries(&self) -> bool {
+        true
+    }
+
     fn entries_left(&self, name_len: usize) -> usize {
         match self.form {
             Form::Listing { plus, room } => encode::entries_left(&self.listing, room, plus, name_len),

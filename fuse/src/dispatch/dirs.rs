@@ -3,7 +3,7 @@
 use super::{Dispatch, done};
 use crate::op::RequestId;
 use crate::reply::{Reply, Responder, Room, Validity};
-use forebay_types::{FsErrorKind, FsResult, HandleId, Ino, Name};
+use forebay_types::{FsResult, HandleId, Ino, Name};
 use forebay_vfs::{Attributes, DirEntryOut, DirPlace, Entry};
 use std::time::Duration;
 
@@ -73,7 +73,11 @@ impl Dispatch {
         plus: bool,
         to: &mut R,
     ) -> FsResult<Option<(u64, Box<[u8]>)>> {
-        let tells = if plus { Attributes::All } else { Attributes::None };
+        let tells = match plus {
+            false => Attributes::None,
+            true if to.takes_bare_entries() => Attributes::AtHand,
+            true => Attributes::All,
+        };
         let (mut at, mut taken, mut seen) = (offset, None, Seen::default());
         loop {
             let left = to.entries_left(seen.name_len());
@@ -89,7 +93,7 @@ impl Dispatch {
             let Some(last) = entries.last() else { return Ok(taken) };
             at = last.next_offset;
             for mut entry in entries {
-                if self.put(&mut entry, plus, to).await? == Room::Full {
+                if self.put(&mut entry, tells, to) == Room::Full {
                     return Ok(taken);
                 }
                 seen.add(&entry.name);
@@ -98,38 +102,16 @@ impl Dispatch {
         }
     }
 
-    async fn put<R: Responder>(&self, listed: &mut DirEntryOut, plus: bool, to: &mut R) -> FsResult<Room> {
-        if !plus || is_dot(&listed.name) {
-            listed.entry = None;
-            return Ok(to.add_entry(listed, UNKEPT));
+    fn put<R: Responder>(&self, listed: &mut DirEntryOut, tells: Attributes, to: &mut R) -> Room {
+        if tells == Attributes::AtHand {
+            let kept = |entry: &Entry| !self.timeouts.entry(entry).entry.is_zero();
+            listed.entry = listed.entry.take().filter(kept);
         }
-        if listed.entry.is_none() && !self.complete(listed).await? {
-            return Ok(Room::Taken);
-        }
-        let valid = listed.entry.as_ref().map_or(UNKEPT, |entry| self.timeouts.entry(entry));
-        let room = to.add_entry(listed, valid);
+        let Some(entry) = &listed.entry else { return to.add_entry(listed, UNKEPT) };
+        let room = to.add_entry(listed, self.timeouts.entry(entry));
         if room == Room::Taken {
             self.vfs.take_entry(listed.ino);
         }
-        Ok(room)
+        room
     }
-
-    /// Adds the attributes that the listing did not bring; `false` if the inode is gone meanwhile.
-    async fn complete(&self, listed: &mut DirEntryOut) -> FsResult<bool> {
-        match self.vfs.getattr(listed.ino).await {
-            Ok(found) => {
-                // The name may be another's by the next request: it is not to be kept.
-                let entry_ttl = Duration::ZERO;
-                listed.entry =
-                    Some(Entry { attr: found.attr, generation: 0, attr_ttl: found.ttl, entry_ttl });
-                Ok(true)
-            }
-            Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn is_dot(name: &[u8]) -> bool {
-    matches!(name, b"." | b"..")
 }

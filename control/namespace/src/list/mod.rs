@@ -50,6 +50,9 @@ const ALONE_BASE: u64 = OWN_BASE | 1 << 61;
 const UFS_BASE: u64 = 2;
 /// The most pages of the UFS that a stream keeps: as many as one read of a caller goes through, unless they are very small.
 const PAGES_MAX: usize = 4;
+/// The names of a listing, of the UFS's and of our own each, that bring the attributes that are at hand: of a very large
+/// directory neither the kernel nor this process is to remember all.
+const AT_HAND_MAX: u64 = 16 << 10;
 /// How often a page is asked for again because the directory was moved in the UFS.
 const MOVED_TRIES: usize = 4;
 
@@ -58,6 +61,8 @@ const MOVED_TRIES: usize = 4;
 pub enum Attributes {
     /// Nothing.
     None,
+    /// Its attributes, where they are known just now and may be believed for a while, of the first [`AT_HAND_MAX`] names.
+    AtHand,
     /// All its attributes.
     All,
 }
@@ -177,6 +182,11 @@ pub struct DirPlace {
 /// How many of our own names lie before an offset.
 fn own_index(offset: u64) -> u64 {
     offset.checked_sub(ALONE_BASE).unwrap_or(offset.saturating_sub(OWN_BASE))
+}
+
+/// How many names of its part, the UFS's or our own, a listing has gone through at an offset.
+fn rank(offset: u64) -> u64 {
+    if offset < OWN_BASE { offset.saturating_sub(UFS_BASE) } else { own_index(offset) }
 }
 
 /// An entry on its way out, its offset still to come.
@@ -345,7 +355,7 @@ impl DirStream {
     }
 
     fn push(&mut self, out: &mut Vec<DirEntry>, shown: Shown, next_offset: u64) -> FsResult<()> {
-        let entry = self.entry_of(&shown)?;
+        let entry = self.entry_of(&shown, next_offset)?;
         let Shown { name, inode, .. } = shown;
         let kind = entry.as_ref().map_or_else(|| inode.record().kind, |entry| entry.attr.kind);
         out.push(DirEntry { name: name.into(), ino: inode.ino, kind, next_offset, entry });
@@ -356,13 +366,15 @@ impl DirStream {
     }
 
     /// The attributes that are told of an entry.
-    fn entry_of(&self, shown: &Shown) -> FsResult<Option<Entry>> {
-        if self.tells == Attributes::None {
+    fn entry_of(&self, shown: &Shown, next_offset: u64) -> FsResult<Option<Entry>> {
+        let at_hand = self.tells == Attributes::AtHand;
+        if self.tells == Attributes::None || (at_hand && rank(next_offset) > AT_HAND_MAX) {
             return Ok(None);
         }
         let mut entry = self.names.entry(&shown.inode)?;
         entry.entry_ttl = entry.entry_ttl.saturating_sub(shown.age);
         entry.attr_ttl = entry.attr_ttl.saturating_sub(shown.age);
-        Ok(Some(entry))
+        // Those that are out of date at once would be asked for again before they are used.
+        Ok(Some(entry).filter(|entry| !at_hand || !entry.entry_ttl.is_zero()))
     }
 }

@@ -104,6 +104,7 @@ fn negotiate(config: &mut KernelConfig, wish: Wish) -> io::Result<Granted> {
     let mut grant = |flag: InitFlags| config.add_capabilities(flag).is_ok();
     grant(InitFlags::FUSE_PARALLEL_DIROPS);
     grant(InitFlags::FUSE_DO_READDIRPLUS);
+    // Every entry has to come with attributes then, which is too dear for who wants names alone.
     grant(InitFlags::FUSE_READDIRPLUS_AUTO);
     grant(InitFlags::FUSE_ASYNC_DIO);
     grant(InitFlags::FUSE_CACHE_SYMLINKS);

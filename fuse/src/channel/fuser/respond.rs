@@ -53,6 +53,11 @@ impl Responder for FuserResponder {
         if full { Room::Full } else { Room::Taken }
     }
 
+    fn takes_bare_entries(&self) -> bool {
+        // It knows one number for what the kernel is to look up and for what a program is shown.
+        false
+    }
+
     fn entries_left(&self, _name_len: usize) -> usize {
         ENTRIES_LEFT
     }
