@@ -99,6 +99,15 @@ pub(crate) struct Dentry {
     pub(crate) mount_point: bool,
 }
 
+/// What a name leads to: a [`Dentry`] of which the rest is passed over.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DentryTarget {
+    #[prost(fixed64, optional, tag = "1")]
+    pub(crate) ino: Option<u64>,
+    #[prost(uint32, tag = "2")]
+    pub(crate) kind: u32,
+}
+
 /// What the UFS is believed to have at a name's key.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Shadow {

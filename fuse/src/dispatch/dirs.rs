@@ -84,7 +84,8 @@ impl Dispatch {
             if seen.names > 0 && left <= seen.names / SCRAP_SHARE {
                 return Ok(taken);
             }
-            let entries = match self.vfs.readdir(handle, at, left.clamp(1, BATCH_MAX), tells).await {
+            let wanted = left.clamp(1, BATCH_MAX);
+            let entries = match self.vfs.readdir(handle, at, wanted, tells).await {
                 Ok(entries) => entries,
                 // What was taken so far is told; the error comes with the next request.
                 Err(_) if at != offset => return Ok(taken),
@@ -92,12 +93,16 @@ impl Dispatch {
             };
             let Some(last) = entries.last() else { return Ok(taken) };
             at = last.next_offset;
+            let ends = entries.len() < wanted;
             for mut entry in entries {
                 if self.put(&mut entry, tells, to) == Room::Full {
                     return Ok(taken);
                 }
                 seen.add(&entry.name);
                 taken = Some((entry.next_offset, entry.name));
+            }
+            if ends {
+                return Ok(taken);
             }
         }
     }

@@ -79,17 +79,23 @@ impl DirStream {
             return Ok(Vec::new());
         }
         let (shared, dir) = (Arc::clone(&self.names.shared), self.dir.ino);
+        // What the UFS has at a name counts only where its part is gone through too.
+        let decode = if self.ufs.is_some() { Dentry::decode } else { only_target };
         let read = move || {
             let (first, until) = keys::of(keys::DENTRY, dir);
             let from = after.map_or(first, |name| [&keys::dentry(dir, &name)[..], &[0]].concat().into());
             let mut names = Vec::new();
             for (key, value) in shared.view.scan(&from, &until, limit)? {
                 if let Some((_, name)) = keys::slot(&key) {
-                    names.push((name, Dentry::decode(&value)?));
+                    names.push((name, decode(&value)?));
                 }
             }
             Ok(names)
         };
         self.names.readers.read(read).await
     }
+}
+
+fn only_target(bytes: &[u8]) -> FsResult<Dentry> {
+    Ok(Dentry { target: Dentry::target_of(bytes)?, shadow: None, mount_point: false })
 }
