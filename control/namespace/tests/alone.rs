@@ -252,30 +252,49 @@ fn place(stream: &DirStream, entries: &[DirEntry]) -> DirPlace {
     DirPlace { began: stream.began(), last }
 }
 
+/// Takes so many entries of a listing, ends the process, and has the next one go on; yields all names that were shown.
+fn shown_by_two(world: &mut World, taken: usize) -> String {
+    let (mut shown, offset, place) = block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        let shown = stream.read(0, taken).await.unwrap();
+        let offset = shown.last().map_or(0, |last| last.next_offset);
+        (names_of(&shown), offset, place(&stream, &shown))
+    });
+    world.crash();
+    block_on(async {
+        let dir = world.walk("d").await.unwrap().attr.ino;
+        let mut stream = world.names().open_dir(dir).await.unwrap();
+        stream.resume(place).await.unwrap();
+        let more = stream.read(offset, 2).await.unwrap();
+        let offset = more.last().map_or(offset, |last| last.next_offset);
+        let rest = stream.read(offset, 20).await.unwrap();
+        shown.extend(names_of(&more).into_iter().chain(names_of(&rest)));
+        shown.sort();
+        shown.join(" ")
+    })
+}
+
 #[test]
 fn a_listing_is_gone_on_with_by_who_does_not_know_that_the_directory_is_ours_alone() {
-    const FILES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
     for taken in 0..9 {
         let mut world = bare_world();
-        let (mut shown, offset, place) = block_on(async {
-            let dir = carried(&world, "d", &FILES).await;
-            let mut stream = world.names().open_dir(dir).await.unwrap();
-            let shown = stream.read(0, taken).await.unwrap();
-            let offset = shown.last().map_or(0, |last| last.next_offset);
-            (names_of(&shown), offset, place(&stream, &shown))
-        });
+        block_on(carried(&world, "d", &["a", "b", "c", "d", "e", "f"]));
+        assert_eq!(shown_by_two(&mut world, taken), ". .. a b c d e f", "{taken} were taken before");
+    }
+}
+
+#[test]
+fn a_listing_of_what_is_theirs_too_is_gone_on_with_as_that() {
+    for taken in 0..9 {
+        let mut world = bare_world();
+        let dir = block_on(carried(&world, "d", &["a", "b", "e"]));
+        world.put_ufs("d/theirs", b"1");
         world.crash();
-        block_on(async {
-            let dir = world.walk("d").await.unwrap().attr.ino;
-            let mut stream = world.names().open_dir(dir).await.unwrap();
-            stream.resume(place).await.unwrap();
-            let more = stream.read(offset, 2).await.unwrap();
-            let offset = more.last().map_or(offset, |last| last.next_offset);
-            let rest = stream.read(offset, 20).await.unwrap();
-            shown.extend(names_of(&more).into_iter().chain(names_of(&rest)));
-            shown.sort();
-            assert_eq!(shown.join(" "), ". .. a b c d e f", "{taken} were taken before");
-        });
+        for ours in ["c", "d"] {
+            block_on(world.make(dir, ours, FileKind::Regular)).unwrap();
+        }
+        assert_eq!(shown_by_two(&mut world, taken), ". .. a b c d e theirs", "{taken} were taken before");
     }
 }
 
