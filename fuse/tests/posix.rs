@@ -124,6 +124,24 @@ fn a_listing_brings_what_is_known_of_each_name() {
     assert!(asked() - before < 20, "{} questions for 1000 names", asked() - before);
 }
 
+/// The kernel looks at the mode of what it has just made: it is told with the answer. And a length it was told is not kept past
+/// the first write.
+#[test]
+fn a_new_file_is_not_asked_about_before_it_is_written() {
+    let node = node();
+    let dir = node.at("dir");
+    fs::create_dir(&dir).unwrap();
+    let asked = || node.mount().stats().of(OpKind::GetAttr).count;
+    let before = asked();
+    for n in 0..100_u64 {
+        let file = fs::File::create(dir.join(format!("{n}"))).unwrap();
+        file.write_all_at(b"x", n).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), n + 1);
+    }
+    // The directory, which has changed, and the file after the write.
+    assert!(asked() - before < 250, "{} questions for 100 files", asked() - before);
+}
+
 #[test]
 fn names_may_be_any_bytes_up_to_their_limit() {
     let node = node();

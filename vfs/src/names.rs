@@ -130,8 +130,7 @@ impl Vfs {
         let inode = self.opens.enter(looked.entry().attr.ino);
         inode.set_born(id);
         let opened = NewHandle::new(self, self.open_born(inode, baseline, flags).await?);
-        let entry = looked.entry();
-        let fresh = Entry { attr_ttl: entry.attr_ttl.min(BORN_TTL), ..entry };
+        let fresh = Entry { attr_ttl: BORN_TTL, ..looked.entry() };
         Ok((looked, fresh, opened))
     }
 
