@@ -130,7 +130,8 @@ impl Vfs {
         let inode = self.opens.enter(looked.entry().attr.ino);
         inode.set_born(id);
         let opened = NewHandle::new(self, self.open_born(inode, baseline, flags).await?);
-        let fresh = Entry { attr_ttl: BORN_TTL, ..looked.entry() };
+        let entry = looked.entry();
+        let fresh = Entry { attr_ttl: BORN_TTL.min(entry.entry_ttl), ..entry };
         Ok((looked, fresh, opened))
     }
 

@@ -131,12 +131,10 @@ impl Store {
 
     /// Packs what became packable a while ago, and copies what is alive out of segments that are mostly dead.
     pub(crate) async fn pack_due(self: &Arc<Self>, tier: &Arc<Tier>) -> Result<(), StoreError> {
-        if self.is_packing_put_off(tier) {
-            return Ok(());
-        }
         let _turn = tier.segments.turn.lock().await;
         let pack_max = self.config().pack_max.as_u64();
-        let due = tier.take_packable(self.config().sync_delay, PACK_BATCH);
+        let at_once = if self.is_packing_put_off(tier) { 0 } else { PACK_BATCH };
+        let due = tier.take_packable(self.config().sync_delay, at_once);
         let extents: Vec<_> = due.into_iter().filter_map(|id| self.get(id)).collect();
         let due = extents.into_iter().filter(|e| !e.is_packed() && e.is_packable(pack_max));
         let (held, due): (Vec<_>, Vec<_>) = due.partition(|extent| extent.guards().is_held());

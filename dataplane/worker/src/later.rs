@@ -8,6 +8,9 @@
 //! **Never does** settle anything: the persist engine does when it has nothing better to do, and who wants to evict, rename or
 //! write to one does it on the spot. What is kept here cannot be evicted, so nothing is put here while room is short.
 //!
+//! Whoever takes one to settle it and is cut short has put it back by that ([`Taken`]): an extent that nothing finds any more would
+//! take room until the next start.
+//!
 //! **Bounded** by [`UNSETTLED_MAX`], each no longer than [`UNSETTLED_LEN_MAX`].
 
 use crate::sessions::JustCarried;
@@ -15,6 +18,7 @@ use forebay_types::{ByteSize, ContentKey, ExtentId, PageChecksum};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -33,7 +37,33 @@ pub(crate) struct Unsettled {
     /// How many writers had begun on it before its bytes were read.
     pub(crate) writers: u64,
     /// It is found by its content as long as this is there.
-    pub(crate) told: JustCarried,
+    pub(crate) _told: JustCarried,
+}
+
+/// One that was taken to be settled: it waits again unless that is [`Taken::done`].
+pub(crate) struct Taken {
+    one: Option<Unsettled>,
+    later: Arc<Later>,
+}
+
+impl Taken {
+    pub(crate) fn one(&self) -> &Unsettled {
+        self.one.as_ref().expect("it is there until it is done, which consumes this")
+    }
+
+    /// It is settled, or there is nothing to settle any more.
+    pub(crate) fn done(mut self) {
+        self.one = None;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(one) = self.one.take() {
+            self.later.waiting.lock().put_back(one);
+            self.later.came.notify_one();
+        }
+    }
 }
 
 /// Those that wait.
@@ -50,39 +80,59 @@ struct Waiting {
     order: VecDeque<ContentKey>,
 }
 
+impl Waiting {
+    fn put(&mut self, one: Unsettled) -> Option<Unsettled> {
+        let Self { of, order } = self;
+        if order.len() >= 2 * UNSETTLED_MAX {
+            order.retain(|content| of.contains_key(content));
+        }
+        order.push_back(one.content);
+        of.insert(one.content, (Instant::now(), one)).map(|(_, before)| before)
+    }
+
+    /// Of two of one content the one that came last counts: the other was to be replaced.
+    fn put_back(&mut self, one: Unsettled) {
+        if !self.of.contains_key(&one.content) {
+            self.put(one);
+        }
+    }
+}
+
 impl Later {
     /// Has an extent wait.
     ///
     /// # Errors
     /// The one that is to be settled now: itself, or another of the same content.
-    pub(crate) fn put(&self, one: Unsettled) -> Result<(), Box<Unsettled>> {
+    pub(crate) fn put(self: &Arc<Self>, one: Unsettled) -> Result<(), Taken> {
         let mut waiting = self.waiting.lock();
         if one.len > UNSETTLED_LEN_MAX.as_u64() || waiting.of.len() >= UNSETTLED_MAX {
-            return Err(Box::new(one));
+            return Err(self.taken(one));
         }
-        let Waiting { of, order } = &mut *waiting;
-        if order.len() >= 2 * UNSETTLED_MAX {
-            order.retain(|content| of.contains_key(content));
-        }
-        order.push_back(one.content);
-        let before = of.insert(one.content, (Instant::now(), one));
+        let before = waiting.put(one);
+        drop(waiting);
         self.came.notify_one();
-        before.map_or(Ok(()), |(_, before)| Err(Box::new(before)))
+        before.map_or(Ok(()), |before| Err(self.taken(before)))
     }
 
-    /// The one that waits as `content`, if it `is_right`; whoever takes it settles it.
+    /// One that does not wait at all.
+    pub(crate) fn taken(self: &Arc<Self>, one: Unsettled) -> Taken {
+        Taken { one: Some(one), later: Arc::clone(self) }
+    }
+
+    /// The one that waits as `content`, if it `is_right`.
     pub(crate) fn take(
-        &self,
+        self: &Arc<Self>,
         content: ContentKey,
         is_right: impl FnOnce(&Unsettled) -> bool,
-    ) -> Option<Unsettled> {
+    ) -> Option<Taken> {
         let mut waiting = self.waiting.lock();
         let right = waiting.of.get(&content).is_some_and(|(_, one)| is_right(one));
-        if right { waiting.of.remove(&content).map(|(_, one)| one) } else { None }
+        let one = if right { waiting.of.remove(&content) } else { None };
+        one.map(|(_, one)| self.taken(one))
     }
 
     /// Those that came first, up to `most` of those that have waited for `at_least`.
-    pub(crate) fn take_first(&self, most: usize, at_least: Duration) -> Vec<Unsettled> {
+    pub(crate) fn take_first(self: &Arc<Self>, most: usize, at_least: Duration) -> Vec<Taken> {
         let mut waiting = self.waiting.lock();
         let Waiting { of, order } = &mut *waiting;
         let mut taken = Vec::new();
@@ -92,7 +142,7 @@ impl Later {
             if of.get(content).is_some_and(|(since, _)| since.elapsed() < at_least) {
                 break;
             }
-            taken.extend(of.remove(content).map(|(_, one)| one));
+            taken.extend(of.remove(content).map(|(_, one)| self.taken(one)));
             order.pop_front();
         }
         taken

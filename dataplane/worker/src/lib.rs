@@ -48,7 +48,7 @@ use forebay_store::Store;
 use forebay_types::ExtentId;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 
 /// Serves one node's bytes. Shared by all shards.
@@ -62,7 +62,8 @@ pub struct Worker {
     pressure: pressure::Pressure,
     busy: busy::Busy,
     sessions: Arc<sessions::Sessions>,
-    later: later::Later,
+    later: Arc<later::Later>,
+    me: Weak<Self>,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
     counters: Arc<counters::Counters>,
@@ -73,7 +74,7 @@ impl Worker {
     pub fn new(config: WorkerConfig, store: Arc<Store>, ufs: UfsTable, control: Handle) -> Arc<Self> {
         let counters = Arc::new(counters::Counters::default());
         let fetch = fetch::Fetcher::new(config.clone(), control.clone(), Arc::clone(&counters));
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             config,
             store,
             ufs,
@@ -83,7 +84,8 @@ impl Worker {
             pressure: pressure::Pressure::default(),
             busy: busy::Busy::default(),
             sessions: Arc::default(),
-            later: later::Later::default(),
+            later: Arc::default(),
+            me: Weak::clone(me),
             verifying: Arc::default(),
             counters,
         })

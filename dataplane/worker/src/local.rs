@@ -6,7 +6,7 @@ use crate::place::content_of;
 use crate::sessions::{Returning, Sessions};
 use forebay_net::{Backing, Local, Space};
 use forebay_shard::Frame;
-use forebay_store::{Extent, Hold, Store, StoreError};
+use forebay_store::{Authority, Extent, Hold, Store, StoreError};
 use forebay_types::{ContentLocation, ExtentId, FsResult};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,7 @@ impl Local for Worker {
             Err(_) => return None,
         };
         let file = extent.file().ok()?.shared();
+        self.settle_behind(at, &extent);
         extent.touch(0);
         Some(Backing::new(extent.id(), file, guard))
     }
@@ -114,6 +115,11 @@ async fn give_back(
 }
 
 impl Worker {
+    /// The extent that holds bytes of a location, if there is one.
+    pub fn extent_of(&self, at: &ContentLocation) -> Option<Arc<Extent>> {
+        self.find_extent(at).ok().flatten()
+    }
+
     /// After an unclean boot the bytes are compared with their checksums before the kernel serves them unchecked.
     /// Until that is done the file is read through the daemon.
     fn verify_behind(&self, extent: Arc<Extent>) {
@@ -129,6 +135,18 @@ impl Worker {
         });
     }
 
+    /// What the kernel reads by itself is to be found by whoever takes over from this process, who knows what is settled.
+    fn settle_behind(&self, at: &ContentLocation, extent: &Extent) {
+        let unsettled = at.extent.is_none() && extent.authority() == Authority::Here;
+        let Some(content) = content_of(at).filter(|_| unsettled) else { return };
+        let Some(worker) = self.me.upgrade() else { return };
+        forebay_shard::spawn(async move {
+            if let Err(error) = worker.settle_now(content).await {
+                tracing::debug!(%error, "a file that was just carried and opened could not be settled");
+            }
+        });
+    }
+
     /// Bytes of a location that are here.
     pub(crate) fn resident_bytes(&self, at: &ContentLocation) -> FsResult<u64> {
         Ok(self.find_extent(at)?.map_or(0, |extent| extent.resident_bytes()))
@@ -136,8 +154,10 @@ impl Worker {
 
     /// Evicts what is clean of a location and in nobody's use.
     pub(crate) async fn evict(&self, at: &ContentLocation) -> FsResult<u64> {
-        if let Some(content) = content_of(at) {
-            self.settle_now(content).await?;
+        if let Some(content) = content_of(at)
+            && let Err(error) = self.settle_now(content).await
+        {
+            tracing::debug!(extent = ?at.extent, %error, "what was to be evicted could not be settled");
         }
         let Some(extent) = self.find_extent(at)? else { return Ok(0) };
         match self.store.evict_now(extent.id()) {

@@ -11,7 +11,9 @@ use forebay_types::{
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::time::Duration;
 use tokio::sync::MutexGuard;
 
@@ -174,17 +176,27 @@ impl Drop for Returning {
 pub(crate) struct JustCarried {
     sessions: Arc<Sessions>,
     content: ContentKey,
-    id: ExtentId,
+    number: u64,
 }
 
 impl Drop for JustCarried {
     fn drop(&mut self) {
         let mut carried = self.sessions.carried.lock();
-        // The same content may have been carried from another extent meanwhile.
-        if carried.get(&self.content).is_some_and(|(id, _)| *id == self.id) {
+        // The same content may have been carried once more meanwhile, from this extent or another.
+        if carried.get(&self.content).is_some_and(|told| told.number == self.number) {
             carried.remove(&self.content);
         }
     }
+}
+
+/// What is told of a content that was just carried.
+#[derive(Clone, Copy)]
+struct Told {
+    id: ExtentId,
+    /// How many writers had begun on the extent before it was read.
+    writers: u64,
+    /// No two have the same.
+    number: u64,
 }
 
 type Slice = Mutex<HashMap<ExtentId, Arc<Session>>>;
@@ -197,7 +209,8 @@ pub(crate) struct Sessions {
     returning: Mutex<HashMap<ContentKey, ExtentId>>,
     /// Extents that were just carried, and how many writers had begun on them before they were read. The name space tells
     /// of the content before the store knows it, which syncs the file first.
-    carried: Mutex<HashMap<ContentKey, (ExtentId, u64)>>,
+    carried: Mutex<HashMap<ContentKey, Told>>,
+    tellings: AtomicU64,
     turns: Box<[tokio::sync::Mutex<()>]>,
 }
 
@@ -209,6 +222,7 @@ impl Default for Sessions {
             slices,
             returning,
             carried,
+            tellings: AtomicU64::new(0),
             turns: (0..SLICES).map(|_| tokio::sync::Mutex::default()).collect(),
         }
     }
@@ -262,15 +276,21 @@ impl Sessions {
         id: ExtentId,
         writers: u64,
     ) -> JustCarried {
-        self.carried.lock().insert(content, (id, writers));
-        JustCarried { sessions: Arc::clone(self), content, id }
+        let number = self.tellings.fetch_add(1, Relaxed);
+        self.carried.lock().insert(content, Told { id, writers, number });
+        JustCarried { sessions: Arc::clone(self), content, number }
     }
 
     /// The extent that was just carried as `content`, and how many writers had begun on it by then. Nobody may be writing
     /// to it now.
     pub(crate) fn just_carried(&self, content: ContentKey) -> Option<(ExtentId, u64)> {
-        let told = self.carried.lock().get(&content).copied();
-        told.filter(|(id, _)| self.get(*id).is_none())
+        let Told { id, writers, .. } = self.carried.lock().get(&content).copied()?;
+        self.get(id).is_none().then_some((id, writers))
+    }
+
+    /// Whether there is any that the store does not know as clean yet.
+    pub(crate) fn any_carried(&self) -> bool {
+        !self.carried.lock().is_empty()
     }
 
     /// Ends the return of an extent, if there is one: its keys, which are the next writer's to give back. Only in the

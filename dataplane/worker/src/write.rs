@@ -8,7 +8,7 @@
 
 use crate::Worker;
 use crate::counters::add;
-use crate::later::Unsettled;
+use crate::later::{Taken, Unsettled};
 use crate::place::{BUSY_LOOKS, BUSY_PAUSE, content_of};
 use crate::sessions::Session;
 use forebay_shard::{Allocate, Frame};
@@ -107,27 +107,54 @@ impl Worker {
         Ok(())
     }
 
-    /// As [`Self::settle`], for one that was to be settled later. It is told of until that is done.
-    pub(crate) async fn settle_unsettled(&self, one: Unsettled) -> FsResult<()> {
-        let Unsettled { content, id, checksums, writers, told, .. } = one;
-        let settled = self.settle(id, content, (&checksums, writers)).await;
-        drop(told);
+    /// As [`Self::settle`], for what was taken to be settled. It is told of until that is done.
+    pub(crate) async fn settle_taken(&self, taken: Taken) -> FsResult<()> {
+        let Unsettled { content, id, checksums, writers, .. } = taken.one();
+        let settled = self.settle(*id, *content, (checksums, *writers)).await;
+        match settled.as_ref().map_err(FsError::kind) {
+            // It waits again.
+            Err(FsErrorKind::Overloaded | FsErrorKind::Busy) => return settled,
+            Ok(()) | Err(FsErrorKind::Stale) => {}
+            Err(_) => self.give_up(*id, *writers).await,
+        }
+        taken.done();
         settled
+    }
+
+    /// What cannot be settled is taken away: the under file system has it, and where nothing finds it, it takes room for nobody.
+    async fn give_up(&self, id: ExtentId, writers: u64) {
+        let Ok(_turn) = self.sessions.turn(id, self.config.turn_within).await else { return };
+        let Ok(extent) = self.extent(id) else { return };
+        let in_use = self.sessions.get(id).is_some() || extent.held(Hold::OpenPassthrough) > 0;
+        if !in_use && extent.writers() == writers {
+            // It may be gone in this moment, which is as well.
+            let _ = self.store.remove(id).await;
+        }
     }
 
     /// Settles what was to be settled later as `content`, if there is such.
     pub(crate) async fn settle_now(&self, content: ContentKey) -> FsResult<()> {
         match self.later.take(content, |_| true) {
-            Some(one) => self.settle_unsettled(one).await,
+            Some(taken) => self.settle_taken(taken).await,
             None => Ok(()),
         }
+    }
+
+    /// Whether nobody minds that an extent is not settled: a daemon that takes over knows those that are open by what the store says
+    /// of them.
+    pub(crate) fn may_wait(&self, one: &Unsettled) -> bool {
+        let is_open = |extent: Arc<Extent>| extent.held(Hold::OpenPassthrough) > 0;
+        self.sessions.get(one.id).is_none() && !self.store.get(one.id).is_some_and(is_open)
     }
 
     /// The content that an extent has without being settled, as long as nobody has written to it since: if its next writer, whose
     /// turn it is, changes nothing, it has that again.
     fn carried_as(&self, at: &ContentLocation, extent: &Arc<Extent>) -> Option<ContentKey> {
         let is_it = |one: &Unsettled| one.id == extent.id() && one.writers == extent.writers();
-        self.later.take(content_of(at)?, is_it).map(|one| one.content)
+        let taken = self.later.take(content_of(at)?, is_it)?;
+        let content = taken.one().content;
+        taken.done();
+        Some(content)
     }
 
     /// What is found by `known` is found by `also` as well. Nothing happens if it is not found any more: somebody

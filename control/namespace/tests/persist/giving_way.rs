@@ -1,8 +1,8 @@
 //! Files that wait while others are being written or made, and what does not wait.
 
-use crate::common::{World, block_on};
+use crate::common::{ROOT_CALLER, World, block_on, name};
 use crate::{due, next, put_key, write};
-use forebay_types::{Ino, PersistLog, PersistTask, Writers};
+use forebay_types::{Ino, PersistLog, PersistTask, PersistWork, Writers};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -155,5 +155,31 @@ fn small_files_wait_for_nobody_where_room_is_short() {
         make_many(&world, "second").await;
         told.1.store(true, SeqCst);
         assert!(is_put_of(&due(&world).await, "first00"));
+    });
+}
+
+/// Takes many files away that others have put there.
+async fn remove_many(world: &World, called: &str) {
+    for n in 0..60 {
+        let called = format!("{called}{n:02}");
+        world.walk(&called).await.unwrap();
+        let _ = world.names().unlink(&ROOT_CALLER, Ino::ROOT, &name(&called)).await.unwrap();
+    }
+}
+
+#[test]
+fn removals_wait_while_many_names_are_removed_and_no_longer() {
+    let (world, _told) = busy_world();
+    for (called, n) in ["first", "second"].iter().flat_map(|called| (0..60).map(move |n| (called, n))) {
+        world.put_ufs(&format!("{called}{n:02}"), b"bytes");
+    }
+    block_on(async {
+        remove_many(&world, "first").await;
+        world.clock.advance(DELAY);
+        remove_many(&world, "second").await;
+        assert!(is_held_back(&world).await);
+        world.clock.advance(Duration::from_millis(600));
+        let PersistWork::Remove { key, .. } = due(&world).await.work else { panic!("a removal") };
+        assert_eq!(key.to_string(), "first00");
     });
 }

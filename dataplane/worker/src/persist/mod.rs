@@ -36,6 +36,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+/// Files longer than this are carried [`LONG_AT_ONCE`] at a time: on a slow line more of them would only be late together.
+pub(crate) const SHORT_LEN_MAX: ByteSize = ByteSize::mib(1);
+const LONG_AT_ONCE: usize = 16;
+
 /// Bounds of the persist engine.
 #[derive(Clone, Debug)]
 pub struct PersistConfig {
@@ -128,6 +132,9 @@ pub(crate) struct Engine {
     in_flight: AtomicUsize,
     /// Somebody waits for room: what is clean and not settled cannot be evicted.
     hurried: AtomicBool,
+    stopping: AtomicBool,
+    /// Turns of those that take more memory and time than most.
+    long_turns: Semaphore,
 }
 
 /// The persist engine before it takes tasks.
@@ -162,6 +169,8 @@ impl ReadyPersister {
             next_shard: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             hurried: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            long_turns: Semaphore::new(LONG_AT_ONCE),
             control: worker.control.clone(),
             config,
             worker,
@@ -228,6 +237,11 @@ impl Persister {
         self.engine.memory.used()
     }
 
+    /// Has the store know as clean what was carried, as much as can be done within two seconds.
+    pub async fn settle_carried(&self) {
+        self.engine.settle_last().await;
+    }
+
     /// Takes no more tasks and waits for those under way, at most for `grace`; the rest are dropped, which aborts
     /// their uploads. They stay in the log. Returns how many were dropped. What was carried and cannot
     /// be settled in time is fetched again when it is next read.
@@ -235,15 +249,11 @@ impl Persister {
         // Nobody listens any more if the taker is gone already.
         let _ = self.stop.send(true);
         let all = self.engine.config.tasks_at_once.max(1);
-        let idle = async {
-            let turns = self.engine.turns.acquire_many(all as u32).await;
-            self.engine.settle_last().await;
-            turns
-        };
-        if forebay_shard::timeout(grace, idle).await.is_ok() {
-            return 0;
-        }
-        self.engine.in_flight.load(Relaxed)
+        self.engine.stopping.store(true, Relaxed);
+        let idle = self.engine.turns.acquire_many(all as u32);
+        let all_ended = forebay_shard::timeout(grace, idle).await.is_ok();
+        self.engine.settle_last().await;
+        if all_ended { 0 } else { self.engine.in_flight.load(Relaxed) }
     }
 }
 
@@ -284,7 +294,7 @@ async fn take_tasks(engine: Arc<Engine>, mut stopping: watch::Receiver<bool>) {
 
 impl Drain for Engine {
     fn hurry(&self) -> bool {
-        let unsettled = self.worker.later.len() > 0;
+        let unsettled = self.worker.sessions.any_carried();
         self.hurried.store(unsettled, Relaxed);
         self.log.hurry() || self.in_flight.load(Relaxed) > 0 || unsettled
     }

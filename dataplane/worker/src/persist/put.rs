@@ -1,8 +1,8 @@
 //! Putting a file: up in parts, in page order, thrown away if it changed meanwhile.
 
-use super::Engine;
 use super::carry::{Carried, Stop};
 use super::source::{Sent, Source, is_same};
+use super::{Engine, SHORT_LEN_MAX};
 use crate::body::Room;
 use crate::counters::add;
 use bytes::Bytes;
@@ -71,6 +71,9 @@ impl Engine {
         to: &UfsKey,
         spec: PutSpec,
     ) -> Result<Put, Stop> {
+        let long = content.size > SHORT_LEN_MAX.as_u64();
+        // Those who have such a turn end in time, and it is never closed.
+        let _turn = if long { self.long_turns.acquire().await.ok() } else { None };
         let (source, before) = self.open_source(content).await?;
         if source.len() != content.size {
             // It is being written, or, if that stays so, its bytes are not those that the name space means.
@@ -83,8 +86,9 @@ impl Engine {
         let (store, key) = (Arc::clone(ufs), to.clone());
         let mut upload = self.ask(async move { store.begin_put(&key, &spec).await }).await?;
         let sent = self.send_parts(upload.as_ref(), source, before.as_ref()).await;
-        let source = match sent.and_then(|source| still_same(before.as_ref()).map(|()| source)) {
-            Ok(source) => source,
+        // A single part may be in memory until the upload has finished.
+        let (source, _room) = match sent.and_then(|sent| still_same(before.as_ref()).map(|()| sent)) {
+            Ok(sent) => sent,
             Err(stop) => {
                 self.throw_away(upload).await;
                 return Err(stop);
@@ -143,16 +147,19 @@ impl Engine {
         upload: &dyn Upload,
         source: Source,
         before: Option<&Before>,
-    ) -> Result<Source, Stop> {
+    ) -> Result<(Source, Option<Room>), Stop> {
         let (part_len, len) = (upload.part_len(), source.len());
         let mut sending = FuturesUnordered::new();
-        let mut next_index = 0;
+        let (mut next_index, mut kept) = (0, None);
         let mut reading = pin!(Fuse::terminated());
         let mut source = Some(source);
         loop {
             if let Some(rest) = source.take() {
                 if next_index == len.div_ceil(part_len) {
-                    break drain(sending).await.map(|()| rest);
+                    while let Some(sent) = sending.next().await {
+                        kept = Some(sent?).filter(|_| len <= part_len);
+                    }
+                    return Ok((rest, kept));
                 }
                 let this_len = part_len.min(len - next_index * part_len) as usize;
                 reading.set(self.read_in_room(rest, this_len).fuse());
@@ -165,16 +172,23 @@ impl Engine {
                     next_index += 1;
                     source = Some(rest);
                 }
-                Some(sent) = sending.next() => sent?,
+                Some(sent) = sending.next() => kept = Some(sent?).filter(|_| len <= part_len),
             }
         }
     }
 
-    async fn send_part(&self, upload: &dyn Upload, index: u64, bytes: Bytes, room: Room) -> Result<(), Stop> {
+    /// Yields the room that the part took.
+    async fn send_part(
+        &self,
+        upload: &dyn Upload,
+        index: u64,
+        bytes: Bytes,
+        room: Room,
+    ) -> Result<Room, Stop> {
         let sent = timeout(self.config.part_within, upload.part(index, bytes)).await;
-        drop(room);
         add(&self.counters.parts, 1);
-        sent.map_err(|_| Stop::Failed(format!("part {index} was not taken in time")))?.map_err(Stop::from)
+        sent.map_err(|_| Stop::Failed(format!("part {index} was not taken in time")))??;
+        Ok(room)
     }
 
     /// The next part, once there is memory for it.
@@ -214,13 +228,6 @@ impl Engine {
             Err(_) => tracing::warn!("an upload was not taken back in time"),
         }
     }
-}
-
-async fn drain<F: Future<Output = Result<(), Stop>>>(mut sending: FuturesUnordered<F>) -> Result<(), Stop> {
-    while let Some(sent) = sending.next().await {
-        sent?;
-    }
-    Ok(())
 }
 
 /// Times a finish is repeated, and the pause that grows with each.

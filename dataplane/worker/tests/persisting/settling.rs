@@ -4,6 +4,7 @@ use crate::common::watched::HELD;
 use crate::common::{MIB, Node, Rules, Setup, eventually, pattern};
 use crate::engine::{Persisting, bound, clean, config, dirty, done_version, put};
 use forebay_types::{ByteSize, ContentKey, ContentLocation};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -106,6 +107,49 @@ fn a_stop_settles_it() {
     assert_eq!(p.stop(Duration::from_secs(60)), 0);
     assert!(released.load(SeqCst));
     assert!(carried.iter().all(|at| p.is_bound(at)));
+}
+
+/// What an upload does that takes longer than a stop may is nothing to those that were carried before it.
+#[test]
+fn a_stop_that_does_not_wait_for_an_upload_settles_it_too() {
+    let mut p = one_at_a_time(ByteSize::gib(1));
+    let carried = p.carry_and_hold(5);
+    assert_eq!(p.stop(Duration::from_millis(50)), 1);
+    assert!(carried.iter().all(|at| p.is_bound(at)));
+}
+
+/// A daemon that takes over goes by what is settled when it looks for what the kernel has open.
+#[test]
+fn what_the_kernel_has_open_does_not_wait() {
+    let mut p = one_at_a_time(ByteSize::gib(1));
+    let carried = p.carry_and_hold(2);
+    let at = carried[0].clone();
+    let open = p.node.on_shard(move |client| async move { client.backing(&at) });
+    assert!(open.is_some() && bound(&p.node, &carried[0]));
+    assert!(!p.is_bound(&carried[1]));
+    p.node.ufs.rule(Rules::default());
+    done_version(p.outcome());
+    let next = dirty(&p.node, &pattern(LEN, 7));
+    let at = next.clone();
+    let open = p.node.on_shard(move |client| async move { client.backing(&at) });
+    assert!(open.is_some());
+    let version = done_version(p.run(put(&next, "next", None)));
+    assert!(bound(&p.node, &clean("next", version, LEN)));
+}
+
+/// What can be neither evicted nor found would take room until the next start.
+#[test]
+fn what_cannot_be_settled_is_fetched_again() {
+    let mut p = one_at_a_time(ByteSize::gib(1));
+    let at = dirty(&p.node, &pattern(LEN, 3));
+    let id = at.extent.unwrap();
+    let file = p.node.store.get(id).unwrap().file().unwrap();
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.std().as_raw_fd())).unwrap();
+    std::fs::create_dir(path.with_extension("map")).unwrap();
+    let version = done_version(p.run(put(&at, "f", None)));
+    eventually("it is gone", || p.node.store.get(id).is_none());
+    assert!(p.node.read_all(&clean("f", version, LEN)).unwrap() == pattern(LEN, 3));
+    assert!(p.node.ufs.reads() > 0);
 }
 
 #[test]

@@ -19,9 +19,10 @@ use forebay_client::Client;
 use forebay_fuse::FuseMount;
 use forebay_namespace::{Namespace, Policy, PolicyChange};
 use forebay_shard::ShardHandle;
-use forebay_store::{Extent, Held, Hold, Store};
-use forebay_types::{ContentKey, ContentLocation, ExtentId, FsError, FsErrorKind, FsResult};
+use forebay_store::{Extent, Held, Hold};
+use forebay_types::{ContentLocation, ExtentId, FsError, FsErrorKind, FsResult};
 use forebay_vfs::Vfs;
+use forebay_worker::Worker;
 use parking_lot::Mutex;
 use round::LastUse;
 use std::collections::hash_map::Entry;
@@ -42,7 +43,7 @@ pub(crate) struct KeeperParts {
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) names: Arc<Namespace>,
     pub(crate) client: Arc<Client>,
-    pub(crate) store: Arc<Store>,
+    pub(crate) worker: Arc<Worker>,
     pub(crate) shard: ShardHandle,
     pub(crate) asked: Arc<AskedFile>,
 }
@@ -171,11 +172,7 @@ impl Keeper {
 
     /// The extent that holds a file's bytes, if any are here.
     fn extent_of(&self, content: &ContentLocation) -> Option<Arc<Extent>> {
-        let by_key = || {
-            let (key, version) = content.ufs.as_ref()?;
-            self.parts.store.find(&ContentKey::of(content.mount, key, version))
-        };
-        content.extent.and_then(|id| self.parts.store.get(id)).or_else(by_key)
+        self.parts.worker.extent_of(content)
     }
 
     /// Keeps a file's bytes from eviction, as far as they are here. Says how many they are.

@@ -114,7 +114,7 @@ impl Parts {
                 vfs: Arc::clone(&vfs),
                 names: Arc::clone(&names),
                 client: Arc::clone(&client),
-                store: Arc::clone(&store),
+                worker: Arc::clone(&worker),
                 shard: shards.handles()[0].clone(),
                 asked: Arc::clone(&asked),
             },
@@ -181,7 +181,11 @@ impl Parts {
 
     /// What the admin socket needs to answer.
     pub(crate) fn service(&self, config: &Config, plan: &Plan, settings: &Arc<Settings>) -> admin::Service {
-        let handover = Handover::new(Arc::clone(&self.mount), Arc::clone(&self.names), config);
+        let handover = Handover::new(
+            (Arc::clone(&self.mount), Arc::clone(&self.names)),
+            Arc::downgrade(&self.persister),
+            config,
+        );
         admin::Service {
             mount: Arc::clone(&self.mount),
             vfs: Arc::clone(&self.vfs),

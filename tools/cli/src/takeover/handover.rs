@@ -12,6 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use forebay_fuse::{FuseMount, estate_format};
 use forebay_namespace::Namespace;
+use forebay_worker::Persister;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -19,8 +20,9 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// The hidden command by which a binary tells what it can go on with.
 pub(crate) const FORMAT_COMMAND: &str = "estate-format";
@@ -36,16 +38,23 @@ const ANSWER_FIRST: Duration = Duration::from_millis(100);
 pub(crate) struct Handover {
     pub(crate) mount: Arc<FuseMount>,
     pub(crate) names: Arc<Namespace>,
+    persister: Weak<Persister>,
+    runtime: Handle,
     options: Vec<OsString>,
     failed: Mutex<Option<String>>,
 }
 
 impl Handover {
-    pub(crate) fn new(mount: Arc<FuseMount>, names: Arc<Namespace>, config: &Config) -> Self {
+    /// To be called on the control runtime.
+    pub(crate) fn new(
+        (mount, names): (Arc<FuseMount>, Arc<Namespace>),
+        persister: Weak<Persister>,
+        config: &Config,
+    ) -> Self {
         let options = config.mounts.iter().flat_map(|mount| &mount.options);
         let options = options.map(|(key, value)| OsString::from(format!("{key}={value}")));
         let options = options.filter(|option| secrets::is_secret(option)).collect();
-        Self { mount, names, options, failed: Mutex::default() }
+        Self { mount, names, persister, runtime: Handle::current(), options, failed: Mutex::default() }
     }
 
     /// Why the last one failed, if it did after it had begun.
@@ -74,6 +83,10 @@ impl Handover {
     /// Comes back only if it fails; the daemon goes on then.
     fn hand_over(&self, binary: &Path) {
         std::thread::sleep(ANSWER_FIRST);
+        if let Some(persister) = self.persister.upgrade() {
+            // Who comes next knows of what was carried only if it is settled. Requests are served meanwhile.
+            self.runtime.block_on(persister.settle_carried());
+        }
         let began = Instant::now();
         let left = self.mount.hold_back(DRAINED_WITHIN);
         if let Err(error) = self.names.flush() {

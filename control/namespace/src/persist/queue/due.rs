@@ -1,6 +1,6 @@
 //! Names by the time they are due, and by the time until which they give way to who writes.
 //!
-//! **Owns** three lanes: of names that give way to nobody, of large files, and of all others with content. While somebody
+//! **Owns** three lanes: of names that give way to nobody, of large files, and of all others. While somebody
 //! writes what a lane gives way to, its names are looked for by the end of their patience, so that however many wait, who asks what
 //! is ready looks at none of them. **Never does** know why somebody writes, or what a name is beyond its lane.
 
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub(super) enum Lane {
     /// Nobody.
     Plain,
-    /// Who makes many files.
+    /// Who changes many names.
     Small,
     /// Who writes large files.
     Large,

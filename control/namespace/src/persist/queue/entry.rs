@@ -106,12 +106,11 @@ impl Entry {
         self.bytes >= LARGE_LEN
     }
 
-    /// Where it belongs in the schedule. What somebody waits for, what has failed, and what has no content gives way to nobody.
+    /// Where it belongs in the schedule. What somebody waits for and what has failed gives way to nobody.
     pub(super) fn stand_now(&self) -> Option<Stand> {
         let Status::Due(at_ms) = self.status else { return None };
         let lane = match self.bytes {
             _ if self.urgent || self.tries > 0 => Lane::Plain,
-            0 => Lane::Plain,
             LARGE_LEN.. => Lane::Large,
             // What was looked at has given way long enough.
             _ if !self.delayed => Lane::Plain,

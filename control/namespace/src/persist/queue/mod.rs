@@ -112,9 +112,7 @@ impl Queue {
             state.large.remove(&(known.mount, known.seq));
             entry.succeed(&known, times);
         }
-        if queued.bytes > 0 {
-            state.rush.note(now_ms);
-        }
+        state.rush.note(now_ms);
         state.put_in(slot, entry);
         // Who waits for nothing but that something is due is woken if that is sooner than it was: not for each of the
         // thousands of files that are made and closed in a second, and are due a while from now.
@@ -129,7 +127,7 @@ impl Queue {
         *self.writers.write() = Some(writers);
     }
 
-    /// What gives way: large files to who writes others, small ones to who makes many.
+    /// What gives way: large files to who writes others, all else to who changes many names.
     fn giving_way(&self, now_ms: u64) -> GivingWay {
         let writers: Option<Arc<dyn Writers>> = self.writers.read().as_ref().and_then(Weak::upgrade);
         let Some(writers) = writers else { return GivingWay::default() };

@@ -1,13 +1,13 @@
-//! Whether many files are being made just now.
+//! Whether many names are being changed just now: made, written, moved or removed.
 //!
-//! **Owns** a count of the files that were queued lately. **Never does** count what is not a file's content.
+//! **Owns** a count of the names that were queued lately. **Never does** know what became of them.
 
 /// What is counted at a time.
 const WINDOW_MS: u64 = 250;
-/// From so many in one on programs are busy making files: 200 a second.
+/// From so many in one on programs are busy with names: 200 a second.
 const MANY: u32 = 50;
 
-/// The files of this window, and of the one before.
+/// The names of this window, and of the one before.
 #[derive(Debug, Default)]
 pub(super) struct Rush {
     since_ms: u64,
@@ -16,7 +16,7 @@ pub(super) struct Rush {
 }
 
 impl Rush {
-    /// A file was queued.
+    /// A name was queued.
     pub(super) fn note(&mut self, now_ms: u64) {
         self.turn(now_ms);
         self.count = self.count.saturating_add(1);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rush_is_many_files_in_a_short_time_and_passes() {
+    fn a_rush_is_many_names_in_a_short_time_and_passes() {
         let mut rush = Rush::default();
         (0..1000).for_each(|n| rush.note(10_000 + 10 * n));
         assert!(!rush.is_on(20_000), "100 a second are few");
