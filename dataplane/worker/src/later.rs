@@ -78,11 +78,13 @@ struct Waiting {
     of: HashMap<ContentKey, (Instant, Unsettled)>,
     /// As they came; those that were taken by their content are still named here.
     order: VecDeque<ContentKey>,
+    /// Those that are not to wait any more.
+    urgent: Vec<ContentKey>,
 }
 
 impl Waiting {
     fn put(&mut self, one: Unsettled) -> Option<Unsettled> {
-        let Self { of, order } = self;
+        let Self { of, order, .. } = self;
         if order.len() >= 2 * UNSETTLED_MAX {
             order.retain(|content| of.contains_key(content));
         }
@@ -131,11 +133,24 @@ impl Later {
         one.map(|(_, one)| self.taken(one))
     }
 
-    /// Those that came first, up to `most` of those that have waited for `at_least`.
+    /// The one that waits as `content` is to be settled with the next ones.
+    pub(crate) fn urge(&self, content: ContentKey) {
+        let mut waiting = self.waiting.lock();
+        if waiting.of.contains_key(&content) && waiting.urgent.len() < UNSETTLED_MAX {
+            waiting.urgent.push(content);
+        }
+    }
+
+    /// Those that are urgent, and those that came first, up to `most` of those that have waited for `at_least`.
     pub(crate) fn take_first(self: &Arc<Self>, most: usize, at_least: Duration) -> Vec<Taken> {
         let mut waiting = self.waiting.lock();
-        let Waiting { of, order } = &mut *waiting;
+        let Waiting { of, order, urgent } = &mut *waiting;
         let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(content) = urgent.pop()
+        {
+            taken.extend(of.remove(&content).map(|(_, one)| self.taken(one)));
+        }
         while taken.len() < most
             && let Some(content) = order.front()
         {

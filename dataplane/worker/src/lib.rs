@@ -48,7 +48,7 @@ use forebay_store::Store;
 use forebay_types::ExtentId;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Serves one node's bytes. Shared by all shards.
@@ -63,7 +63,6 @@ pub struct Worker {
     busy: busy::Busy,
     sessions: Arc<sessions::Sessions>,
     later: Arc<later::Later>,
-    me: Weak<Self>,
     /// Extents that are being compared with their checksums.
     verifying: Arc<Mutex<HashSet<ExtentId>>>,
     counters: Arc<counters::Counters>,
@@ -74,7 +73,7 @@ impl Worker {
     pub fn new(config: WorkerConfig, store: Arc<Store>, ufs: UfsTable, control: Handle) -> Arc<Self> {
         let counters = Arc::new(counters::Counters::default());
         let fetch = fetch::Fetcher::new(config.clone(), control.clone(), Arc::clone(&counters));
-        Arc::new_cyclic(|me| Self {
+        Arc::new(Self {
             config,
             store,
             ufs,
@@ -85,7 +84,6 @@ impl Worker {
             busy: busy::Busy::default(),
             sessions: Arc::default(),
             later: Arc::default(),
-            me: Weak::clone(me),
             verifying: Arc::default(),
             counters,
         })

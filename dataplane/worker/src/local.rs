@@ -138,13 +138,9 @@ impl Worker {
     /// What the kernel reads by itself is to be found by whoever takes over from this process, who knows what is settled.
     fn settle_behind(&self, at: &ContentLocation, extent: &Extent) {
         let unsettled = at.extent.is_none() && extent.authority() == Authority::Here;
-        let Some(content) = content_of(at).filter(|_| unsettled) else { return };
-        let Some(worker) = self.me.upgrade() else { return };
-        forebay_shard::spawn(async move {
-            if let Err(error) = worker.settle_now(content).await {
-                tracing::debug!(%error, "a file that was just carried and opened could not be settled");
-            }
-        });
+        if let Some(content) = content_of(at).filter(|_| unsettled) {
+            self.later.urge(content);
+        }
     }
 
     /// Bytes of a location that are here.

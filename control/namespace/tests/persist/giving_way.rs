@@ -163,7 +163,8 @@ async fn remove_many(world: &World, called: &str) {
     for n in 0..60 {
         let called = format!("{called}{n:02}");
         world.walk(&called).await.unwrap();
-        let _ = world.names().unlink(&ROOT_CALLER, Ino::ROOT, &name(&called)).await.unwrap();
+        let gone = world.names().unlink(&ROOT_CALLER, Ino::ROOT, &name(&called)).await.unwrap();
+        world.names().release_orphan(gone.ino).await.unwrap();
     }
 }
 
