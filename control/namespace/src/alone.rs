@@ -118,12 +118,12 @@ impl Alone {
 }
 
 impl Namespace {
-    /// Whether our names are all that is in a directory that the UFS has at `key`, as far as that may be believed.
-    pub(crate) fn is_alone(&self, dir: &Inode, mount: MountId, key: &UfsKey) -> FsResult<bool> {
-        let Some((known, since_ms)) = self.alone.key_of(dir, mount) else { return Ok(false) };
+    /// When a directory that the UFS has at `key` was last known to have nothing but our names, if that may be believed.
+    pub(crate) fn alone_since(&self, dir: &Inode, mount: MountId, key: &UfsKey) -> FsResult<Option<u64>> {
+        let Some((known, since_ms)) = self.alone.key_of(dir, mount) else { return Ok(None) };
         let ttl_ms = self.shared.metadata_ttl_ms(&dir.record())?;
         let young = self.shared.now_ms().checked_sub(since_ms).is_some_and(|age| age < ttl_ms);
-        Ok(young && known == *key)
+        Ok((young && known == *key).then_some(since_ms))
     }
 
     /// A directory was made here under `name`. `cleared` is what [`Alone::cleared`] said before.

@@ -339,7 +339,6 @@ impl Desk {
     fn apply(&self, changes: Changes, pending: Vec<(u64, Encoded)>, next_seq: u64) {
         let seq = next_seq - 1;
         self.note_turned(&changes);
-        self.shared.listings.note_gone(&changes);
         for (record_seq, encoded) in &pending {
             for (key, value) in encoded.iter().filter(|(key, _)| key[0] != crate::keys::DENTRY) {
                 self.shared.view.overlay.set(key.clone(), value.clone(), *record_seq);
@@ -356,6 +355,8 @@ impl Desk {
         for dir in changes.given_back.iter().filter_map(|dir| self.shared.table.get(*dir)) {
             dir.name_given_back();
         }
+        // A listing that began before that is told; one that begins now does not take the directory for ours alone.
+        self.shared.listings.note_gone(&changes.given_back, &changes.dentries);
         let (present, going): (Vec<_>, Vec<_>) = changes
             .dentries
             .into_iter()

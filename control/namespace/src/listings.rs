@@ -8,12 +8,11 @@
 //! **Never does** remember a name that nothing happens to. A listing that is left open while very much is turned forgets
 //! what came last, and may then show such a file twice or not at all.
 
-use crate::record::InodeRecord;
-use crate::txn::Changes;
+use crate::record::{Dentry, InodeRecord, Slot};
 use forebay_types::{Ino, InodeState, Name};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -108,13 +107,13 @@ impl Listings {
     }
 
     /// Names are about to stop being ours in directories of which some are given back to the UFS.
-    pub(crate) fn note_gone(&self, changes: &Changes) {
-        if changes.given_back.is_empty() || self.count.load(SeqCst) == 0 {
+    pub(crate) fn note_gone(&self, given_back: &BTreeSet<Ino>, dentries: &BTreeMap<Slot, Option<Dentry>>) {
+        if given_back.is_empty() || self.count.load(SeqCst) == 0 {
             return;
         }
         let of = self.of.lock();
-        let going = changes.dentries.iter().filter(|(_, dentry)| dentry.is_none());
-        for ((dir, name), _) in going.filter(|((dir, _), _)| changes.given_back.contains(dir)) {
+        let going = dentries.iter().filter(|(_, dentry)| dentry.is_none());
+        for ((dir, name), _) in going.filter(|((dir, _), _)| given_back.contains(dir)) {
             of.get(dir).into_iter().flatten().for_each(|marks| marks.goes(name));
         }
     }

@@ -30,7 +30,7 @@ use crate::inode::Inode;
 use crate::listings::Marks;
 use crate::namespace::{Entry, Namespace};
 use forebay_types::{
-    DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, MountId, Name, PageToken, Told, UfsKey,
+    DirPageEntry, FileKind, FsErrorKind, FsResult, Ino, InodeState, MountId, Name, PageToken, Told, UfsKey,
 };
 use places::{Checkpoints, Places};
 use std::collections::VecDeque;
@@ -46,6 +46,8 @@ const OWN_LEN: usize = 1024;
 const OWN_BASE: u64 = 1 << 62;
 /// The same in a listing of a directory that was ours alone when it began.
 const ALONE_BASE: u64 = OWN_BASE | 1 << 61;
+/// When a UFS was looked at of which nobody knows when.
+const LONG_AGO_MS: u64 = 0;
 /// The first offset of the UFS's entries: after the dots.
 const UFS_BASE: u64 = 2;
 /// The most pages of the UFS that a stream keeps: as many as one read of a caller goes through, unless they are very small.
@@ -117,8 +119,8 @@ pub struct DirStream {
     mount: MountId,
     /// The UFS's directory when the listing began; `None`: there is none, and our names are all.
     ufs: Option<UfsKey>,
-    /// There is one, and it was known to have nothing that is not among our names.
-    alone: bool,
+    /// There is one, and it was known to have nothing that is not among our names: when it was last looked at.
+    alone: Option<u64>,
     /// `None`: something that is not ours was met, or the listing did not begin with the first entry.
     whole: Option<Whole>,
     /// What is remembered of this listing; `None`: nothing was read yet.
@@ -151,7 +153,7 @@ impl Namespace {
             dir,
             mount: record.mount,
             ufs: None,
-            alone: false,
+            alone: None,
             whole: None,
             marks: None,
             pages: VecDeque::new(),
@@ -201,6 +203,12 @@ impl Shown {
     fn now(name: Name, inode: Arc<Inode>) -> Self {
         Self { name, inode, age: Duration::ZERO }
     }
+
+    /// One of a directory that the UFS was last asked about so long ago. What was not carried is ours alone to know.
+    fn of_alone(name: Name, inode: Arc<Inode>, age: Duration) -> Self {
+        let clean = inode.record().state == InodeState::Clean;
+        Self { name, inode, age: if clean { age } else { Duration::ZERO } }
+    }
 }
 
 impl DirStream {
@@ -211,15 +219,20 @@ impl DirStream {
         if offset == 0 {
             self.whole = self.begin_whole(key);
         }
-        if offset >= ALONE_BASE || (offset == 0 && self.names.is_alone(&self.dir, self.mount, key)?) {
-            self.go_alone();
+        let alone_since = match offset {
+            0 => self.names.alone_since(&self.dir, self.mount, key)?,
+            ALONE_BASE.. => Some(LONG_AGO_MS),
+            _ => None,
+        };
+        if let Some(since_ms) = alone_since {
+            self.go_alone(since_ms);
         }
         Ok(())
     }
 
     /// The UFS's part is not gone through.
-    fn go_alone(&mut self) {
-        (self.ufs, self.alone, self.whole) = (None, true, None);
+    fn go_alone(&mut self, since_ms: u64) {
+        (self.ufs, self.alone, self.whole) = (None, Some(since_ms), None);
     }
 
     /// Starts as if it had been when the log had this number.
@@ -230,7 +243,7 @@ impl DirStream {
         let shared = &self.names.shared;
         let pushed = || pushed.unwrap_or_else(|| self.names.committer.pushed());
         self.marks = Some(shared.listings.begin(self.dir.ino, pushed));
-        (self.alone, self.whole) = (false, None);
+        (self.alone, self.whole) = (None, None);
         self.pages.clear();
         self.tokens = Checkpoints::new();
         self.behind = None;
@@ -259,7 +272,7 @@ impl DirStream {
         }
         match place.last {
             Some((offset, name)) if offset > ALONE_BASE => {
-                self.go_alone();
+                self.go_alone(LONG_AGO_MS);
                 self.own.remember(offset - ALONE_BASE, &name);
             }
             Some((offset, name)) if offset > OWN_BASE => self.own.remember(offset - OWN_BASE, &name),
@@ -323,7 +336,7 @@ impl DirStream {
 
     /// The offset before the first of our own names.
     fn own_base(&self) -> u64 {
-        if self.alone { ALONE_BASE } else { OWN_BASE }
+        if self.alone.is_some() { ALONE_BASE } else { OWN_BASE }
     }
 
     fn read_dot(&self, offset: u64, out: &mut Vec<DirEntry>) -> u64 {

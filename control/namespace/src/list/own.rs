@@ -10,6 +10,7 @@ use crate::keys;
 use crate::record::Dentry;
 use forebay_types::{FsResult, Name};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl DirStream {
     /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
@@ -20,6 +21,8 @@ impl DirStream {
         out: &mut Vec<DirEntry>,
     ) -> FsResult<u64> {
         let (base, index) = (self.own_base(), own_index(offset));
+        let now_ms = self.names.shared.now_ms();
+        let age = self.alone.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
         let (mut at, mut from) = self.own.before(index);
         let mut wanted = (limit - out.len()).min(OWN_LEN);
         loop {
@@ -37,7 +40,7 @@ impl DirStream {
                 }
                 past = at;
                 self.own.remember(at, &name);
-                self.push(out, Shown::now(name, inode), base + at)?;
+                self.push(out, Shown::of_alone(name, inode, Duration::from_millis(age)), base + at)?;
             }
             self.own.pass(at, &last);
             if past > 0 {
@@ -62,7 +65,7 @@ impl DirStream {
         let own = self.own_names(after.clone(), limit).await?;
         let until = own.last().filter(|_| own.len() == limit).map(|(name, _)| name.clone());
         let mut names: Vec<_> = own.into_iter().map(|(name, dentry)| (name, Some(dentry))).collect();
-        let Some(marks) = self.marks.as_ref().filter(|_| self.alone) else { return Ok(names) };
+        let Some(marks) = self.marks.as_ref().filter(|_| self.alone.is_some()) else { return Ok(names) };
         let gone = marks.gone_between(after.as_ref(), until.as_ref());
         if !gone.is_empty() {
             names.extend(gone.into_iter().map(|name| (name, None)));

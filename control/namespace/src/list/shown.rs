@@ -42,7 +42,7 @@ impl DirStream {
         let names = &self.names.shared.names;
         let epochs: Vec<u64> = entries.iter().map(|entry| names.epoch(self.dir.ino, &entry.name)).collect();
         let own = self.own_dentries(&entries).await?;
-        self.met_entries(index, own.len() as u64, own.iter().all(Option::is_some));
+        self.met_entries(index, &own);
         let mut known = match self.dir.names_epoch() == asked_at {
             true => self.settle(index, &mut entries, &own).await?,
             false => HashMap::new(),

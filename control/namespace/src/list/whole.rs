@@ -6,6 +6,7 @@
 
 use super::DirStream;
 use crate::alone::Standing;
+use crate::record::Dentry;
 use forebay_types::UfsKey;
 
 /// A listing that began at the first entry and has met none that is not ours.
@@ -37,11 +38,16 @@ impl DirStream {
         }
     }
 
-    /// So many entries from `index` on were gone through.
-    pub(super) fn met_entries(&mut self, index: u64, count: u64, all_ours: bool) {
-        if !all_ours {
-            self.whole = None;
+    /// Entries from `index` on were gone through, of which these names are ours. What the UFS has under a name that we have never
+    /// carried is not ours, and shows when that name goes.
+    pub(super) fn met_entries(&mut self, index: u64, own: &[Option<Dentry>]) {
+        let count = own.len() as u64;
+        if own.iter().any(Option::is_none) {
             self.names.alone.forget(self.dir.ino);
+        }
+        let is_ours = |dentry: &Dentry| dentry.shadow.is_some() || dentry.mount_point;
+        if !own.iter().flatten().all(is_ours) || own.iter().any(Option::is_none) {
+            self.whole = None;
         }
         match &mut self.whole {
             Some(whole) if index <= whole.until => whole.until = whole.until.max(index + count),

@@ -184,3 +184,35 @@ fn removals_wait_while_many_names_are_removed_and_no_longer() {
         assert_eq!(key.to_string(), "first00");
     });
 }
+
+/// Nobody below waits for longer than it gives way itself.
+#[test]
+fn a_directory_that_is_waited_for_gives_way_no_more() {
+    let (world, told) = busy_world();
+    told.0.store(false, SeqCst);
+    block_on(async {
+        let dir = world.make(Ino::ROOT, "dir", forebay_types::FileKind::Directory).await.unwrap();
+        write(&world, dir, "large", LARGE).await;
+        make_many(&world, "first").await;
+        world.clock.advance(DELAY);
+        make_many(&world, "second").await;
+        let PersistWork::MakeDir { key, .. } = due(&world).await.work else { panic!("the directory") };
+        assert_eq!(key.to_string(), "dir");
+    });
+}
+
+/// A file is one name, however often it is queued while it waits.
+#[test]
+fn what_waits_already_is_no_rush() {
+    let (world, _told) = busy_world();
+    block_on(async {
+        for _ in 0..60 {
+            write(&world, Ino::ROOT, "file", 5).await;
+        }
+        world.clock.advance(DELAY);
+        for _ in 0..60 {
+            write(&world, Ino::ROOT, "other", 5).await;
+        }
+        assert!(is_put_of(&due(&world).await, "file"));
+    });
+}

@@ -80,7 +80,10 @@ impl End<'_, '_> {
             (_, target) => {
                 match target {
                     // Another inode has the name now and meets theirs when it is put.
-                    Some(_) => self.set_shadow(None)?,
+                    Some(_) => {
+                        self.set_shadow(None)?;
+                        self.txn.note_given_back(self.slot.0);
+                    }
                     None => self.txn.drop_name(self.slot.0, &self.slot.1),
                 }
                 if let Some(shadow) = dentry.shadow {

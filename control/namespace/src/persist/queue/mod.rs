@@ -107,12 +107,15 @@ impl Queue {
         let first_due_ms = state.first_due_ms();
         let mut news = now_ms < state.hurry_until_ms;
         let mut entry = Entry::new(queued, now_ms, times);
-        if let Some(known) = state.take_out(&slot) {
+        let known = state.take_out(&slot);
+        if known.is_none() {
+            state.rush.note(now_ms);
+        }
+        if let Some(known) = known {
             news |= known.urgent || known.tries > 0 || !matches!(known.status, Status::Due(_));
             state.large.remove(&(known.mount, known.seq));
             entry.succeed(&known, times);
         }
-        state.rush.note(now_ms);
         state.put_in(slot, entry);
         // Who waits for nothing but that something is due is woken if that is sooner than it was: not for each of the
         // thousands of files that are made and closed in a second, and are due a while from now.
@@ -188,7 +191,8 @@ impl Queue {
                     // Who waits for this name learns why, and the other one is left to its back-off.
                     Some(why) if urgent => state.blame(slot, &other, &why),
                     None if urgent => state.hasten(&other),
-                    _ => {}
+                    None => state.give_way_no_more(&other),
+                    Some(_) => {}
                 }
                 state.waiters.entry(other).or_default().insert(slot.clone());
             }

@@ -160,6 +160,15 @@ impl State {
         }
     }
 
+    /// Something that does not give way, or has done so for long enough, waits for this name.
+    pub(super) fn give_way_no_more(&mut self, slot: &Slot) {
+        let Some(entry) = self.entries.get_mut(slot).filter(|entry| entry.delayed) else { return };
+        if let Status::Due(at_ms) = entry.status {
+            entry.delayed = false;
+            self.set_status(slot, Status::Due(at_ms));
+        }
+    }
+
     /// When a name is due whose task has ended. That an earlier one was `looked_into` is no success.
     pub(super) fn after(
         &mut self,
