@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// The most extents that wait; some 300 bytes of memory each.
+/// The most extents that wait, so that their memory is some megabytes.
 const UNSETTLED_MAX: usize = 1 << 14;
 /// The longest that waits. Of longer ones the sync is a small part of what carrying them takes.
 const UNSETTLED_LEN_MAX: ByteSize = ByteSize::kib(256);

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const QUIET_LOOKS: u32 = 2;
 /// The shortest rest after some were settled at leisure.
 const REST_MIN: Duration = Duration::from_millis(1);
-/// How long one waits at the most. The kernel has written its bytes by then, and a sync takes little.
+/// How long one waits at the most.
 const WAITED_MAX: Duration = Duration::from_secs(30);
 /// How long packing waits after something that was put off as well.
 const PACK_PUT_OFF: Duration = Duration::from_secs(1);
