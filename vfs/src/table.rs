@@ -119,7 +119,7 @@ impl OpenTable {
                 self.passthrough_bytes.fetch_add(len, Relaxed);
                 self.passthrough.fetch_add(1, Relaxed)
             }
-            IoMode::Cached { .. } | IoMode::Direct => self.cached.fetch_add(1, Relaxed),
+            IoMode::Cached { .. } => self.cached.fetch_add(1, Relaxed),
         };
         self.open_now.fetch_add(1, Relaxed);
     }

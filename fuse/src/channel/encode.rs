@@ -227,7 +227,10 @@ fn open_out(opened: OpenReply) -> abi::OpenOut {
         OpenMode::Passthrough(BackingId(id)) => (fopen::PASSTHROUGH, id.cast_signed()),
         OpenMode::Cached { keep_cache: false } => (0, 0),
         OpenMode::Cached { keep_cache: true } => (fopen::KEEP_CACHE, 0),
-        OpenMode::Direct => (fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES, 0),
+        OpenMode::Direct { keep_cache } => {
+            let keep = if keep_cache { fopen::KEEP_CACHE } else { 0 };
+            (fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES | keep, 0)
+        }
     };
     let flush = if opened.flush { 0 } else { fopen::NOFLUSH };
     abi::OpenOut { fh: opened.handle.0, open_flags: mode | flush, backing_id }

@@ -7,6 +7,7 @@ use crate::reply::{OpenMode, OpenReply, Reply};
 use forebay_shard::Frame;
 use forebay_types::{FsError, FsErrorKind, FsResult, HandleId, Ino};
 use forebay_vfs::{IoMode, OpenFlags, Opened, Whence};
+use std::sync::atomic::Ordering;
 
 /// The most bytes one `copy_file_range` is asked to copy: the count goes back in 32 bits, and whoever asked can only
 /// be interrupted between two requests.
@@ -55,11 +56,11 @@ impl Dispatch {
             },
             IoMode::Cached { keep_cache } => {
                 self.open_files.add(opening);
-                OpenMode::Cached { keep_cache }
-            }
-            IoMode::Direct => {
-                self.open_files.add(opening);
-                OpenMode::Direct
+                if flags.direct && self.direct.load(Ordering::Relaxed) {
+                    OpenMode::Direct { keep_cache }
+                } else {
+                    OpenMode::Cached { keep_cache }
+                }
             }
         };
         Ok(OpenReply { handle, mode, flush: flags.write })

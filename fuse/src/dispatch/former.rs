@@ -49,7 +49,7 @@ impl Dispatch {
         let former = FormerFile { handle, ino, flags, passthrough: backing.is_some() };
         let file = match self.vfs.adopt_file(&former).await? {
             IoMode::Passthrough(file) => Some(file),
-            IoMode::Cached { .. } | IoMode::Direct => None,
+            IoMode::Cached { .. } => None,
         };
         self.open_files.adopt(&opened, place, file);
         self.former.note_file(asked, handle);
