@@ -5,14 +5,15 @@
 mod common;
 
 use common::actor::{Actor, Outcome, Way};
-use common::{Dirs, Node, Setup, eventually};
+use common::{Dirs, Node, PAGE, Setup, eventually};
 use forebay_types::ByteSize;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A program with a tail of other bytes: an executable may be longer than what its headers name.
 const PROGRAM: &str = "/bin/cat";
@@ -107,9 +108,8 @@ fn bring_into(state: State, path: &Path) -> Beside {
 
 /// Running what is open for write, and opening for write what runs, is refused by every file system.
 fn is_refused_anywhere(way: Way, other: Way, state: State, errno: i32) -> bool {
-    let writes = |way| way == Way::SharedWriteMap;
-    let written = matches!(state, State::BeingWritten) || writes(other);
-    errno == libc::ETXTBSY && ((way == Way::Exec && written) || (writes(way) && other == Way::Exec))
+    let written = matches!(state, State::BeingWritten) || other.writes();
+    errno == libc::ETXTBSY && ((way == Way::Exec && written) || (way.writes() && other == Way::Exec))
 }
 
 fn check(outcome: &Outcome, way: Way, other: Way, state: State) -> Result<(), String> {
@@ -174,4 +174,37 @@ fn all_ways_go_together_with_passthrough() {
 #[test]
 fn all_ways_go_together_without_passthrough() {
     matrix(false);
+}
+
+/// Whoever writes past the page cache does not wait for another writer of the same file whose page has to be fetched first.
+#[test]
+fn two_write_one_file_past_the_page_cache_at_one_time() {
+    let dirs = Dirs::new();
+    let bytes = common::pattern(3, FILE_LEN);
+    std::fs::write(dirs.ufs().join("file"), &bytes).unwrap();
+    let slow = Setup { ufs_bandwidth: Some(ByteSize::kib(256)), passthrough: false, ..Setup::default() };
+    let node = Node::start(&slow, dirs);
+    let open = || File::options().write(true).custom_flags(libc::O_DIRECT).open(node.at("file")).unwrap();
+    let (one, other) = (open(), open());
+    let first_has_ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            one.write_all_at(b"part of a page", 5).unwrap();
+            first_has_ended.store(true, SeqCst);
+        });
+        // It has to be on its way; a moment too early would only make the test easier.
+        std::thread::sleep(Duration::from_millis(50));
+        let whole_page = vec![9; PAGE as usize];
+        other.write_all_at(&whole_page, 4 * PAGE).unwrap();
+        assert!(
+            !first_has_ended.load(SeqCst),
+            "the first write was to take longer, or the second waited for it"
+        );
+    });
+    let mut expected = bytes;
+    expected[5..19].copy_from_slice(b"part of a page");
+    expected[4 * PAGE as usize..5 * PAGE as usize].fill(9);
+    assert!(std::fs::read(node.at("file")).unwrap() == expected);
+    drop((one, other));
+    node.unmount();
 }

@@ -44,11 +44,28 @@ pub trait MetaStore: Send + Sync + 'static {
     /// As [`MetaStore::get`].
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Box<[u8]>>>, MetaError>;
 
-    /// The first `limit` entries with `from <= key < until`, in key order, all from one snapshot.
+    /// Shows the first `limit` entries with `from <= key < until`, in key order, all from one snapshot. `each` must be quick
+    /// and call nothing of the store: the snapshot lasts as long.
+    ///
+    /// # Errors
+    /// As [`MetaStore::get`]; what was shown before that is right.
+    fn visit(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        limit: usize,
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), MetaError>;
+
+    /// What [`MetaStore::visit`] shows.
     ///
     /// # Errors
     /// As [`MetaStore::get`].
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<KeyValue>, MetaError>;
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<KeyValue>, MetaError> {
+        let mut entries = Vec::new();
+        self.visit(from, until, limit, &mut |key, value| entries.push((key.into(), value.into())))?;
+        Ok(entries)
+    }
 
     /// Applies `batch` whole and durably, or not at all.
     ///

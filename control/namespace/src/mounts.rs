@@ -6,8 +6,8 @@
 use crate::policy::{Policy, PolicyChange};
 use crate::proto;
 use crate::record::corrupt;
+use arc_swap::ArcSwap;
 use forebay_types::{FsResult, Ino, MountId};
-use parking_lot::RwLock;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,24 +76,40 @@ impl Mount {
     }
 }
 
-/// The mounts in memory.
+type ById = BTreeMap<MountId, Arc<Mount>>;
+
+/// The mounts in memory. Every lookup reads them, on every core: who reads takes no lock and counts nothing.
 #[derive(Default)]
-pub(crate) struct Mounts(RwLock<Arc<BTreeMap<MountId, Arc<Mount>>>>);
+pub(crate) struct Mounts(ArcSwap<ById>);
 
 impl Mounts {
     pub(crate) fn get(&self, id: MountId) -> Option<Arc<Mount>> {
-        self.0.read().get(&id).cloned()
+        self.0.load().get(&id).cloned()
+    }
+
+    /// What `read` says of a mount.
+    pub(crate) fn peek<T>(&self, id: MountId, read: impl FnOnce(&Mount) -> T) -> Option<T> {
+        self.0.load().get(&id).map(|mount| read(mount))
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Mount>> {
-        self.0.read().values().cloned().collect()
+        self.0.load().values().cloned().collect()
     }
 
     pub(crate) fn set(&self, mount: Mount) {
-        Arc::make_mut(&mut *self.0.write()).insert(mount.id, Arc::new(mount));
+        let mount = Arc::new(mount);
+        self.change(|mounts| drop(mounts.insert(mount.id, Arc::clone(&mount))));
     }
 
     pub(crate) fn remove(&self, id: MountId) {
-        Arc::make_mut(&mut *self.0.write()).remove(&id);
+        self.change(|mounts| drop(mounts.remove(&id)));
+    }
+
+    fn change(&self, change: impl Fn(&mut ById)) {
+        self.0.rcu(|mounts| {
+            let mut mounts = ById::clone(mounts);
+            change(&mut mounts);
+            mounts
+        });
     }
 }

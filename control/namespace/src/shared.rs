@@ -5,7 +5,7 @@ use crate::listings::Listings;
 use crate::mounts::{Mount, Mounts};
 use crate::names::Names;
 use crate::persist::queue::{Queue, Times};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyChange};
 use crate::record::{InodeRecord, UfsAt};
 use crate::table::Table;
 use crate::view::View;
@@ -87,10 +87,14 @@ impl Shared {
     /// How long what the UFS said about a record, and about the names in it, is believed. Does not block: while a
     /// directory above is not in memory its mount decides.
     pub(crate) fn metadata_ttl(&self, record: &InodeRecord) -> FsResult<Duration> {
-        let mount = self.mount(record.mount)?;
-        if !mount.spec.prefixes.values().any(|change| change.metadata_ttl.is_some()) {
-            return Ok(mount.spec.policy.metadata_ttl.0);
+        let everywhere = self.mounts.peek(record.mount, |mount| {
+            let decides = |change: &PolicyChange| change.metadata_ttl.is_some();
+            (!mount.spec.prefixes.values().any(decides)).then_some(mount.spec.policy.metadata_ttl.0)
+        });
+        if let Some(Some(ttl)) = everywhere {
+            return Ok(ttl);
         }
+        let mount = self.mount(record.mount)?;
         let policy = mount.policy_of(record, |ino| self.record_in_memory(ino));
         Ok(policy.map_or(mount.spec.policy.metadata_ttl.0, |policy| policy.metadata_ttl.0))
     }

@@ -8,7 +8,7 @@
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,13 +27,29 @@ pub enum Way {
     SharedWriteMap,
     /// Maps it privately and writes to its copy.
     PrivateMap,
+    /// Opens it to read and write past the page cache (`O_DIRECT`), and writes what is there already.
+    Direct,
+    /// Opens it so, maps it shared and writable, and writes what is there already.
+    DirectMap,
     /// Runs it.
     Exec,
 }
 
 impl Way {
-    pub const ALL: [Self; 5] =
-        [Self::Open, Self::SharedMap, Self::SharedWriteMap, Self::PrivateMap, Self::Exec];
+    pub const ALL: [Self; 7] = [
+        Self::Open,
+        Self::SharedMap,
+        Self::SharedWriteMap,
+        Self::PrivateMap,
+        Self::Direct,
+        Self::DirectMap,
+        Self::Exec,
+    ];
+
+    /// Whether it opens the file for writing.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::SharedWriteMap | Self::Direct | Self::DirectMap)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -41,6 +57,8 @@ impl Way {
             Self::SharedMap => "shared",
             Self::SharedWriteMap => "shared-write",
             Self::PrivateMap => "private",
+            Self::Direct => "direct",
+            Self::DirectMap => "direct-map",
             Self::Exec => "exec",
         }
     }
@@ -157,6 +175,7 @@ pub fn perform() {
     let way = *Way::ALL.iter().find(|way| way.name() == name).unwrap();
     let result = match way {
         Way::Open => hold_open(Path::new(&path)),
+        Way::Direct => hold_direct(Path::new(&path)),
         _ => hold_map(Path::new(&path), way),
     };
     match result {
@@ -176,12 +195,32 @@ fn hold_open(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+fn hold_direct(path: &Path) -> std::io::Result<()> {
+    let file = File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).unwrap();
+    let (mut first, mut again) = (vec![0; len + 4096], vec![0; len + 4096]);
+    let (first, again) = (aligned(&mut first, len), aligned(&mut again, len));
+    file.read_exact_at(first, 0)?;
+    file.write_all_at(&first[len / 2..], len as u64 / 2)?;
+    hold();
+    file.read_exact_at(again, 0)?;
+    compare(first, again);
+    Ok(())
+}
+
+/// The part of a longer buffer that begins where `O_DIRECT` wants it.
+fn aligned(buffer: &mut [u8], len: usize) -> &mut [u8] {
+    let skip = buffer.as_ptr().align_offset(4096);
+    &mut buffer[skip..skip + len]
+}
+
 fn hold_map(path: &Path, way: Way) -> std::io::Result<()> {
-    let file = File::options().read(true).write(way == Way::SharedWriteMap).open(path)?;
+    let direct = if way == Way::DirectMap { libc::O_DIRECT } else { 0 };
+    let file = File::options().read(true).write(way.writes()).custom_flags(direct).open(path)?;
     let len = usize::try_from(file.metadata()?.len()).unwrap();
     let (protection, flags) = match way {
         Way::SharedMap => (ProtFlags::READ, MapFlags::SHARED),
-        Way::SharedWriteMap => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
+        Way::SharedWriteMap | Way::DirectMap => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
         _ => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE),
     };
     // SAFETY: a fresh mapping of `len` bytes at an address of the kernel's choice; nobody shortens the file.
@@ -197,10 +236,11 @@ fn hold_map(path: &Path, way: Way) -> std::io::Result<()> {
         }
     }
     hold();
-    let mut through_file = vec![0; len];
-    file.read_exact_at(&mut through_file, 0)?;
+    let mut through_file = vec![0; len + 4096];
+    let through_file = aligned(&mut through_file, len);
+    file.read_exact_at(through_file, 0)?;
     compare(&first, bytes);
-    compare(&first, &through_file);
+    compare(&first, through_file);
     // SAFETY: the mapping made above, to which no reference is used from here on.
     unsafe { munmap(address, len) }?;
     Ok(())

@@ -8,7 +8,7 @@ use super::{DirEntry, DirStream, OWN_LEN, Shown, own_index};
 use crate::inode::{Inode, OwnNames};
 use crate::keys;
 use crate::record::Dentry;
-use forebay_types::{FsResult, Name};
+use forebay_types::{FsErrorKind, FsResult, Name};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,10 +62,9 @@ impl DirStream {
     /// Names after `after`, in order. Where the UFS is not gone through, those that were ours when the listing began and
     /// are not any more are among them: what the UFS has under them is to be shown too.
     async fn names_after(&self, after: Option<Name>, limit: usize) -> FsResult<Vec<(Name, Option<Dentry>)>> {
-        let own = self.own_names(after.clone(), limit).await?;
-        let until = own.last().filter(|_| own.len() == limit).map(|(name, _)| name.clone());
-        let mut names: Vec<_> = own.into_iter().map(|(name, dentry)| (name, Some(dentry))).collect();
+        let mut names = self.own_names(after.clone(), limit).await?;
         let Some(marks) = self.marks.as_ref().filter(|_| self.alone.is_some()) else { return Ok(names) };
+        let until = names.last().filter(|_| names.len() == limit).map(|(name, _)| name.clone());
         let gone = marks.gone_between(after.as_ref(), until.as_ref());
         if !gone.is_empty() {
             names.extend(gone.into_iter().map(|name| (name, None)));
@@ -77,7 +76,7 @@ impl DirStream {
     }
 
     /// Own names after `after`.
-    async fn own_names(&self, after: Option<Name>, limit: usize) -> FsResult<Vec<(Name, Dentry)>> {
+    async fn own_names(&self, after: Option<Name>, limit: usize) -> FsResult<Vec<(Name, Option<Dentry>)>> {
         if self.dir.own_names() == OwnNames::None {
             return Ok(Vec::new());
         }
@@ -87,13 +86,10 @@ impl DirStream {
         let read = move || {
             let (first, until) = keys::of(keys::DENTRY, dir);
             let from = after.map_or(first, |name| [&keys::dentry(dir, &name)[..], &[0]].concat().into());
-            let mut names = Vec::new();
-            for (key, value) in shared.view.scan(&from, &until, limit)? {
-                if let Some((_, name)) = keys::slot(&key) {
-                    names.push((name, decode(&value)?));
-                }
-            }
-            Ok(names)
+            shared.view.scan_as((&from, &until), limit, |key, value| {
+                let (_, name) = keys::slot(key).ok_or(FsErrorKind::Corrupt)?;
+                Ok((name, Some(decode(value)?)))
+            })
         };
         self.names.readers.read(read).await
     }

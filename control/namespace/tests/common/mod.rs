@@ -4,7 +4,7 @@
 
 pub mod carrier;
 
-use forebay_meta::{Batch, KeyValue, LmdbOptions, LmdbStore, MetaError, MetaStore};
+use forebay_meta::{Batch, LmdbOptions, LmdbStore, MetaError, MetaStore};
 use forebay_namespace::{
     Entry, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Unlinked,
 };
@@ -228,10 +228,17 @@ impl MetaStore for Counted {
         self.store.get_many(keys)
     }
 
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<KeyValue>, MetaError> {
-        let found = self.store.scan(from, until, limit)?;
-        self.scanned.fetch_add(found.len() as u64, SeqCst);
-        Ok(found)
+    fn visit(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        limit: usize,
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), MetaError> {
+        self.store.visit(from, until, limit, &mut |key, value| {
+            self.scanned.fetch_add(1, SeqCst);
+            each(key, value);
+        })
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), MetaError> {
