@@ -208,3 +208,65 @@ fn two_write_one_file_past_the_page_cache_at_one_time() {
     drop((one, other));
     node.unmount();
 }
+
+/// Each of several writers has his own part of every page, of a file that comes from the UFS meanwhile.
+#[test]
+fn writers_beside_each_other_lose_no_byte() {
+    const WRITERS: usize = 4;
+    const PART_LEN: usize = 1000;
+    let dirs = Dirs::new();
+    std::fs::write(dirs.ufs().join("file"), common::pattern(5, 2 * FILE_LEN)).unwrap();
+    let node = Node::start(&Setup { passthrough: false, ..Setup::default() }, dirs);
+    let path = node.at("file");
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let path = &path;
+            scope.spawn(move || {
+                let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+                let starts = (writer * PART_LEN..2 * FILE_LEN).step_by(WRITERS * PART_LEN);
+                for at in starts {
+                    let len = PART_LEN.min(2 * FILE_LEN - at);
+                    file.write_all_at(&vec![writer as u8; len], at as u64).unwrap();
+                }
+            });
+        }
+    });
+    let now = std::fs::read(&path).unwrap();
+    assert_eq!(now.len(), 2 * FILE_LEN);
+    let wrong = now.iter().enumerate().find(|(at, byte)| usize::from(**byte) != at / PART_LEN % WRITERS);
+    assert_eq!(wrong, None);
+    node.unmount();
+}
+
+/// One writes long runs, which go to the disk past all page caches, while another writes a few bytes in the middle of the same
+/// pages. Whoever comes last there, around them are the bytes of the run.
+#[test]
+fn a_run_loses_nothing_to_who_writes_in_the_middle_of_it() {
+    const ROUNDS: u8 = 100;
+    const RUN_LEN: usize = 256 << 10;
+    const IN_PAGE: std::ops::Range<usize> = 1000..1100;
+    let node = Node::start(&Setup { passthrough: false, ..Setup::default() }, Dirs::new());
+    std::fs::write(node.at("file"), vec![0; RUN_LEN]).unwrap();
+    let open = || {
+        let mut how = File::options();
+        how.read(true).write(true).custom_flags(libc::O_DIRECT).open(node.at("file")).unwrap()
+    };
+    let (long, short) = (open(), open());
+    for round in 1..ROUNDS {
+        std::thread::scope(|scope| {
+            scope.spawn(|| long.write_all_at(&vec![round; RUN_LEN], 0).unwrap());
+            for page in (0..RUN_LEN).step_by(4096) {
+                short.write_all_at(&[u8::MAX; 100], (page + IN_PAGE.start) as u64).unwrap();
+            }
+        });
+        let mut now = vec![0; RUN_LEN];
+        short.read_exact_at(&mut now, 0).unwrap();
+        let of_the_run = now.iter().enumerate().filter(|(at, _)| !IN_PAGE.contains(&(at % 4096)));
+        let lost = of_the_run.clone().find(|(_, byte)| **byte != round);
+        assert_eq!(lost, None, "in round {round}");
+    }
+    // The file system of the tier says here that the two met, whether or not it cost bytes this time.
+    long.sync_all().unwrap();
+    drop((long, short));
+    node.unmount();
+}

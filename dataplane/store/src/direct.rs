@@ -29,7 +29,23 @@ const _: () = assert!(RUN_MIN.is_multiple_of(GRID));
 /// The shortest content for which what is fetched is worth a second open file.
 const FETCHED_LEN_MIN: u64 = 1 << 20;
 
+/// Whether a write goes past the page cache whole: nothing of it is before the grid, behind it, or too short.
+fn is_run(len: usize, at: u64) -> bool {
+    len >= RUN_MIN && len.is_multiple_of(GRID) && at.is_multiple_of(GRID as u64)
+}
+
 impl Extent {
+    /// Whether a write may go on beside others: a run does, for others that touch the same pages do not. Where the page cache
+    /// takes some bytes of a page and the disk gets the whole page past it at the same time, the file system keeps either, and
+    /// the next sync fails.
+    pub(crate) fn writes_one_way(&self, len: usize, at: u64) -> bool {
+        is_run(len, at) || !self.may_be_direct()
+    }
+
+    fn may_be_direct(&self) -> bool {
+        self.tier().permits_direct() && !self.is_packed() && self.held(Hold::OpenPassthrough) == 0
+    }
+
     /// Writes a run past the page cache where that is worth it. All errors give the frame back.
     pub(crate) async fn write_ours(&self, frame: Frame, at: u64) -> Result<Frame, (StoreError, Frame)> {
         let run = frame.len() / GRID * GRID;
@@ -97,7 +113,7 @@ impl Extent {
 
     /// The file for writes past the page cache, opened on first use; `None` where they are not to be made.
     fn direct_file(&self) -> Option<File> {
-        if !self.tier().permits_direct() || self.is_packed() || self.held(Hold::OpenPassthrough) > 0 {
+        if !self.may_be_direct() {
             return None;
         }
         let mut slot = self.direct.lock();

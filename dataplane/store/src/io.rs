@@ -251,14 +251,22 @@ impl Extent {
             Ok(end) => end,
             Err(error) => return Err((error, frame)),
         };
-        {
+        if self.writes_one_way(frame.len(), offset) {
             let _others_write_too = self.change.read().await;
-            if self.authority() == Authority::Here && offset >= self.origin().len {
+            if self.is_born_here(offset) {
                 return self.write_born_here(frame, offset, end).await;
             }
         }
         let _alone = self.change.write().await;
+        if self.is_born_here(offset) {
+            return self.write_born_here(frame, offset, end).await;
+        }
         self.write_over_origin(frame, offset, end).await
+    }
+
+    /// Whether all bytes from `offset` on came into being here.
+    fn is_born_here(&self, offset: u64) -> bool {
+        self.authority() == Authority::Here && offset >= self.origin().len
     }
 
     /// Checks what needs no lock; gives the offset of the end.
