@@ -1,7 +1,10 @@
 # Sourced by ../peers.sh after store.sh: how each candidate is mounted on $M with its cache in $CACHE, over the bucket at
 # $endpoint; what its options are, in words; how it ends.
 # The cache of each is a directory on the same disk, and each may have 64 requests with the store at once, as Forebay has.
-# RCLONE_FLAGS, S3FS_OPTIONS, JUICEFS_FLAGS: options to take instead of these.
+# What the store has is believed for five minutes, as rclone does by itself; s3fs believes it for fifteen, and JuiceFS, whose
+# metadata says what there is, for ever.
+# FOREBAY_FLAGS, RCLONE_FLAGS, S3FS_OPTIONS, JUICEFS_FLAGS: options to take instead of these.
+FOREBAY_FLAGS=${FOREBAY_FLAGS:---metadata-ttl 300s}
 RCLONE_FLAGS=${RCLONE_FLAGS:---vfs-cache-mode full --vfs-write-back 1s --transfers 64}
 S3FS_OPTIONS=${S3FS_OPTIONS:-parallel_count=64,multireq_max=64}
 JUICEFS_FLAGS=${JUICEFS_FLAGS:---max-uploads 64}
@@ -14,7 +17,7 @@ options_of() {
     local juicefs="metadata in $meta, no trash, \`--cache-dir DIR $JUICEFS_FLAGS"
     case $1 in
         local) echo "$(findmnt -nT "$WORK" -o FSTYPE) on $(findmnt -nT "$WORK" -o SOURCE), no store" ;;
-        forebay) echo "\`up --cache DIR\`, write-back: fsync makes durable on the local disk, the store gets it later" ;;
+        forebay) echo "\`up --cache DIR $FOREBAY_FLAGS\`, write-back: fsync makes durable on the local disk, the store gets it later" ;;
         rclone) echo "\`mount --cache-dir DIR $RCLONE_FLAGS\`: fsync does nothing, the store gets it later" ;;
         s3fs) echo "\`use_cache=DIR,$S3FS_OPTIONS\`: close and fsync put it into the store" ;;
         juicefs) echo "$juicefs\`: close and fsync put it into the store" ;;
@@ -35,7 +38,7 @@ begins() {
 mounts() {
     case $1 in
         local) ;;
-        forebay) UFS=s3://bucket UP_FLAGS="--ufs-option endpoint=$endpoint --ufs-option region=us-east-1" up ;;
+        forebay) UFS=s3://bucket UP_FLAGS="--ufs-option endpoint=$endpoint --ufs-option region=us-east-1 $FOREBAY_FLAGS" up ;;
         # shellcheck disable=SC2086
         rclone) peer rclone "$RCLONE" mount ":s3,provider=Other,env_auth,region=us-east-1,endpoint='$endpoint':bucket" "$M" \
             --config /dev/null --cache-dir "$CACHE" --allow-other --rc --rc-addr "unix://$WORK/rclone.sock" --rc-no-auth $RCLONE_FLAGS ;;
