@@ -309,7 +309,6 @@ impl Session {
         let (channel, picked) = connect(clone()?, front).map_err(MountError::Handshake)?;
         let notifier = Notifier::start(device)?;
         let (granted, buffers) = (channel.granted(), channel.buffers());
-        dispatch.permit_direct(granted.direct_mmap);
         Ok(Self { dispatch, notifier, granted, buffers, picked, channel: Some(channel) })
     }
 

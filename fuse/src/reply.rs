@@ -43,11 +43,6 @@ pub enum OpenMode {
         /// What it has cached of the inode is still right.
         keep_cache: bool,
     },
-    /// By requests, past its page cache, and several writes at one time where they do not make the file longer.
-    Direct {
-        /// What it has cached of the inode is still right.
-        keep_cache: bool,
-    },
 }
 
 /// An open file, as the kernel is to treat it.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::actor::{Actor, Outcome, Way};
-use common::{Dirs, Node, PAGE, Setup, eventually};
+use common::{Dirs, Node, Setup, eventually};
 use forebay_types::ByteSize;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// A program with a tail of other bytes: an executable may be longer than what its headers name.
 const PROGRAM: &str = "/bin/cat";
@@ -176,39 +175,6 @@ fn all_ways_go_together_without_passthrough() {
     matrix(false);
 }
 
-/// Whoever writes past the page cache does not wait for another writer of the same file whose page has to be fetched first.
-#[test]
-fn two_write_one_file_past_the_page_cache_at_one_time() {
-    let dirs = Dirs::new();
-    let bytes = common::pattern(3, FILE_LEN);
-    std::fs::write(dirs.ufs().join("file"), &bytes).unwrap();
-    let slow = Setup { ufs_bandwidth: Some(ByteSize::kib(256)), passthrough: false, ..Setup::default() };
-    let node = Node::start(&slow, dirs);
-    let open = || File::options().write(true).custom_flags(libc::O_DIRECT).open(node.at("file")).unwrap();
-    let (one, other) = (open(), open());
-    let first_has_ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            one.write_all_at(b"part of a page", 5).unwrap();
-            first_has_ended.store(true, SeqCst);
-        });
-        // It has to be on its way; a moment too early would only make the test easier.
-        std::thread::sleep(Duration::from_millis(50));
-        let whole_page = vec![9; PAGE as usize];
-        other.write_all_at(&whole_page, 4 * PAGE).unwrap();
-        assert!(
-            !first_has_ended.load(SeqCst),
-            "the first write was to take longer, or the second waited for it"
-        );
-    });
-    let mut expected = bytes;
-    expected[5..19].copy_from_slice(b"part of a page");
-    expected[4 * PAGE as usize..5 * PAGE as usize].fill(9);
-    assert!(std::fs::read(node.at("file")).unwrap() == expected);
-    drop((one, other));
-    node.unmount();
-}
-
 /// Each of several writers has his own part of every page, of a file that comes from the UFS meanwhile.
 #[test]
 fn writers_beside_each_other_lose_no_byte() {
@@ -235,38 +201,5 @@ fn writers_beside_each_other_lose_no_byte() {
     assert_eq!(now.len(), 2 * FILE_LEN);
     let wrong = now.iter().enumerate().find(|(at, byte)| usize::from(**byte) != at / PART_LEN % WRITERS);
     assert_eq!(wrong, None);
-    node.unmount();
-}
-
-/// One writes long runs, which go to the disk past all page caches, while another writes a few bytes in the middle of the same
-/// pages. Whoever comes last there, around them are the bytes of the run.
-#[test]
-fn a_run_loses_nothing_to_who_writes_in_the_middle_of_it() {
-    const ROUNDS: u8 = 100;
-    const RUN_LEN: usize = 256 << 10;
-    const IN_PAGE: std::ops::Range<usize> = 1000..1100;
-    let node = Node::start(&Setup { passthrough: false, ..Setup::default() }, Dirs::new());
-    std::fs::write(node.at("file"), vec![0; RUN_LEN]).unwrap();
-    let open = || {
-        let mut how = File::options();
-        how.read(true).write(true).custom_flags(libc::O_DIRECT).open(node.at("file")).unwrap()
-    };
-    let (long, short) = (open(), open());
-    for round in 1..ROUNDS {
-        std::thread::scope(|scope| {
-            scope.spawn(|| long.write_all_at(&vec![round; RUN_LEN], 0).unwrap());
-            for page in (0..RUN_LEN).step_by(4096) {
-                short.write_all_at(&[u8::MAX; 100], (page + IN_PAGE.start) as u64).unwrap();
-            }
-        });
-        let mut now = vec![0; RUN_LEN];
-        short.read_exact_at(&mut now, 0).unwrap();
-        let of_the_run = now.iter().enumerate().filter(|(at, _)| !IN_PAGE.contains(&(at % 4096)));
-        let lost = of_the_run.clone().find(|(_, byte)| **byte != round);
-        assert_eq!(lost, None, "in round {round}");
-    }
-    // The file system of the tier says here that the two met, whether or not it cost bytes this time.
-    long.sync_all().unwrap();
-    drop((long, short));
     node.unmount();
 }

@@ -99,18 +99,31 @@ pub(crate) struct DirHandle {
     pub(crate) stream: tokio::sync::Mutex<DirStream>,
 }
 
+/// A part of the handles, in a line of the processor's cache of its own: who reads by one handle does not meet who reads by the
+/// next.
+#[repr(align(128))]
+struct Slice<T>(RwLock<HashMap<HandleId, Arc<T>>>);
+
+/// Spreads the locks. Numbers count up, so handles that were opened one after the other lie in different slices.
+const SLICES: usize = 64;
+const _: () = assert!(SLICES.is_power_of_two());
+
 /// Handles by number. Numbers are never reused, so a stale one finds nothing.
-pub(crate) struct Table<T>(RwLock<HashMap<HandleId, Arc<T>>>);
+pub(crate) struct Table<T>(Box<[Slice<T>]>);
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self(RwLock::default())
+        Self((0..SLICES).map(|_| Slice(RwLock::default())).collect())
     }
 }
 
 impl<T> Table<T> {
+    fn slice(&self, id: HandleId) -> &RwLock<HashMap<HandleId, Arc<T>>> {
+        &self.0[id.0 as usize & (SLICES - 1)].0
+    }
+
     fn insert(&self, id: HandleId, value: T) {
-        self.0.write().insert(id, Arc::new(value));
+        self.slice(id).write().insert(id, Arc::new(value));
     }
 
     /// The handle's entry.
@@ -118,12 +131,12 @@ impl<T> Table<T> {
     /// # Errors
     /// `Stale` if there is no such handle.
     pub(crate) fn get(&self, id: HandleId) -> FsResult<Arc<T>> {
-        self.0.read().get(&id).cloned().ok_or_else(|| FsErrorKind::Stale.into())
+        self.slice(id).read().get(&id).cloned().ok_or_else(|| FsErrorKind::Stale.into())
     }
 
     /// Takes the handle out.
     pub(crate) fn remove(&self, id: HandleId) -> FsResult<Arc<T>> {
-        self.0.write().remove(&id).ok_or_else(|| FsErrorKind::Stale.into())
+        self.slice(id).write().remove(&id).ok_or_else(|| FsErrorKind::Stale.into())
     }
 }
 

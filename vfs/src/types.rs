@@ -22,8 +22,6 @@ pub struct OpenFlags {
     pub exclusive: bool,
     /// Every write is to be durable when it returns (`O_SYNC`, `O_DSYNC`).
     pub sync: bool,
-    /// The bytes are not to go by the caches of the front door (`O_DIRECT`).
-    pub direct: bool,
 }
 
 /// How the bytes of an open inode reach its readers. One mode an inode, while any handle of it is open.
@@ -31,7 +29,7 @@ pub struct OpenFlags {
 pub enum IoMode {
     /// The kernel reads and writes this file itself. Every open of the inode gets the same file.
     Passthrough(Arc<File>),
-    /// Through the daemon, and by the kernel's page cache unless the handle is to go past it.
+    /// Through the daemon and the kernel's page cache.
     Cached {
         /// What the page cache holds of the inode is still right.
         keep_cache: bool,

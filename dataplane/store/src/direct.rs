@@ -42,6 +42,11 @@ impl Extent {
         is_run(len, at) || !self.may_be_direct()
     }
 
+    /// Keeps all writes away until it is dropped, for who changes the bytes of the file by other means.
+    pub async fn keep_writes_away(&self) -> impl Drop + use<'_> {
+        self.change.write().await
+    }
+
     fn may_be_direct(&self) -> bool {
         self.tier().permits_direct() && !self.is_packed() && self.held(Hold::OpenPassthrough) == 0
     }

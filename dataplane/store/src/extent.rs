@@ -88,7 +88,8 @@ pub struct Extent {
     pub(crate) sync_failed: AtomicBool,
     /// Whether the file's length is on disk as it is; matters while we are not the authority for it.
     pub(crate) len_synced: AtomicBool,
-    /// Shared by whoever only adds bytes that nobody else adds; exclusive for what changes the meaning of the bits.
+    /// Shared by whoever only adds bytes that nobody else adds; exclusive for what changes the meaning of the bits, and for what
+    /// goes through the page cache where others may go past it.
     pub(crate) change: tokio::sync::RwLock<()>,
     /// Held (shared) while a bit is set, so that a swap of `origin` loses none.
     pub(crate) bits: RwLock<()>,

@@ -7,6 +7,7 @@ use common::*;
 use forebay_shard::File;
 use forebay_store::{Extent, ExtentSpec, Hold, Store, StoreConfig};
 use forebay_types::PageIndex;
+use futures_util::future::join;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
@@ -113,5 +114,33 @@ fn writes_of_all_lengths_at_all_places_make_one_file() {
         let extent = store.get(id).unwrap();
         let len = expected.len();
         assert_eq!(read(&extent, 0, len).await, expected);
+    });
+}
+
+/// A run goes to the disk past the page cache while somebody writes a few bytes in the middle of each of its pages. Around those
+/// are the bytes of the run, whoever came last; were both under way at once, the file system would keep either page, and say so
+/// at the next sync.
+#[test]
+fn a_run_loses_nothing_to_short_writes_of_its_pages() {
+    const IN_PAGE: usize = 1000;
+    const SHORT: [u8; 100] = [u8::MAX; 100];
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    on_shard(move || async move {
+        let extent = store.create(ExtentSpec::BORN_HERE).await.unwrap();
+        for round in 1..60 {
+            let run = write(&extent, &[round; LONG], 0);
+            let short_ones = async {
+                for page in (0..LONG).step_by(4096) {
+                    write(&extent, &SHORT, (page + IN_PAGE) as u64).await;
+                }
+            };
+            join(run, short_ones).await;
+            let now = read(&extent, 0, LONG).await;
+            let is_short = |at: &usize| (IN_PAGE..IN_PAGE + SHORT.len()).contains(&(at % 4096));
+            let lost = (0..LONG).filter(|at| !is_short(at)).find(|at| now[*at] != round);
+            assert_eq!(lost, None, "in round {round}");
+        }
+        extent.sync().await.unwrap();
     });
 }

@@ -56,7 +56,9 @@ impl Worker {
         let _both_stay = (hold_soon(&source, Hold::Filling).await?, hold_soon(&target, Hold::Filling).await?);
         let len = len.min(COPY_MAX).min(source.len().saturating_sub(from.1));
         drop(self.room_for(target.id(), len).await?);
+        let alone = target.keep_writes_away().await;
         let copied = copy_files(&source, from.1, &target, to.1, len).await?;
+        drop(alone);
         target.adopt()?;
         self.note_change(target.id());
         Ok(copied)

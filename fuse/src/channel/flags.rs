@@ -32,7 +32,6 @@ pub(in crate::channel) fn open_flags(flags: i32) -> OpenFlags {
         truncate: false,
         exclusive: flags & libc::O_EXCL != 0,
         sync: flags & (libc::O_SYNC | libc::O_DSYNC) != 0,
-        direct: flags & libc::O_DIRECT != 0,
     }
 }
 
@@ -86,8 +85,8 @@ mod tests {
     fn open_flags_are_those_of_the_program() {
         let flags = open_flags(libc::O_RDWR | libc::O_APPEND | libc::O_DSYNC);
         assert!(flags.read && flags.write && flags.append && flags.sync && !flags.exclusive);
-        let flags = open_flags(libc::O_WRONLY | libc::O_EXCL | libc::O_DIRECT);
-        assert!(!flags.read && flags.write && flags.exclusive && !flags.sync && flags.direct);
+        let flags = open_flags(libc::O_WRONLY | libc::O_EXCL);
+        assert!(!flags.read && flags.write && flags.exclusive && !flags.sync);
         assert_eq!(open_flags(libc::O_RDONLY), OpenFlags { read: true, ..OpenFlags::default() });
     }
 

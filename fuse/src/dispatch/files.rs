@@ -7,7 +7,6 @@ use crate::reply::{OpenMode, OpenReply, Reply};
 use forebay_shard::Frame;
 use forebay_types::{FsError, FsErrorKind, FsResult, HandleId, Ino};
 use forebay_vfs::{IoMode, OpenFlags, Opened, Whence};
-use std::sync::atomic::Ordering;
 
 /// The most bytes one `copy_file_range` is asked to copy: the count goes back in 32 bits, and whoever asked can only
 /// be interrupted between two requests.
@@ -56,11 +55,7 @@ impl Dispatch {
             },
             IoMode::Cached { keep_cache } => {
                 self.open_files.add(opening);
-                if flags.direct && self.direct.load(Ordering::Relaxed) {
-                    OpenMode::Direct { keep_cache }
-                } else {
-                    OpenMode::Cached { keep_cache }
-                }
+                OpenMode::Cached { keep_cache }
             }
         };
         Ok(OpenReply { handle, mode, flush: flags.write })

@@ -35,7 +35,6 @@ use forebay_types::{Caller, FsError, FsErrorKind, FsResult, HandleId};
 use forebay_vfs::Vfs;
 use killpriv::PrivilegeEpoch;
 use rustix::io::Errno;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use valid::Timeouts;
 
@@ -49,8 +48,6 @@ pub(crate) struct Dispatch {
     witness: OnceLock<Arc<dyn Witness>>,
     /// What a process before this one left, as far as requests that it did not answer are concerned.
     former: Former,
-    /// Whether files that are opened with `O_DIRECT` are opened so that the kernel lets several write at one time.
-    direct: AtomicBool,
 }
 
 /// Who asks, and by which request.
@@ -66,14 +63,7 @@ impl Dispatch {
         let timeouts = Timeouts::of(options);
         let (open_files, privileges) = (OpenFiles::new(device), PrivilegeEpoch::default());
         let (stats, witness, former) = (Stats::new(shards), OnceLock::new(), Former::default());
-        let direct = AtomicBool::new(false);
-        Self { vfs, timeouts, open_files, privileges, stats, witness, former, direct }
-    }
-
-    /// Files that are opened with `O_DIRECT` may be written by several at one time from now on. Without that the kernel has one
-    /// write of a file wait for the other. Where it cannot map such files, they are better opened like any other.
-    pub(crate) fn permit_direct(&self, is_mappable: bool) {
-        self.direct.store(is_mappable, Ordering::Relaxed);
+        Self { vfs, timeouts, open_files, privileges, stats, witness, former }
     }
 
     /// Lets somebody hear of every request from now on. The first one stays.

@@ -31,7 +31,7 @@ pub const LONG_AGO: TimeSpec = TimeSpec { secs: 1_000_000_000, nanos: 7 };
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const fn flags(read: bool, write: bool) -> OpenFlags {
-    OpenFlags { read, write, append: false, truncate: false, exclusive: false, sync: false, direct: false }
+    OpenFlags { read, write, append: false, truncate: false, exclusive: false, sync: false }
 }
 
 /// What a test may set.

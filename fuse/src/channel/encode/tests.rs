@@ -66,9 +66,6 @@ fn each_mode_has_the_flags_of_the_protocol() {
     let flags = |mode| open_out(OpenReply { handle: HandleId(1), mode, flush: true }).open_flags;
     assert_eq!(flags(OpenMode::Cached { keep_cache: false }), 0);
     assert_eq!(flags(OpenMode::Cached { keep_cache: true }), fopen::KEEP_CACHE);
-    let direct = fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES;
-    assert_eq!(flags(OpenMode::Direct { keep_cache: false }), direct);
-    assert_eq!(flags(OpenMode::Direct { keep_cache: true }), direct | fopen::KEEP_CACHE);
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn send_opened(to: fuser::ReplyOpen, opened: OpenReply) {
             to.opened_passthrough(handle, flags, &backing);
             backing.into_raw();
         }
-        OpenMode::Cached { .. } | OpenMode::Direct { .. } => to.opened(handle, flags),
+        OpenMode::Cached { .. } => to.opened(handle, flags),
     }
 }
 
@@ -149,22 +149,16 @@ fn send_created(to: fuser::ReplyCreate, entry: &EntryReply, opened: OpenReply) {
             to.created_passthrough(&ttl, &attr, generation, handle, flags, &backing);
             backing.into_raw();
         }
-        OpenMode::Cached { .. } | OpenMode::Direct { .. } => {
-            to.created(&ttl, &attr, generation, handle, flags)
-        }
+        OpenMode::Cached { .. } => to.created(&ttl, &attr, generation, handle, flags),
     }
 }
 
 /// The flags of an open reply; fuser adds FOPEN_PASSTHROUGH itself.
 fn open_flags(opened: OpenReply) -> FopenFlags {
     let mut flags = match opened.mode {
-        OpenMode::Passthrough(_) | OpenMode::Cached { .. } => FopenFlags::empty(),
-        OpenMode::Direct { .. } => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES,
+        OpenMode::Passthrough(_) | OpenMode::Cached { keep_cache: false } => FopenFlags::empty(),
+        OpenMode::Cached { keep_cache: true } => FopenFlags::FOPEN_KEEP_CACHE,
     };
-    flags.set(
-        FopenFlags::FOPEN_KEEP_CACHE,
-        matches!(opened.mode, OpenMode::Cached { keep_cache: true } | OpenMode::Direct { keep_cache: true }),
-    );
     flags.set(FopenFlags::FOPEN_NOFLUSH, !opened.flush);
     flags
 }
@@ -197,6 +191,5 @@ mod tests {
         assert_eq!(flags(OpenMode::Passthrough(BackingId(3)), true), FopenFlags::empty());
         assert_eq!(flags(OpenMode::Cached { keep_cache: false }, false), FopenFlags::FOPEN_NOFLUSH);
         assert_eq!(flags(OpenMode::Cached { keep_cache: true }, true), FopenFlags::FOPEN_KEEP_CACHE);
-        assert!(flags(OpenMode::Direct { keep_cache: false }, true).contains(FopenFlags::FOPEN_DIRECT_IO));
     }
 }
