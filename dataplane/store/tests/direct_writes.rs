@@ -129,7 +129,7 @@ fn a_run_loses_nothing_to_short_writes_of_its_pages() {
     on_shard(move || async move {
         let extent = store.create(ExtentSpec::BORN_HERE).await.unwrap();
         for round in 1..60 {
-            let bytes = [round; LONG];
+            let bytes = vec![round; LONG];
             let run = write(&extent, &bytes, 0);
             let short_ones = async {
                 for page in (0..LONG).step_by(4096) {
