@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What goes through the daemon (passthrough switched off), against the same fio job on the tier's file system, in turn: 1 MiB
-# writes by O_DIRECT over a file that is there and to a new one, and 4 KiB random reads that the device has to answer.
+# What goes through the daemon (passthrough switched off), against the same fio job on the tier's file system, in turn: writes
+# by O_DIRECT over a file that is there, at several depths, and to a new one, and 4 KiB random reads that the device has to answer.
 #   perf/through.sh          SIZE=2G RUNS=5 CHANNEL=uring
 # While the daemon takes 1 MiB writes, perf(1) says where it spends its time. The share of its own copying must stay below
 # COPY_MAX percent (2); what the kernel copies out of the program's memory into ours is printed beside it. uring wants: echo Y > /sys/module/fuse/parameters/enable_uring. See lib.sh for FOREBAY, KEEP.
@@ -22,6 +22,10 @@ fresh "$WORK/ceiling/data"
 write=(--ioengine=psync --rw=write --bs=1M --size="$size")
 job --label "1 MiB writes, O_DIRECT, 1 writer" --floor 0.90 "$M/data" "$WORK/ceiling/data" -- "${write[@]}"
 job --label "1 MiB writes, O_DIRECT, 4 writers" --floor 0.90 "$M/data" "$WORK/ceiling/data" -- "${write[@]}" --numjobs=4 --group_reporting --offset_increment=25% --size=25%
+for depth in 4 8; do
+    job --label "1 MiB writes, O_DIRECT, $depth at one time" --floor 0.90 "$M/data" "$WORK/ceiling/data" -- "${write[@]}" --ioengine=libaio --iodepth="$depth"
+done
+job --label "4 MiB writes, O_DIRECT, 1 writer" --floor 0.90 "$M/data" "$WORK/ceiling/data" -- "${write[@]}" --bs=4M
 job --label "1 MiB writes, O_DIRECT, new file, fsync" --fresh "$M/new" "$WORK/ceiling/new" -- "${write[@]}" --end_fsync=1
 
 # Where the time goes meanwhile.
