@@ -18,9 +18,6 @@ use zerocopy::{Immutable, IntoBytes};
 
 /// The block size that `stat` shows; programs take it for the size of their buffers, so it is the usual one.
 const STAT_BLOCK_LEN: u32 = 4096;
-/// The same of a directory: the C library lists with a buffer of that size, of 32 KiB at least and 1 MiB at most, and each full
-/// one is a request. An entry with its attributes takes some 160 bytes of it.
-const DIR_BLOCK_LEN: u32 = 128 << 10;
 /// The unit in which statfs(2) counts space.
 const SPACE_BLOCK_LEN: u32 = 4096;
 /// The longest answer of fixed size: to a CREATE.
@@ -208,7 +205,7 @@ fn attr_out(attr: &Attr) -> abi::Attr {
         uid: attr.uid,
         gid: attr.gid,
         rdev: attr.rdev,
-        blksize: if attr.kind == FileKind::Directory { DIR_BLOCK_LEN } else { STAT_BLOCK_LEN },
+        blksize: STAT_BLOCK_LEN,
         flags: 0,
     }
 }
