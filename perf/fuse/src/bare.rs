@@ -1,11 +1,10 @@
-//! The ceiling: a FUSE-over-io_uring server that answers every request at once and touches no byte of a file.
+//! The ceiling: a FUSE-over-io_uring server that answers every request at once, and touches no byte of a file unless it is told to
+//! read them.
 //!
-//! One pinned thread with one ring for each CPU, as Forebay has it. The tree is a root with one file, and with every
-//! name that was made: nothing is remembered, a name that begins with [`NEW`] is not there until it is made, any other
-//! is the file. Nothing that it says may be kept (timeouts 0).
+//! One pinned thread with one ring for each CPU, as Forebay has it. What it answers is in [`crate::tree`].
 
-use crate::abi::{self, RingHeaders, opcode, ring};
-use crate::load::{FILE_LEN, NEW};
+use crate::abi::{self, RingHeaders, ring};
+use crate::tree::Tree;
 use io_uring::{IoUring, cqueue, opcode as op, squeue, types};
 use rustix::fs::CWD;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
@@ -25,8 +24,6 @@ const DEPTH: usize = 32;
 const PAYLOAD_LEN: usize = 1 << 20;
 /// Where `len` stands in `struct io_uring_sqe`.
 const SQE_LEN_AT: usize = 24;
-const ROOT: u64 = 1;
-const THE_FILE: u64 = 2;
 
 type Ring = IoUring<squeue::Entry128, cqueue::Entry>;
 
@@ -41,7 +38,7 @@ pub enum Checks {
 }
 
 /// Mounts and serves until it is unmounted.
-pub fn serve(dir: &Path, checks: Checks) -> io::Result<()> {
+pub fn serve(dir: &Path, checks: Checks, tree: &Tree) -> io::Result<()> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let mount = mounted(&device, checks)?;
     shake_hands(&device, PAYLOAD_LEN as u32)?;
@@ -51,7 +48,7 @@ pub fn serve(dir: &Path, checks: Checks) -> io::Result<()> {
             .map(|cpu| {
                 scope.spawn({
                     let device = &device;
-                    move || Queue::new(device, cpu).and_then(Queue::run)
+                    move || Queue::new(device, tree, cpu).and_then(Queue::run)
                 })
             })
             .collect();
@@ -117,6 +114,7 @@ pub fn shake_hands(mut device: &File, max_write: u32) -> io::Result<()> {
         | abi::init::ASYNC_READ
         | abi::init::ASYNC_DIO
         | abi::init::PARALLEL_DIROPS
+        | abi::init::DO_READDIRPLUS
         | abi::init::HANDLE_KILLPRIV_V2;
     let out = abi::InitOut {
         major: abi::MAJOR,
@@ -145,17 +143,18 @@ struct Entry {
 /// The queue of one CPU.
 struct Queue<'a> {
     device: &'a File,
+    tree: &'a Tree,
     ring: Ring,
     cpu: usize,
     entries: Vec<Entry>,
 }
 
 impl<'a> Queue<'a> {
-    fn new(device: &'a File, cpu: usize) -> io::Result<Self> {
+    fn new(device: &'a File, tree: &'a Tree, cpu: usize) -> io::Result<Self> {
         pin(cpu)?;
         let ring = Ring::builder().setup_single_issuer().setup_defer_taskrun().build(2 * DEPTH as u32)?;
         let entries = (0..DEPTH).map(|_| Entry::new()).collect::<io::Result<_>>()?;
-        Ok(Self { device, ring, cpu, entries })
+        Ok(Self { device, tree, ring, cpu, entries })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -174,7 +173,7 @@ impl<'a> Queue<'a> {
                 if result < 0 {
                     return Ok(());
                 }
-                let commit_id = self.entries[index].answer();
+                let commit_id = self.entries[index].answer(self.tree);
                 self.push(index, ring::COMMIT_AND_FETCH, commit_id, 0, 0);
             }
         }
@@ -204,13 +203,13 @@ impl Entry {
     }
 
     /// Puts an answer where the request was; gives the number to commit.
-    fn answer(&mut self) -> u64 {
+    fn answer(&mut self, tree: &Tree) -> u64 {
         let (header, _) =
             abi::InHeader::read_from_prefix(&self.headers.in_out).expect("the area is large enough");
         let commit_id = self.headers.ring.commit_id;
         // SAFETY: the mapping is so long, and the kernel is not at it while the request is answered.
         let payload = unsafe { std::slice::from_raw_parts_mut(self.payload, PAYLOAD_LEN) };
-        answer(&header, &mut self.headers, payload);
+        tree.answer(&header, &mut self.headers, payload);
         commit_id
     }
 }
@@ -232,53 +231,4 @@ pub fn command(
     // SAFETY: the entry is `repr(C)` over the kernel's 128 bytes, in which a u32 stands at this place.
     unsafe { std::ptr::from_mut(&mut entry).cast::<u8>().add(SQE_LEN_AT).cast::<u32>().write(len) };
     entry
-}
-
-/// Answers a request in its buffers.
-pub fn answer(header: &abi::InHeader, headers: &mut RingHeaders, payload: &mut [u8]) {
-    let (error, len) = reply(header, headers, payload);
-    let out = abi::OutHeader { len: 16 + len as u32, error, unique: header.unique };
-    headers.in_out[..16].copy_from_slice(out.as_bytes());
-    headers.ring.payload_sz = len as u32;
-}
-
-fn reply(header: &abi::InHeader, headers: &RingHeaders, payload: &mut [u8]) -> (i32, usize) {
-    let ino = if header.nodeid == ROOT { ROOT } else { THE_FILE };
-    let is_new = payload.starts_with(NEW.as_bytes());
-    let mut put = |part: &[u8], at: usize| {
-        payload[at..at + part.len()].copy_from_slice(part);
-        at + part.len()
-    };
-    match header.opcode {
-        opcode::GETATTR => (0, put(abi::AttrOut { attr: attr(ino), ..Default::default() }.as_bytes(), 0)),
-        opcode::LOOKUP if is_new => (-libc::ENOENT, 0),
-        opcode::LOOKUP => (0, put(entry().as_bytes(), 0)),
-        opcode::CREATE => {
-            let at = put(entry().as_bytes(), 0);
-            (0, put(opened().as_bytes(), at))
-        }
-        opcode::OPEN | opcode::OPENDIR => (0, put(opened().as_bytes(), 0)),
-        opcode::READ => {
-            let (ask, _) = abi::ReadIn::read_from_prefix(&headers.op_in).expect("the area is large enough");
-            (0, ask.size as usize)
-        }
-        opcode::RELEASE | opcode::RELEASEDIR | opcode::FLUSH => (0, 0),
-        opcode::STATFS => {
-            (0, put(abi::StatfsOut { bsize: 4096, namelen: 255, ..Default::default() }.as_bytes(), 0))
-        }
-        _ => (-libc::ENOSYS, 0),
-    }
-}
-
-fn attr(ino: u64) -> abi::Attr {
-    let (mode, size) = if ino == ROOT { (0o040_755, 0) } else { (0o100_644, FILE_LEN) };
-    abi::Attr { ino, mode, size, nlink: 1, blksize: 4096, ..Default::default() }
-}
-
-fn entry() -> abi::EntryOut {
-    abi::EntryOut { nodeid: THE_FILE, attr: attr(THE_FILE), ..Default::default() }
-}
-
-fn opened() -> abi::OpenOut {
-    abi::OpenOut { fh: 1, open_flags: abi::fopen::NOFLUSH, ..Default::default() }
 }

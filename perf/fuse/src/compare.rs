@@ -15,10 +15,11 @@ const LOADS: [(&str, &str, usize); 4] = [
     ("create+close, 1 client", "create", 1),
     ("stat, 1 client", "stat", 1),
 ];
-/// The first two are the bare server: as it is, and with the kernel asking it what it asks Forebay.
-const SERVERS: [&str; 5] = [BARE, CHECKED, "uring", "dev-fuse", "fuser"];
+/// The first three are the bare server: as it is, with the kernel asking it what it asks Forebay, and with the bytes of a file.
+const SERVERS: [&str; 6] = [BARE, CHECKED, READING, "uring", "dev-fuse", "fuser"];
 const BARE: &str = "bare uring";
 const CHECKED: &str = "bare uring, checks";
+const READING: &str = "bare uring, reads the page";
 
 struct Server {
     child: Child,
@@ -41,10 +42,13 @@ pub fn compare(forebay: &Path, work: &Path) -> Result<(), String> {
     for round in 0..ROUNDS {
         for (at, server) in SERVERS.iter().enumerate() {
             for (load, (_, kind, threads)) in LOADS.iter().enumerate() {
+                if *server == READING && *kind != "read" {
+                    continue;
+                }
                 let scratch = work.join(format!("{round}-{at}-{load}"));
                 let mount = start(server, forebay, &scratch)?;
                 // The bare server has no file behind it.
-                let cache = (*server != BARE && *server != CHECKED).then(|| scratch.join("cache"));
+                let cache = (!server.starts_with(BARE)).then(|| scratch.join("cache"));
                 let (rate, latency) = turn(&mount.dir, kind, *threads, cache.as_deref())?;
                 drop(mount);
                 // ext4 without a journal takes no inode that was freed in the last minute, and looks at each of them anew
@@ -65,6 +69,9 @@ pub fn compare(forebay: &Path, work: &Path) -> Result<(), String> {
     println!("|---|---|---|---|---|---|---|");
     for (load, (name, ..)) in LOADS.iter().enumerate() {
         for (at, server) in SERVERS.iter().enumerate() {
+            if rates[load][at].is_empty() {
+                continue;
+            }
             let ratio = |all: &[Vec<f64>], to: usize| {
                 median(all[at].iter().zip(&all[to]).map(|(a, b)| a / b).collect())
             };
@@ -89,13 +96,17 @@ fn start(server: &str, forebay: &Path, scratch: &Path) -> Result<Server, String>
     for name in ["mnt", "ufs", "cache"] {
         fs::create_dir_all(scratch.join(name)).map_err(|error| error.to_string())?;
     }
-    let mut command = if server == BARE || server == CHECKED {
+    let file = scratch.join("ufs").join(FILE);
+    fs::write(&file, vec![7; FILE_LEN as usize]).map_err(|error| error.to_string())?;
+    let mut command = if server.starts_with(BARE) {
         let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
-        command.arg("serve").args((server == CHECKED).then_some("--checks")).arg(&dir);
+        command.arg("serve").args((server == CHECKED).then_some("--checks"));
+        if server == READING {
+            command.arg("--from").arg(file);
+        }
+        command.arg(&dir);
         command
     } else {
-        fs::write(scratch.join("ufs").join(FILE), vec![7; FILE_LEN as usize])
-            .map_err(|error| error.to_string())?;
         let mut command = Command::new(forebay);
         let options = format!("channel={server},attr_timeout=0,entry_timeout=0");
         command.arg("up").arg(scratch.join("ufs")).arg(&dir).arg("--cache").arg(scratch.join("cache"));

@@ -13,6 +13,12 @@ pub const FILE_LEN: u64 = 64 << 20;
 /// Names that are made begin so; the bare server knows none of them before.
 pub const NEW: &str = "new";
 
+/// Directories of the bare server that are listed begin so, and have so many names.
+pub const LISTED: &str = "dir-";
+pub const NAMES: u64 = 1000;
+/// Each client lists so many of them in turn.
+const DIRS_EACH: usize = 5;
+
 const READ_LEN: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub enum Kind {
     Create,
     /// The attributes of one file.
     Stat,
+    /// All names of a directory.
+    List,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +47,7 @@ impl Kind {
             "read" => Some(Self::Read),
             "create" => Some(Self::Create),
             "stat" => Some(Self::Stat),
+            "list" => Some(Self::List),
             _ => None,
         }
     }
@@ -144,6 +153,7 @@ fn lane(kind: Kind, dir: &Path, thread: usize, time: Duration) -> Result<Vec<u32
                 let name = format!("{NEW}-{pid}-{thread}-{}", latencies.len());
                 File::create_new(dir.join(name)).map(drop)
             }
+            Kind::List => list(dir, thread * DIRS_EACH + latencies.len() % DIRS_EACH),
         };
         done.map_err(|error| format!("{kind:?}: {error}"))?;
         let after = Instant::now();
@@ -151,4 +161,15 @@ fn lane(kind: Kind, dir: &Path, thread: usize, time: Duration) -> Result<Vec<u32
         before = after;
     }
     Ok(latencies)
+}
+
+/// Lists a directory of the bare server, which must have all its names.
+fn list(dir: &Path, number: usize) -> std::io::Result<()> {
+    let listed = dir.join(format!("{LISTED}{}", char::from(b'A' + (number % 26) as u8)));
+    let names = std::fs::read_dir(listed)?.try_fold(0, |names, entry| entry.map(|_| names + 1))?;
+    if names == NAMES {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(format!("{names} names instead of {NAMES}")))
+    }
 }

@@ -1,7 +1,8 @@
 //! What a FUSE mount costs beyond the least it can cost.
 //!
 //! `serve DIR` mounts a bare FUSE-over-io_uring server, which answers at once and touches nothing: the ceiling; with
-//! `--checks` the kernel checks permissions there as it does on a mount of Forebay.
+//! `--checks` the kernel checks permissions there as it does on a mount of Forebay, with `--from FILE` the bytes that are read come
+//! from a file by pread(2), which is the least that a server of bytes does.
 //! `load KIND DIR THREADS SECONDS [CACHE]` puts one load on a mount and prints its rate and latency; before it reads, all of
 //! what backs the file below CACHE must be in memory. `compare FOREBAY WORK`
 //! runs every load on the bare server and on a Forebay mount over each channel, turn by turn for five rounds, and prints
@@ -17,18 +18,22 @@ mod load;
 mod passthrough;
 mod resident;
 mod takeover;
+mod tree;
 
 use bare::Checks;
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tree::Tree;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["serve", dir] => serve(dir, Checks::None),
-        ["serve", "--checks", dir] => serve(dir, Checks::Kernel),
+        ["serve", dir] => serve(dir, Checks::None, None),
+        ["serve", "--checks", dir] => serve(dir, Checks::Kernel, None),
+        ["serve", "--from", file, dir] => serve(dir, Checks::None, Some(file)),
         ["passthrough", file, dir] => {
             passthrough::serve(Path::new(file), Path::new(dir)).map_err(|error| error.to_string())
         }
@@ -36,7 +41,7 @@ fn main() -> ExitCode {
         ["load", kind, dir, threads, seconds, cache] => one_load(kind, dir, threads, seconds, Some(cache)),
         ["takeover", dir] => takeover::run(Path::new(dir)).map_err(|error| error.to_string()),
         ["compare", forebay, work] => compare::compare(Path::new(forebay), Path::new(work)),
-        _ => Err("usage: serve [--checks] DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS [CACHE] | compare FOREBAY WORK | takeover DIR"
+        _ => Err("usage: serve [--checks | --from FILE] DIR | passthrough FILE DIR | load KIND DIR THREADS SECONDS [CACHE] | compare FOREBAY WORK | takeover DIR"
             .to_owned()),
     };
     match done {
@@ -48,12 +53,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(dir: &str, checks: Checks) -> Result<(), String> {
-    bare::serve(Path::new(dir), checks).map_err(|error| error.to_string())
+fn serve(dir: &str, checks: Checks, from: Option<&str>) -> Result<(), String> {
+    let bytes = from.map(File::open).transpose().map_err(|error| error.to_string())?;
+    bare::serve(Path::new(dir), checks, &Tree { bytes }).map_err(|error| error.to_string())
 }
 
 fn one_load(kind: &str, dir: &str, threads: &str, seconds: &str, cache: Option<&str>) -> Result<(), String> {
-    let kind = load::Kind::named(kind).ok_or("KIND is read, create or stat")?;
+    let kind = load::Kind::named(kind).ok_or("KIND is read, create, stat or, on the bare server, list")?;
     let threads = threads.parse().map_err(|_| "THREADS is a number")?;
     let seconds = seconds.parse().map_err(|_| "SECONDS is a number")?;
     let time = Duration::from_secs_f64(seconds);

@@ -8,6 +8,7 @@
 
 use crate::abi::{self, RingHeaders, ring};
 use crate::bare;
+use crate::tree::Tree;
 use io_uring::IoUring;
 use std::io;
 use std::path::Path;
@@ -300,7 +301,7 @@ impl<'a> Server<'a> {
         }
         let (header, _) = abi::InHeader::read_from_prefix(&headers.in_out).expect("the area is large enough");
         let commit_id = headers.ring.commit_id;
-        bare::answer(&header, headers, payload);
+        Tree::default().answer(&header, headers, payload);
         headers.ring.commit_id = 0;
         self.push(entry as u64, ring::COMMIT_AND_FETCH, commit_id, 0, 0);
     }
