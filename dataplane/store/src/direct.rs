@@ -36,9 +36,9 @@ fn is_run(len: usize, at: u64) -> bool {
 
 impl Extent {
     /// Whether a write may go on beside others: a run does, for others that touch the same pages do not. Where the page cache
-    /// takes some bytes of a page and the disk gets the whole page past it at the same time, the file system keeps either, and
-    /// the next sync fails.
-    pub(crate) fn writes_one_way(&self, len: usize, at: u64) -> bool {
+    /// takes some bytes of a page and the disk gets the whole page past it at the same time, ext4 fails the next sync, and Linux
+    /// warns that bytes may be lost (`dio_warn_stale_pagecache`).
+    pub(crate) fn may_go_beside_others(&self, len: usize, at: u64) -> bool {
         is_run(len, at) || !self.may_be_direct()
     }
 

@@ -251,7 +251,7 @@ impl Extent {
             Ok(end) => end,
             Err(error) => return Err((error, frame)),
         };
-        if self.writes_one_way(frame.len(), offset) {
+        if self.may_go_beside_others(frame.len(), offset) {
             let _others_write_too = self.change.read().await;
             if self.is_born_here(offset) {
                 return self.write_born_here(frame, offset, end).await;

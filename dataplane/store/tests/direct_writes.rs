@@ -118,8 +118,7 @@ fn writes_of_all_lengths_at_all_places_make_one_file() {
 }
 
 /// A run goes to the disk past the page cache while somebody writes a few bytes in the middle of each of its pages. Around those
-/// are the bytes of the run, whoever came last; were both under way at once, the file system would keep either page, and say so
-/// at the next sync.
+/// are the bytes of the run, whoever came last; were both under way at once, the file system would say so at the next sync.
 #[test]
 fn a_run_loses_nothing_to_short_writes_of_its_pages() {
     const IN_PAGE: usize = 1000;
