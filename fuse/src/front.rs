@@ -159,13 +159,13 @@ impl<R: Responder> Drop for Answer<R> {
 mod tests {
     use super::*;
     use crate::reply::{Room, Validity};
-    use forebay_vfs::DirEntryOut;
+    use forebay_vfs::Listed;
     use std::sync::mpsc::{Sender, channel};
 
     struct Told(Sender<Reply>);
 
     impl Responder for Told {
-        fn add_entry(&mut self, _: &DirEntryOut, _: Validity) -> Room {
+        fn add_entry(&mut self, _: &Listed<'_>, _: Validity) -> Room {
             Room::Full
         }
         fn takes_bare_entries(&self) -> bool {

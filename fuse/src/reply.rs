@@ -9,7 +9,7 @@
 use crate::channel::BackingId;
 use forebay_shard::Frame;
 use forebay_types::{Attr, HandleId};
-use forebay_vfs::{DirEntryOut, SpaceUsage};
+use forebay_vfs::{Listed, SpaceUsage};
 use rustix::io::Errno;
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ pub trait Responder: 'static {
     fn entries_left(&self, name_len: usize) -> usize;
 
     /// Puts one entry into the reply of a directory listing. `valid` is for an entry with attributes.
-    fn add_entry(&mut self, entry: &DirEntryOut, valid: Validity) -> Room;
+    fn add_entry(&mut self, entry: &Listed<'_>, valid: Validity) -> Room;
 
     /// Sends the answer. Failing to is the channel's to log: the kernel no longer waits for it then.
     fn send(self, reply: Reply);

@@ -1,7 +1,7 @@
 //! Directories: open, list, close.
 
 use crate::Vfs;
-use crate::types::DirEntryOut;
+use crate::types::{DirEntryOut, Listed, Taken};
 use forebay_namespace::{Attributes, DirEntry};
 use forebay_types::{FsResult, HandleId, Ino};
 
@@ -40,6 +40,23 @@ impl Vfs {
             entries.push(DirEntryOut { name, ino, kind, next_offset, entry });
         }
         Ok(entries)
+    }
+
+    /// Shows `take` the entries from `offset` on until it takes no more, with the attributes that are known just now if `tells`
+    /// asks for them, and counts the lookups. Says whether they could be shown like that; if not, none was, and
+    /// [`Vfs::readdir`] has them.
+    ///
+    /// # Errors
+    /// As [`Vfs::readdir`], also after entries were taken.
+    pub async fn show_dir(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        tells: Attributes,
+        take: impl FnMut(&Listed<'_>) -> Taken,
+    ) -> FsResult<bool> {
+        let dir = self.handles.dirs.get(handle)?;
+        dir.stream.lock().await.show(offset, tells, take).await
     }
 
     /// The front door took an entry with attributes: it counts as a lookup.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use forebay_namespace::Entry;
+pub use forebay_namespace::{Entry, Listed, Taken};
 
 /// What an open asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +117,14 @@ pub struct DirEntryOut {
     pub next_offset: u64,
     /// Where it came with attributes: an entry that counts as a lookup once the front door takes it.
     pub entry: Option<Entry>,
+}
+
+impl DirEntryOut {
+    /// The same, lent.
+    pub fn listed(&self) -> Listed<'_> {
+        let Self { name, ino, kind, next_offset, entry } = self;
+        Listed { name, ino: *ino, kind: *kind, next_offset: *next_offset, entry: *entry }
+    }
 }
 
 /// Space, as `statfs(2)` shows it, in bytes.

@@ -8,13 +8,13 @@
 //! back to the UFS, nor under another key, nor after a name that is not ours was found in it, nor once all was to be
 //! forgotten. Names that we carry or remove meanwhile change nothing about it.
 //!
-//! **Bounded** by [`DIRS_MAX`] directories: of two generations the older one is dropped whole.
+//! **Bounded** by [`DIRS_MAX`] directories, in two generations.
 
+use crate::generations::Generations;
 use crate::inode::Inode;
 use crate::namespace::Namespace;
 use crate::ops::create::{Made, Vacancy};
 use forebay_types::{FsResult, Ino, MountId, Name, UfsKey};
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 
@@ -42,15 +42,9 @@ struct Known {
     since_ms: u64,
 }
 
-#[derive(Default)]
-struct Generations {
-    young: HashMap<Ino, Known>,
-    old: HashMap<Ino, Known>,
-}
-
 /// The directories.
 pub(crate) struct Alone {
-    known: Mutex<Generations>,
+    known: Mutex<Generations<Ino, Known>>,
     /// How often a name that is not ours was found, by directory.
     found: [AtomicU64; COUNTERS],
     cleared: AtomicU64,
@@ -59,7 +53,7 @@ pub(crate) struct Alone {
 impl Default for Alone {
     fn default() -> Self {
         let found = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { known: Mutex::default(), found, cleared: AtomicU64::new(0) }
+        Self { known: Mutex::new(Generations::new(DIRS_MAX)), found, cleared: AtomicU64::new(0) }
     }
 }
 
@@ -86,17 +80,13 @@ impl Alone {
         if found != self.counter(dir).load(Acquire) || cleared != self.cleared() {
             return;
         }
-        known.old.remove(&dir);
-        if known.young.len() >= DIRS_MAX / 2 {
-            known.old = std::mem::take(&mut known.young);
-        }
-        known.young.insert(dir, Known { mount, key, given_back, since_ms });
+        known.insert(dir, Known { mount, key, given_back, since_ms }, 1);
     }
 
     /// The key under which the directory is known to be ours alone, and since when it was not looked at.
     fn key_of(&self, dir: &Inode, mount: MountId) -> Option<(UfsKey, u64)> {
         let known = self.known.lock();
-        let found = known.young.get(&dir.ino).or_else(|| known.old.get(&dir.ino))?;
+        let found = known.get(&dir.ino)?;
         let holds = found.mount == mount && found.given_back == dir.given_back();
         holds.then(|| (found.key.clone(), found.since_ms))
     }
@@ -105,15 +95,14 @@ impl Alone {
     pub(crate) fn forget(&self, dir: Ino) {
         let mut known = self.known.lock();
         self.counter(dir).fetch_add(1, AcqRel);
-        known.young.remove(&dir);
-        known.old.remove(&dir);
+        known.remove(&dir);
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         let mut known = self.known.lock();
         self.cleared.fetch_add(1, AcqRel);
-        *known = Generations::default();
+        known.clear();
     }
 }
 
@@ -201,7 +190,7 @@ mod tests {
             alone.keep(&Standing { dir: Ino(n * COUNTERS as u64), found: 0, ..standing.clone() }, 7);
         }
         let known = alone.known.lock();
-        assert!(known.young.len() + known.old.len() <= DIRS_MAX);
-        assert!(known.young.contains_key(&Ino((10 * DIRS_MAX as u64 - 1) * COUNTERS as u64)));
+        assert!(known.weight() <= DIRS_MAX);
+        assert!(known.get(&Ino((10 * DIRS_MAX as u64 - 1) * COUNTERS as u64)).is_some());
     }
 }

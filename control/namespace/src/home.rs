@@ -370,6 +370,7 @@ impl Desk {
                 continue;
             };
             inode.name_changed(&name);
+            self.shared.images.ask(&inode);
             self.shared.names.forget(dir, &name);
             if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
                 let epoch = self.shared.names.epoch(dir, &name);

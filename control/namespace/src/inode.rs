@@ -6,10 +6,11 @@
 use crate::record::InodeRecord;
 use forebay_types::{Attr, Ino, Name};
 use hashbrown::HashSet;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
+    AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 
 /// The most own names of one directory that are remembered by their hashes, of 8 bytes and about as much around each.
@@ -54,16 +55,35 @@ fn hash_of(name: &Name) -> u64 {
     xxhash_rust::xxh3::xxh3_64(name.as_bytes())
 }
 
+/// What a listing by an image touches of an inode, in one line of the processor's cache.
+#[derive(Default)]
+#[repr(align(16))]
+pub(crate) struct Told {
+    /// Lookups of the kernel.
+    pub(crate) lookups: AtomicU64,
+    /// Changes whenever the record, or whether it is whole, does.
+    changes: AtomicU64,
+}
+
+impl Told {
+    /// Asks for it: several that are asked for one after the other come at one time.
+    pub(crate) fn touch(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+}
+
 /// An inode in memory.
 pub(crate) struct Inode {
     pub(crate) ino: Ino,
     pub(crate) live: RwLock<Live>,
-    pub(crate) lookups: AtomicU64,
+    pub(crate) told: Told,
     pub(crate) holds: AtomicU32,
     /// Stands in the slice's list of inodes that may be forgotten.
     pub(crate) idle: AtomicBool,
     /// Counts the changes of a directory's names.
     names_epoch: AtomicU64,
+    /// An image of the directory is asked for ([`crate::images`]).
+    image_asked: AtomicBool,
     own_names: RwLock<OwnHashes>,
     /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
     given_back: AtomicU64,
@@ -98,10 +118,11 @@ impl Inode {
         Self {
             ino,
             live: RwLock::new(live),
-            lookups: AtomicU64::new(0),
+            told: Told::default(),
             holds: AtomicU32::new(0),
             idle: AtomicBool::new(false),
             names_epoch: AtomicU64::new(0),
+            image_asked: AtomicBool::new(false),
             own_names: RwLock::default(),
             given_back: AtomicU64::new(new_stamp()),
             empty_ms: AtomicU64::new(0),
@@ -113,6 +134,27 @@ impl Inode {
         let mut live = self.live.write();
         let validated_ms = live.validated_ms;
         *live = Live { validated_ms, ..new };
+        self.changed(&live);
+    }
+
+    /// The state was changed under its lock.
+    pub(crate) fn changed(&self, _: &RwLockWriteGuard<'_, Live>) {
+        self.told.changes.fetch_add(1, Release);
+    }
+
+    /// Whoever finds that this is what it was has what was read then: the record and whether it is whole are the same.
+    pub(crate) fn changes(&self) -> u64 {
+        self.told.changes.load(Acquire)
+    }
+
+    /// Whether nobody asked for an image of this directory before, since [`Inode::image_begins`].
+    pub(crate) fn ask_for_image(&self) -> bool {
+        !self.image_asked.load(Relaxed) && !self.image_asked.swap(true, AcqRel)
+    }
+
+    /// Who asks from now on asks again.
+    pub(crate) fn image_begins(&self) {
+        self.image_asked.store(false, Release);
     }
 
     pub(crate) fn record(&self) -> Arc<InodeRecord> {
@@ -219,11 +261,11 @@ impl Inode {
 
     /// Whether nothing but lookups of the kernel keeps it in the table. The root is never let go of.
     pub(crate) fn is_only_looked_up(&self) -> bool {
-        self.lookups.load(Acquire) > 0 && self.holds.load(Acquire) == 0 && self.ino != Ino::ROOT
+        self.told.lookups.load(Acquire) > 0 && self.holds.load(Acquire) == 0 && self.ino != Ino::ROOT
     }
 
     pub(crate) fn is_idle(&self, committed: u64) -> bool {
-        let in_use = self.lookups.load(Acquire) > 0 || self.holds.load(Acquire) > 0;
+        let in_use = self.told.lookups.load(Acquire) > 0 || self.holds.load(Acquire) > 0;
         !in_use && self.live.read().changed_by <= committed
     }
 }

@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long the kernel may keep what only we can change.
-const NATIVE_TTL: Duration = Duration::from_secs(3600);
+pub(crate) const NATIVE_TTL: Duration = Duration::from_secs(3600);
 /// How often a mutation is repeated because a name it needs was forgotten again in between.
 const RESOLVE_TRIES: usize = 8;
 /// How long it is tried again after that, and the pause before each try: names of a directory that is being emptied may be

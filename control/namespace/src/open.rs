@@ -5,6 +5,7 @@
 
 use crate::config::NamespaceConfig;
 use crate::error::NamespaceError;
+use crate::images::Images;
 use crate::keys;
 use crate::listings::Listings;
 use crate::log::{Appender, Record, Replayed, clear, replay};
@@ -73,6 +74,7 @@ pub(crate) fn open(
     let next_seq = replayed.last_seq + 1;
     let log = Appender::create(dir, next_seq, config.log_segment_max).map_err(storage("begin a log"))?;
     let shared = Shared {
+        images: Images::new(config.inodes_max),
         table: Table::new(config.inodes_max, replayed.last_seq, any_stored_derived(&*engine)?)
             .with_memo(config.memo.clone()),
         view: View { overlay: Overlay::default(), engine },

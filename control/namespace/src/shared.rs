@@ -1,5 +1,6 @@
 //! What the home, the readers and every caller share: the state of the partition in memory.
 
+use crate::images::Images;
 use crate::keys::Key;
 use crate::listings::Listings;
 use crate::mounts::{Mount, Mounts};
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     pub(crate) mounts: Mounts,
     pub(crate) listings: Listings,
+    pub(crate) images: Images,
     pub(crate) queue: Queue,
     /// What the UFS is like; it is asked for nothing that takes time here.
     pub(crate) ufs: Arc<dyn UfsMeta>,
@@ -84,14 +86,19 @@ impl Shared {
         self.table.get(ino).map(|inode| inode.record()).ok_or_else(|| FsErrorKind::Stale.into())
     }
 
+    /// How long what the UFS said is believed, if that is the same on all of a mount.
+    pub(crate) fn metadata_ttl_everywhere(&self, mount: MountId) -> Option<Duration> {
+        let everywhere = |mount: &Mount| {
+            let decides = |change: &PolicyChange| change.metadata_ttl.is_some();
+            (!mount.spec.prefixes.values().any(decides)).then_some(mount.spec.policy.metadata_ttl.0)
+        };
+        self.mounts.peek(mount, everywhere).flatten()
+    }
+
     /// How long what the UFS said about a record, and about the names in it, is believed. Does not block: while a
     /// directory above is not in memory its mount decides.
     pub(crate) fn metadata_ttl(&self, record: &InodeRecord) -> FsResult<Duration> {
-        let everywhere = self.mounts.peek(record.mount, |mount| {
-            let decides = |change: &PolicyChange| change.metadata_ttl.is_some();
-            (!mount.spec.prefixes.values().any(decides)).then_some(mount.spec.policy.metadata_ttl.0)
-        });
-        if let Some(Some(ttl)) = everywhere {
+        if let Some(ttl) = self.metadata_ttl_everywhere(record.mount) {
             return Ok(ttl);
         }
         let mount = self.mount(record.mount)?;

@@ -4,6 +4,7 @@
 //! the compiler knows and from what an entry usually keeps on the heap (a name, a version, a key), so that it stays right
 //! when a structure grows. It is no measurement: names of 255 bytes weigh more than it says.
 
+use crate::images;
 use crate::inode::Inode;
 use crate::names;
 use crate::persist::queue;
@@ -25,7 +26,8 @@ const fn in_hash_table(entry: usize) -> usize {
     (entry + 1) * 4 / 3
 }
 
-/// An inode in the table, its record, and its places among all inodes and among those that may be forgotten.
+/// An inode in the table, its record, its places among all inodes and among those that may be forgotten, and its share of
+/// the images of directories.
 pub const INODE_WEIGHT: ByteSize = ByteSize::bytes(
     (size_of::<Inode>()
         + COUNTS
@@ -36,7 +38,8 @@ pub const INODE_WEIGHT: ByteSize = ByteSize::bytes(
         + NAME
         + VERSION
         + in_hash_table(2 * size_of::<u64>())
-        + 2 * size_of::<u64>()) as u64,
+        + 2 * size_of::<u64>()
+        + images::ENTRY_LEN / images::INODES_SHARE) as u64,
 );
 /// A name in the cache of names.
 pub const NAME_WEIGHT: ByteSize = ByteSize::bytes((in_hash_table(names::ENTRY_LEN) + NAME) as u64);

@@ -149,12 +149,12 @@ impl Table {
         let lookups = u64::from(record.is_dir());
         let live =
             Live { record: Arc::new(record), stored: false, changed_by: 0, validated_ms: 0, whole: true };
-        self.enter(ino, live).lookups.fetch_add(lookups, AcqRel);
+        self.enter(ino, live).told.lookups.fetch_add(lookups, AcqRel);
     }
 
     /// Counts lookups of the kernel.
     pub(crate) fn count_lookups(&self, inode: &Inode, count: u64) {
-        if inode.lookups.fetch_add(count, AcqRel) == 0 {
+        if inode.told.lookups.fetch_add(count, AcqRel) == 0 {
             self.memorize(inode, true);
         }
     }
@@ -218,6 +218,7 @@ impl Table {
             if *live.record != record {
                 live.record = Arc::new(record);
             }
+            inode.changed(&live);
         }
         live.validated_ms = now_ms;
         drop(live);
@@ -245,9 +246,9 @@ impl Table {
     pub(crate) fn forget(&self, ino: Ino, count: u64) {
         let mut slice = self.slice(ino).lock();
         let Some(inode) = slice.inodes.get(&ino).cloned() else { return };
-        let left = inode.lookups.fetch_update(AcqRel, Acquire, |known| Some(known.saturating_sub(count)));
+        let left = inode.told.lookups.fetch_update(AcqRel, Acquire, |known| Some(known.saturating_sub(count)));
         if left.unwrap_or(0) <= count {
-            if inode.lookups.load(Acquire) == 0 {
+            if inode.told.lookups.load(Acquire) == 0 {
                 self.unmemorize(&inode, true);
             }
             self.let_go(&mut slice, &inode);
@@ -321,7 +322,7 @@ impl Table {
             let is_unclaimed = Arc::strong_count(inode) == 1;
             fence(Acquire);
             if !inode.is_idle(self.committed()) {
-                let waits = inode.lookups.load(Acquire) == 0 && inode.holds.load(Acquire) == 0;
+                let waits = inode.told.lookups.load(Acquire) == 0 && inode.holds.load(Acquire) == 0;
                 if waits {
                     slice.idle.push_back(ino);
                 } else {

@@ -7,7 +7,7 @@ use crate::keys::{self, Key};
 use crate::overlay::Overlay;
 use crate::record::{Dentry, InodeRecord};
 use forebay_meta::MetaStore;
-use forebay_types::{FsResult, Ino, Name};
+use forebay_types::{FsErrorKind, FsResult, Ino, Name};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -81,6 +81,22 @@ impl View {
             Err(error) => failed = Err(error),
         })?;
         failed.map(|()| entries)
+    }
+
+    /// What `read` makes of the values of up to `limit` names of a directory after `after`, in order, whiteouts included.
+    pub(crate) fn names_after<T>(
+        &self,
+        dir: Ino,
+        after: Option<&Name>,
+        limit: usize,
+        read: impl Fn(&[u8]) -> FsResult<T>,
+    ) -> FsResult<Vec<(Name, T)>> {
+        let (first, until) = keys::of(keys::DENTRY, dir);
+        let from = after.map_or(first, |name| [&keys::dentry(dir, name)[..], &[0]].concat().into());
+        self.scan_as((&from, &until), limit, |key, value| {
+            let (_, name) = keys::slot(key).ok_or(FsErrorKind::Corrupt)?;
+            Ok((name, read(value)?))
+        })
     }
 
     pub(crate) fn inode(&self, ino: Ino) -> FsResult<Option<InodeRecord>> {

@@ -11,7 +11,7 @@ use crate::reply::{EntryReply, OpenMode, OpenReply, Reply, Room, Validity};
 use forebay_shard::Frame;
 use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{Attr, FileKind, TimeSpec};
-use forebay_vfs::{DirEntryOut, Entry, SpaceUsage};
+use forebay_vfs::{Entry, Listed, SpaceUsage};
 use rustix::io::Errno;
 use std::time::Duration;
 use zerocopy::{Immutable, IntoBytes};
@@ -135,10 +135,10 @@ pub(super) fn add_entry(
     listing: &mut Vec<u8>,
     room: usize,
     plus: bool,
-    entry: &DirEntryOut,
+    entry: &Listed<'_>,
     valid: Validity,
 ) -> Room {
-    let name = &entry.name;
+    let name = entry.name;
     let len = entry_len(plus, name.len());
     if listing.len() + len > room {
         return Room::Full;

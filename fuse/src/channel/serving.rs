@@ -9,7 +9,7 @@ use super::interrupts::{Interrupts, may_be_interrupted};
 use crate::front::Front;
 use crate::op::{OpKind, Request};
 use crate::reply::{Reply, Responder, Room, Validity};
-use forebay_vfs::DirEntryOut;
+use forebay_vfs::Listed;
 use futures_util::FutureExt;
 use rustix::io::Errno;
 use std::cell::Cell;
@@ -82,7 +82,7 @@ struct Gathering {
 }
 
 impl Responder for Gathering {
-    fn add_entry(&mut self, entry: &DirEntryOut, valid: Validity) -> Room {
+    fn add_entry(&mut self, entry: &Listed<'_>, valid: Validity) -> Room {
         match self.form {
             Form::Listing { plus, room } => encode::add_entry(&mut self.listing, room, plus, entry, valid),
             _ => Room::Full,

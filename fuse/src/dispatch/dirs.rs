@@ -4,7 +4,7 @@ use super::{Dispatch, done};
 use crate::op::RequestId;
 use crate::reply::{Reply, Responder, Room, Validity};
 use forebay_types::{FsResult, HandleId, Ino, Name};
-use forebay_vfs::{Attributes, DirEntryOut, DirPlace, Entry};
+use forebay_vfs::{Attributes, DirPlace, Listed, Taken};
 use std::time::Duration;
 
 /// The most entries that are asked for at a time.
@@ -36,6 +36,21 @@ impl Seen {
     }
 }
 
+/// The last entry that a reply has taken: where the listing goes on after it, and its name.
+#[derive(Default)]
+struct Last {
+    offset: u64,
+    name: Vec<u8>,
+}
+
+impl Last {
+    fn is(&mut self, listed: &Listed<'_>) {
+        self.offset = listed.next_offset;
+        self.name.clear();
+        self.name.extend_from_slice(listed.name);
+    }
+}
+
 impl Dispatch {
     pub(super) async fn opendir(&self, asked: RequestId, ino: Ino) -> FsResult<Reply> {
         let handle = self.vfs.opendir(ino).await?;
@@ -58,7 +73,7 @@ impl Dispatch {
     ) -> FsResult<Reply> {
         let last = self.list(handle, offset, plus, to).await?;
         if self.open_files.roll().is_some() {
-            let last = last.and_then(|(offset, name)| Some((offset, Name::new(name).ok()?)));
+            let last = last.and_then(|last| Some((last.offset, Name::new(last.name).ok()?)));
             self.open_files.listed(handle, DirPlace { began: self.vfs.dir_began(handle).await?, last });
         }
         Ok(Reply::Entries)
@@ -72,51 +87,78 @@ impl Dispatch {
         offset: u64,
         plus: bool,
         to: &mut R,
-    ) -> FsResult<Option<(u64, Box<[u8]>)>> {
+    ) -> FsResult<Option<Last>> {
         let tells = match plus {
             false => Attributes::None,
             true if to.takes_bare_entries() => Attributes::AtHand,
             true => Attributes::All,
         };
-        let (mut at, mut taken, mut seen) = (offset, None, Seen::default());
+        let mut last = None::<Last>;
+        let shown = self
+            .vfs
+            .show_dir(handle, offset, tells, |listed| {
+                let taken = self.put(*listed, tells, to);
+                if taken != Taken::Not {
+                    last.get_or_insert_default().is(listed);
+                }
+                taken
+            })
+            .await;
+        match shown {
+            Ok(false) => self.list_batches(handle, offset, tells, to).await,
+            // What was taken is told; the error comes with the next request.
+            Err(error) if last.is_none() => Err(error),
+            Ok(true) | Err(_) => Ok(last),
+        }
+    }
+
+    /// The same for a directory whose entries may have to be asked for.
+    async fn list_batches<R: Responder>(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        tells: Attributes,
+        to: &mut R,
+    ) -> FsResult<Option<Last>> {
+        let (mut at, mut last, mut seen) = (offset, None::<Last>, Seen::default());
         loop {
             let left = to.entries_left(seen.name_len());
             if seen.names > 0 && left <= seen.names / SCRAP_SHARE {
-                return Ok(taken);
+                return Ok(last);
             }
             let wanted = left.clamp(1, BATCH_MAX);
             let entries = match self.vfs.readdir(handle, at, wanted, tells).await {
                 Ok(entries) => entries,
-                // What was taken so far is told; the error comes with the next request.
-                Err(_) if at != offset => return Ok(taken),
+                Err(_) if at != offset => return Ok(last),
                 Err(error) => return Err(error),
             };
-            let Some(last) = entries.last() else { return Ok(taken) };
-            at = last.next_offset;
             let ends = entries.len() < wanted;
-            for mut entry in entries {
-                if self.put(&mut entry, tells, to) == Room::Full {
-                    return Ok(taken);
+            for entry in &entries {
+                let listed = entry.listed();
+                match self.put(listed, tells, to) {
+                    Taken::Not => return Ok(last),
+                    Taken::Name => {}
+                    Taken::Entry => self.vfs.take_entry(entry.ino),
                 }
                 seen.add(&entry.name);
-                taken = Some((entry.next_offset, entry.name));
+                last.get_or_insert_default().is(&listed);
+                at = entry.next_offset;
             }
             if ends {
-                return Ok(taken);
+                return Ok(last);
             }
         }
     }
 
-    fn put<R: Responder>(&self, listed: &mut DirEntryOut, tells: Attributes, to: &mut R) -> Room {
+    fn put<R: Responder>(&self, mut listed: Listed<'_>, tells: Attributes, to: &mut R) -> Taken {
         if tells == Attributes::AtHand {
-            let kept = |entry: &Entry| !self.timeouts.entry(entry).entry.is_zero();
-            listed.entry = listed.entry.take().filter(kept);
+            listed.entry = listed.entry.filter(|entry| !self.timeouts.entry(entry).entry.is_zero());
         }
-        let Some(entry) = &listed.entry else { return to.add_entry(listed, UNKEPT) };
-        let room = to.add_entry(listed, self.timeouts.entry(entry));
-        if room == Room::Taken {
-            self.vfs.take_entry(listed.ino);
+        let valid = listed.entry.as_ref().map_or(UNKEPT, |entry| self.timeouts.entry(entry));
+        match to.add_entry(&listed, valid) {
+            Room::Full => Taken::Not,
+            Room::Taken if listed.entry.is_some() => Taken::Entry,
+            Room::Taken => Taken::Name,
         }
-        room
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::resident;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Barrier;
@@ -17,7 +18,9 @@ pub const NEW: &str = "new";
 pub const LISTED: &str = "dir-";
 pub const NAMES: u64 = 1000;
 /// Each client lists so many of them in turn.
-const DIRS_EACH: usize = 5;
+const DIRS_EACH: usize = 25;
+/// What follows [`LISTED`] in the name of the first of them; the others count on from there.
+const FIRST_LISTED: u8 = b'0';
 
 const READ_LEN: usize = 4096;
 
@@ -165,7 +168,8 @@ fn lane(kind: Kind, dir: &Path, thread: usize, time: Duration) -> Result<Vec<u32
 
 /// Lists a directory of the bare server, which must have all its names.
 fn list(dir: &Path, number: usize) -> std::io::Result<()> {
-    let listed = dir.join(format!("{LISTED}{}", char::from(b'A' + (number % 26) as u8)));
+    let name = [LISTED.as_bytes(), &[FIRST_LISTED + number as u8]].concat();
+    let listed = dir.join(std::ffi::OsStr::from_bytes(&name));
     let names = std::fs::read_dir(listed)?.try_fold(0, |names, entry| entry.map(|_| names + 1))?;
     if names == NAMES {
         Ok(())

@@ -10,7 +10,7 @@
 //! names that it has shown lately, and a sparse list of places to start again from: never all names.
 //!
 //! What is shown of the UFS's entries, and what of that is asked for, is in [`shown`]; where its pages come from in [`fetch`];
-//! our own names are in [`own`].
+//! our own names are in [`own`], and by an image of the directory in [`imaged`].
 //!
 //! **A directory that is ours alone** ([`crate::alone`]) is listed by our names, of which the UFS is known to have no others: it
 //! is not asked, and each name of ours is shown, whether it was carried or not. Offsets in such a listing count from
@@ -21,11 +21,13 @@
 //! A page of the UFS that fails is an error of the call, which may be repeated.
 
 mod fetch;
+mod imaged;
 mod own;
 mod places;
 mod shown;
 mod whole;
 
+use crate::images::Image;
 use crate::inode::Inode;
 use crate::listings::Marks;
 use crate::namespace::{Entry, Namespace};
@@ -37,6 +39,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use whole::Whole;
+
+pub use imaged::{Listed, Taken};
 
 /// Entries of a page that is asked of the UFS.
 const PAGE_LEN: usize = 1000;
@@ -54,7 +58,7 @@ const UFS_BASE: u64 = 2;
 const PAGES_MAX: usize = 4;
 /// The names of a listing, of the UFS's and of our own each, that bring the attributes that are at hand: of a very large
 /// directory neither the kernel nor this process is to remember all.
-const AT_HAND_MAX: u64 = 16 << 10;
+pub(crate) const AT_HAND_MAX: u64 = 16 << 10;
 /// How often a page is asked for again because the directory was moved in the UFS.
 const MOVED_TRIES: usize = 4;
 
@@ -131,6 +135,10 @@ pub struct DirStream {
     /// The UFS's entry behind which the listing goes on, and the index after it: another process began it.
     behind: Option<(u64, Name)>,
     own: Places,
+    /// By which our own names are shown, until the listing begins anew.
+    image: Option<Arc<Image>>,
+    /// It was begun, and nothing was read since.
+    is_new: bool,
     /// What the read that is under way tells.
     tells: Attributes,
     /// The inodes shown last stay in the table until the next read, for who counts them then.
@@ -160,6 +168,8 @@ impl Namespace {
             tokens: Checkpoints::new(),
             behind: None,
             own: Places::new(),
+            image: None,
+            is_new: false,
             tells: Attributes::All,
             shown: Vec::new(),
         })
@@ -215,6 +225,22 @@ impl DirStream {
     /// Starts with what is there now; what is asked for first is at `offset`.
     async fn begin(&mut self, offset: u64) -> FsResult<()> {
         self.begin_at(None).await?;
+        self.learn_alone(offset)?;
+        if offset == 0 {
+            self.image = self.image_now();
+        }
+        self.is_new = true;
+        Ok(())
+    }
+
+    /// Begins a listing that is read from its first entry, or was not begun, unless it was just begun.
+    async fn begin_if_new(&mut self, offset: u64) -> FsResult<()> {
+        let new = offset == 0 && !self.is_new;
+        if new || self.marks.is_none() { self.begin(offset).await } else { Ok(()) }
+    }
+
+    /// Finds out whether the UFS's part is to be gone through.
+    fn learn_alone(&mut self, offset: u64) -> FsResult<()> {
         let Some(key) = &self.ufs else { return Ok(()) };
         if offset == 0 {
             self.whole = self.begin_whole(key);
@@ -248,6 +274,7 @@ impl DirStream {
         self.tokens = Checkpoints::new();
         self.behind = None;
         self.own = Places::new();
+        self.image = None;
         Ok(())
     }
 
@@ -303,9 +330,8 @@ impl DirStream {
     ) -> FsResult<Vec<DirEntry>> {
         self.tells = tells;
         self.shown.clear();
-        if offset == 0 || self.marks.is_none() {
-            self.begin(offset).await?;
-        }
+        self.begin_if_new(offset).await?;
+        self.is_new = false;
         self.goes_on_from(offset);
         let mut out = Vec::new();
         let mut offset = offset;
@@ -340,11 +366,21 @@ impl DirStream {
     }
 
     fn read_dot(&self, offset: u64, out: &mut Vec<DirEntry>) -> u64 {
-        let up = self.dir.record().at.as_ref().map_or(self.dir.ino, |(parent, _)| *parent);
-        let (name, ino): (&[u8], Ino) = if offset == 0 { (b".", self.dir.ino) } else { (b"..", up) };
-        let (kind, next_offset) = (FileKind::Directory, offset + 1);
-        out.push(DirEntry { name: name.into(), ino, kind, next_offset, entry: None });
+        let (name, ino, next_offset) = self.dot(offset);
+        out.push(DirEntry { name: name.into(), ino, kind: FileKind::Directory, next_offset, entry: None });
         next_offset
+    }
+
+    /// What stands at one of the first two offsets, and where to go on.
+    fn dot(&self, offset: u64) -> (&'static [u8], Ino, u64) {
+        let up = || self.dir.record().at.as_ref().map_or(self.dir.ino, |(parent, _)| *parent);
+        if offset == 0 { (b".", self.dir.ino, 1) } else { (b"..", up(), 2) }
+    }
+
+    /// How long ago the UFS was last known to have nothing but our names, if it has the directory at all.
+    fn age(&self) -> Duration {
+        let now_ms = self.names.shared.now_ms();
+        Duration::from_millis(self.alone.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)))
     }
 
     /// Shows entries of the UFS's page that holds `offset`; yields where to go on.

@@ -6,11 +6,9 @@
 
 use super::{DirEntry, DirStream, OWN_LEN, Shown, own_index};
 use crate::inode::{Inode, OwnNames};
-use crate::keys;
 use crate::record::Dentry;
-use forebay_types::{FsErrorKind, FsResult, Name};
+use forebay_types::{FsResult, Name};
 use std::sync::Arc;
-use std::time::Duration;
 
 impl DirStream {
     /// Shows own names from `offset` on; yields where to go on, `offset` itself at the end.
@@ -21,8 +19,7 @@ impl DirStream {
         out: &mut Vec<DirEntry>,
     ) -> FsResult<u64> {
         let (base, index) = (self.own_base(), own_index(offset));
-        let now_ms = self.names.shared.now_ms();
-        let age = self.alone.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        let age = self.age();
         let (mut at, mut from) = self.own.before(index);
         let mut wanted = (limit - out.len()).min(OWN_LEN);
         loop {
@@ -40,7 +37,7 @@ impl DirStream {
                 }
                 past = at;
                 self.own.remember(at, &name);
-                self.push(out, Shown::of_alone(name, inode, Duration::from_millis(age)), base + at)?;
+                self.push(out, Shown::of_alone(name, inode, age), base + at)?;
             }
             self.own.pass(at, &last);
             if past > 0 {
@@ -52,7 +49,7 @@ impl DirStream {
     }
 
     /// What is shown here of a name that is ours, or was.
-    async fn shown_own(&self, name: &Name, dentry: Option<Dentry>) -> FsResult<Option<Arc<Inode>>> {
+    pub(super) async fn shown_own(&self, name: &Name, dentry: Option<Dentry>) -> FsResult<Option<Arc<Inode>>> {
         let Some(dentry) = dentry else { return self.names.resolve(&self.dir, name).await };
         let Some((ino, _)) = dentry.target else { return Ok(None) };
         let inode = self.names.inode(ino).await?;
@@ -84,12 +81,7 @@ impl DirStream {
         // What the UFS has at a name counts only where its part is gone through too.
         let decode = if self.ufs.is_some() { Dentry::decode } else { only_target };
         let read = move || {
-            let (first, until) = keys::of(keys::DENTRY, dir);
-            let from = after.map_or(first, |name| [&keys::dentry(dir, &name)[..], &[0]].concat().into());
-            shared.view.scan_as((&from, &until), limit, |key, value| {
-                let (_, name) = keys::slot(key).ok_or(FsErrorKind::Corrupt)?;
-                Ok((name, Some(decode(value)?)))
-            })
+            shared.view.names_after(dir, after.as_ref(), limit, |value| Ok(Some(decode(value)?)))
         };
         self.names.readers.read(read).await
     }

@@ -90,10 +90,10 @@ fn failures_are_negative_and_have_no_bytes() {
     assert_eq!((encoded.error, encoded.body.bytes().len()), (-libc::ENOENT, 0));
 }
 
-fn entry(name: &[u8], with_attributes: bool) -> DirEntryOut {
+fn entry(name: &[u8], with_attributes: bool) -> Listed<'_> {
     let entry = Entry { attr: attr(), generation: 0, entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO };
-    DirEntryOut {
-        name: name.into(),
+    Listed {
+        name,
         ino: Ino(42),
         kind: FileKind::Directory,
         next_offset: 77,
@@ -132,7 +132,8 @@ fn a_listed_entry_without_attributes_is_no_lookup() {
 #[test]
 fn as_many_names_of_a_length_find_room_as_is_told() {
     for (plus, len) in [(false, 1), (false, 24), (true, 24), (true, 255)] {
-        let (mut listing, entry) = (Vec::new(), entry(&vec![b'n'; len], plus));
+        let (mut listing, name) = (Vec::new(), vec![b'n'; len]);
+        let entry = entry(&name, plus);
         let left = entries_left(&listing, 5000, plus, len);
         for n in 0..left {
             assert_eq!(entries_left(&listing, 5000, plus, len), left - n);

@@ -5,7 +5,7 @@ use crate::channel::BackingId;
 use crate::reply::{EntryReply, OpenMode, OpenReply, Reply, Responder, Room, Validity};
 use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{FileKind, Ino};
-use forebay_vfs::{DirEntryOut, SpaceUsage};
+use forebay_vfs::{Listed, SpaceUsage};
 use fuser::{Errno, FileHandle, FopenFlags, Generation, INodeNo};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -36,8 +36,8 @@ pub(super) enum FuserResponder {
 }
 
 impl Responder for FuserResponder {
-    fn add_entry(&mut self, entry: &DirEntryOut, valid: Validity) -> Room {
-        let (node, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(&entry.name));
+    fn add_entry(&mut self, entry: &Listed<'_>, valid: Validity) -> Room {
+        let (node, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(entry.name));
         let full = match self {
             Self::Dir(reply) => reply.add(node, entry.next_offset, file_type(entry.kind), name),
             Self::DirPlus(reply) => {

@@ -121,6 +121,7 @@ impl Parts {
             config.keeper.every.0,
         );
         let keeps = tokio::spawn(Arc::clone(&keeper).run());
+        tokio::spawn(Namespace::keep_images(Arc::downgrade(&names)));
         let counted = Counted {
             mount: Arc::clone(&mount),
             worker: Arc::clone(&worker),

@@ -1,0 +1,204 @@
+//! Listing by an image ([`crate::images`]).
+//!
+//! **Owns** which entries are told as the image has them, and what is told of the others: an inode that has changed since is told by
+//! its record, as long as it still stands at its name; else the name is looked up anew. So the names are those there were when
+//! the listing began, without those that have gone since, and what is told of each is what it is now.
+//!
+//! **Never does** allocate for an entry: who takes it gets it lent, and says whether he has.
+
+use super::{ALONE_BASE, Attributes, DirStream, Entry, OWN_BASE, UFS_BASE, own_index};
+use crate::images::Image;
+use crate::inode::Inode;
+use crate::namespace::NATIVE_TTL;
+use forebay_types::{Attr, FileKind, FsResult, Ino, InodeState, Name};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Entries whose inodes are fetched at one time.
+const TOUCHED_AT_ONCE: usize = 16;
+
+/// One entry of a listing, lent.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'e> {
+    /// The name.
+    pub name: &'e [u8],
+    /// The inode.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: FileKind,
+    /// Where the listing goes on after this entry.
+    pub next_offset: u64,
+    /// Its attributes; `None` where they were not asked for, or are not known without waiting.
+    pub entry: Option<Entry>,
+}
+
+/// What became of an entry that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// There was no room for it.
+    Not,
+    /// The name alone: it is no lookup.
+    Name,
+    /// With its attributes: it is a lookup.
+    Entry,
+}
+
+/// How a read of an image has ended.
+enum Run {
+    /// There is no more, or no more room.
+    Ended,
+    /// What the entry at this place leads to is to be looked up.
+    Elsewhere(usize),
+}
+
+/// How long what is told may be believed.
+struct Terms {
+    tells: Attributes,
+    ttl: Duration,
+    /// Of what the UFS was asked about a while ago.
+    clean_ttl: Duration,
+}
+
+impl Terms {
+    fn of(&self, attr: Attr) -> Option<Entry> {
+        let ttl = match attr.state {
+            InodeState::Native => NATIVE_TTL,
+            InodeState::Dirty => self.ttl,
+            InodeState::Clean => self.clean_ttl,
+        };
+        let told = self.tells != Attributes::None && !ttl.is_zero();
+        told.then_some(Entry { attr, entry_ttl: ttl, attr_ttl: ttl, generation: 0 })
+    }
+}
+
+impl DirStream {
+    /// Shows `take` what there is from `offset` on (0, or a [`Listed::next_offset`]) until it takes no more: the names, and the
+    /// attributes that are known just now if `tells` asks for them. What is taken with attributes counts as a lookup. Says
+    /// whether there is an image to do so by; if not, nothing was shown, and [`Self::read_with`] has what there is.
+    ///
+    /// # Errors
+    /// As [`Self::read_with`], also after entries were taken.
+    pub async fn show(
+        &mut self,
+        offset: u64,
+        tells: Attributes,
+        mut take: impl FnMut(&Listed<'_>) -> Taken,
+    ) -> FsResult<bool> {
+        if tells == Attributes::All {
+            return Ok(false);
+        }
+        self.begin_if_new(offset).await?;
+        let Some(image) = self.image.clone() else { return Ok(false) };
+        self.is_new = false;
+        let mut offset = offset;
+        while offset < UFS_BASE {
+            let (name, ino, next_offset) = self.dot(offset);
+            if take(&Listed { name, ino, kind: FileKind::Directory, next_offset, entry: None }) == Taken::Not {
+                return Ok(true);
+            }
+            offset = next_offset;
+        }
+        let terms = self.terms(tells)?;
+        let mut at = own_index(offset) as usize;
+        while let Run::Elsewhere(place) = self.run(&image, at, &terms, &mut take)? {
+            if self.show_anew(&image, place, &terms, &mut take).await? == Taken::Not {
+                break;
+            }
+            at = place + 1;
+        }
+        Ok(true)
+    }
+
+    fn terms(&self, tells: Attributes) -> FsResult<Terms> {
+        let ttl = self.names.shared.metadata_ttl(&self.dir.record())?;
+        Ok(Terms { tells, ttl, clean_ttl: ttl.saturating_sub(self.age()) })
+    }
+
+    /// Shows entries from a place on.
+    fn run(
+        &self,
+        image: &Image,
+        from: usize,
+        terms: &Terms,
+        take: &mut impl FnMut(&Listed<'_>) -> Taken,
+    ) -> FsResult<Run> {
+        for ((name, imaged), at) in image.entries(from).zip(from..) {
+            if (at - from).is_multiple_of(TOUCHED_AT_ONCE) {
+                image.touch(at, TOUCHED_AT_ONCE);
+            }
+            let (kind, entry) = match imaged.told() {
+                Some(attr) => (attr.kind, terms.of(*attr)),
+                None if self.is_at(&imaged.inode, name) => self.told_by_record(&imaged.inode, terms)?,
+                None => return Ok(Run::Elsewhere(at)),
+            };
+            let next_offset = self.own_base() + at as u64 + 1;
+            let listed = Listed { name, ino: imaged.inode.ino, kind, next_offset, entry };
+            if self.hand_out(&imaged.inode, &listed, take) == Taken::Not {
+                return Ok(Run::Ended);
+            }
+        }
+        Ok(Run::Ended)
+    }
+
+    fn hand_out(
+        &self,
+        inode: &Inode,
+        listed: &Listed<'_>,
+        take: &mut impl FnMut(&Listed<'_>) -> Taken,
+    ) -> Taken {
+        let taken = take(listed);
+        if taken == Taken::Entry {
+            self.names.shared.table.count_lookups(inode, 1);
+        }
+        taken
+    }
+
+    /// Whether an inode still stands at a name of this directory, which is its first.
+    fn is_at(&self, inode: &Inode, name: &[u8]) -> bool {
+        let record = inode.record();
+        let here = |(dir, at): &(Ino, Name)| *dir == self.dir.ino && at.as_bytes() == name;
+        record.nlink > 0 && record.at.as_ref().is_some_and(here)
+    }
+
+    fn told_by_record(&self, inode: &Inode, terms: &Terms) -> FsResult<(FileKind, Option<Entry>)> {
+        let record = inode.record();
+        // While it is open for write its bytes know better.
+        if terms.tells == Attributes::None || record.write_open {
+            return Ok((record.kind, None));
+        }
+        let mut entry = self.names.entry(inode)?;
+        if entry.attr.state == InodeState::Clean {
+            let age = self.age();
+            entry.entry_ttl = entry.entry_ttl.saturating_sub(age);
+            entry.attr_ttl = entry.attr_ttl.saturating_sub(age);
+        }
+        Ok((entry.attr.kind, Some(entry).filter(|entry| !entry.entry_ttl.is_zero() && !entry.attr_ttl.is_zero())))
+    }
+
+    /// Shows what there is now at the name of an entry.
+    async fn show_anew(
+        &self,
+        image: &Image,
+        at: usize,
+        terms: &Terms,
+        take: &mut impl FnMut(&Listed<'_>) -> Taken,
+    ) -> FsResult<Taken> {
+        let Some((bytes, _)) = image.entries(at).next() else { return Ok(Taken::Name) };
+        let name = Name::new(bytes)?;
+        let dentry = self.names.own_name(&self.dir, &name).await?;
+        let Some(inode) = self.shown_own(&name, dentry).await? else { return Ok(Taken::Name) };
+        let (kind, entry) = self.told_by_record(&inode, terms)?;
+        let next_offset = self.own_base() + at as u64 + 1;
+        Ok(self.hand_out(&inode, &Listed { name: bytes, ino: inode.ino, kind, next_offset, entry }, take))
+    }
+
+    /// The image by which this listing may be gone through: what is told of one name may be told as long as what is told
+    /// of any other.
+    pub(super) fn image_now(&self) -> Option<Arc<Image>> {
+        let shared = &self.names.shared;
+        let all_alike = self.ufs.is_none() && shared.metadata_ttl_everywhere(self.mount).is_some();
+        all_alike.then(|| shared.images.get(&self.dir)).flatten()
+    }
+}
+
+const _: () = assert!(UFS_BASE < OWN_BASE && OWN_BASE < ALONE_BASE);
