@@ -161,12 +161,14 @@ struct Draft {
     mount: MountId,
     last: Option<Name>,
     elsewhere: usize,
+    names_min: usize,
 }
 
 impl Draft {
     /// Draws the next names. Blocks for as long as the engine does.
     fn draw(mut self, shared: &Shared) -> FsResult<Drawn> {
-        let names = shared.view.names_after(self.dir, self.last.as_ref(), DRAWN_AT_ONCE, Dentry::target_of)?;
+        let names =
+            shared.view.names_after(self.dir, self.last.as_ref(), DRAWN_AT_ONCE, Dentry::target_of)?;
         for (name, target) in &names {
             let Some((ino, _)) = target else { continue };
             let Some(inode) = shared.table.get(*ino) else { return Ok(Drawn::Unfit) };
@@ -181,7 +183,7 @@ impl Draft {
         self.last = names.into_iter().next_back().map(|(name, _)| name);
         Ok(match ends {
             false => Drawn::More(self),
-            true if count < NAMES_MIN => Drawn::Unfit,
+            true if count < self.names_min => Drawn::Unfit,
             true => Drawn::Whole(self.image),
         })
     }
@@ -211,7 +213,9 @@ impl Namespace {
             Delay::new(LOOK_EVERY).await;
             let Some(names) = names.upgrade() else { return };
             let asked = std::mem::take(&mut *names.shared.images.asked.lock());
-            waiting.extend(asked.into_iter().take(ASKED_MAX.saturating_sub(waiting.len())).map(|ino| (ino, None)));
+            waiting.extend(
+                asked.into_iter().take(ASKED_MAX.saturating_sub(waiting.len())).map(|ino| (ino, None)),
+            );
             for ino in waiting.keys().copied().collect::<Vec<_>>() {
                 if names.look_at_dir(ino, waiting.entry(ino).or_default()).await {
                     waiting.remove(&ino);
@@ -233,22 +237,22 @@ impl Namespace {
             return false;
         }
         // One that fails is asked for again by the next listing.
-        let _ = self.make_image_of(&dir).await;
+        let _ = self.make_image_of(&dir, NAMES_MIN).await;
         true
     }
 
-    /// Makes the image of a directory now, rather than when it is at rest; says whether it has one.
+    /// Makes the image of a directory now, be it small or not at rest; says whether it has one.
     ///
     /// # Errors
     /// `Stale` if the directory is gone; what the engine says.
     pub async fn make_image(&self, dir: Ino) -> FsResult<bool> {
         let dir = self.inode(dir).await?;
-        self.make_image_of(&dir).await
+        self.make_image_of(&dir, 0).await
     }
 
-    async fn make_image_of(&self, dir: &Arc<Inode>) -> FsResult<bool> {
+    async fn make_image_of(&self, dir: &Arc<Inode>, names_min: usize) -> FsResult<bool> {
         dir.image_begins();
-        let image = self.draw_image(dir).await;
+        let image = self.draw_image(dir, names_min).await;
         match image {
             Ok(Some(image)) if image.holds(dir) => {
                 self.shared.images.keep(dir.ino, image);
@@ -259,7 +263,7 @@ impl Namespace {
         image.map(|_| false)
     }
 
-    async fn draw_image(&self, dir: &Arc<Inode>) -> FsResult<Option<Image>> {
+    async fn draw_image(&self, dir: &Arc<Inode>, names_min: usize) -> FsResult<Option<Image>> {
         let record = dir.record();
         let asks_nobody = match self.ufs_key(&record).await? {
             Some(key) => self.alone_since(dir, record.mount, &key)?.is_some(),
@@ -269,7 +273,7 @@ impl Namespace {
             return Ok(None);
         }
         let (dir, mount, image) = (dir.ino, record.mount, Image::of(dir));
-        let mut draft = Draft { image, dir, mount, last: None, elsewhere: 0 };
+        let mut draft = Draft { image, dir, mount, last: None, elsewhere: 0, names_min };
         loop {
             let shared = Arc::clone(&self.shared);
             match self.readers.read(move || draft.draw(&shared)).await? {

@@ -246,7 +246,8 @@ impl Table {
     pub(crate) fn forget(&self, ino: Ino, count: u64) {
         let mut slice = self.slice(ino).lock();
         let Some(inode) = slice.inodes.get(&ino).cloned() else { return };
-        let left = inode.told.lookups.fetch_update(AcqRel, Acquire, |known| Some(known.saturating_sub(count)));
+        let left =
+            inode.told.lookups.fetch_update(AcqRel, Acquire, |known| Some(known.saturating_sub(count)));
         if left.unwrap_or(0) <= count {
             if inode.told.lookups.load(Acquire) == 0 {
                 self.unmemorize(&inode, true);

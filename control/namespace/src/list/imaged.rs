@@ -93,7 +93,8 @@ impl DirStream {
         let mut offset = offset;
         while offset < UFS_BASE {
             let (name, ino, next_offset) = self.dot(offset);
-            if take(&Listed { name, ino, kind: FileKind::Directory, next_offset, entry: None }) == Taken::Not {
+            if take(&Listed { name, ino, kind: FileKind::Directory, next_offset, entry: None }) == Taken::Not
+            {
                 return Ok(true);
             }
             offset = next_offset;
@@ -172,7 +173,10 @@ impl DirStream {
             entry.entry_ttl = entry.entry_ttl.saturating_sub(age);
             entry.attr_ttl = entry.attr_ttl.saturating_sub(age);
         }
-        Ok((entry.attr.kind, Some(entry).filter(|entry| !entry.entry_ttl.is_zero() && !entry.attr_ttl.is_zero())))
+        Ok((
+            entry.attr.kind,
+            Some(entry).filter(|entry| !entry.entry_ttl.is_zero() && !entry.attr_ttl.is_zero()),
+        ))
     }
 
     /// Shows what there is now at the name of an entry.

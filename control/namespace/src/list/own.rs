@@ -49,7 +49,11 @@ impl DirStream {
     }
 
     /// What is shown here of a name that is ours, or was.
-    pub(super) async fn shown_own(&self, name: &Name, dentry: Option<Dentry>) -> FsResult<Option<Arc<Inode>>> {
+    pub(super) async fn shown_own(
+        &self,
+        name: &Name,
+        dentry: Option<Dentry>,
+    ) -> FsResult<Option<Arc<Inode>>> {
         let Some(dentry) = dentry else { return self.names.resolve(&self.dir, name).await };
         let Some((ino, _)) = dentry.target else { return Ok(None) };
         let inode = self.names.inode(ino).await?;
@@ -80,9 +84,8 @@ impl DirStream {
         let (shared, dir) = (Arc::clone(&self.names.shared), self.dir.ino);
         // What the UFS has at a name counts only where its part is gone through too.
         let decode = if self.ufs.is_some() { Dentry::decode } else { only_target };
-        let read = move || {
-            shared.view.names_after(dir, after.as_ref(), limit, |value| Ok(Some(decode(value)?)))
-        };
+        let read =
+            move || shared.view.names_after(dir, after.as_ref(), limit, |value| Ok(Some(decode(value)?)));
         self.names.readers.read(read).await
     }
 }

@@ -6,13 +6,14 @@ pub mod carrier;
 
 use forebay_meta::{Batch, LmdbOptions, LmdbStore, MetaError, MetaStore};
 use forebay_namespace::{
-    Entry, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Unlinked,
+    Attributes, Entry, Listed, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Taken,
+    Unlinked,
 };
 use forebay_types::{
     BoxFuture, Caller, DirPage, DirPageEntry, FileKind, FsErrorKind, FsResult, HumanDuration, Ino,
     ManualClock, MountId, Name, NodeId, PageToken, TimeSpec, Told, UfsAttr, UfsKey, UfsMeta, UfsVersion,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -359,7 +360,56 @@ impl World {
         self.list_by(ino, 1000).await
     }
 
+    /// Lists by the tables, and by images: by what there is of one from before, and by a new one. All tell the same.
     pub async fn list_by(&self, ino: Ino, limit: usize) -> FsResult<Vec<String>> {
+        let names = self.list_by_tables(ino, limit).await?;
+        // By the tables what is the UFS's comes first.
+        let sorted = |names: &Vec<String>| names.iter().cloned().collect::<BTreeSet<_>>();
+        for _ in 0..2 {
+            if let Some(shown) = self.list_by_image(ino, limit).await? {
+                assert_eq!(
+                    (shown.len(), sorted(&shown)),
+                    (names.len(), sorted(&names)),
+                    "an image tells other names"
+                );
+            }
+            self.names().make_image(ino).await?;
+        }
+        Ok(names)
+    }
+
+    /// What an image shows, if there is one, so many at a time; what it tells of each is what is to be told.
+    pub async fn list_by_image(&self, ino: Ino, limit: usize) -> FsResult<Option<Vec<String>>> {
+        let mut stream = self.names().open_dir(ino).await?;
+        let (mut names, mut offset) = (Vec::new(), 0);
+        loop {
+            let mut shown = Vec::new();
+            let take = |listed: &Listed<'_>| {
+                if shown.len() == limit {
+                    return Taken::Not;
+                }
+                shown.push((listed.name.to_vec(), listed.ino, listed.next_offset, listed.kind, listed.entry));
+                Taken::Name
+            };
+            if !stream.show(offset, Attributes::AtHand, take).await? {
+                return Ok(None);
+            }
+            let Some((_, _, next_offset, _, _)) = shown.last() else { break };
+            offset = *next_offset;
+            for (name, ino, _, kind, entry) in shown {
+                if let Some(entry) = entry {
+                    let (attr, ttl) = self.names().attr(ino).await?;
+                    assert_eq!((entry.attr, entry.attr.kind), (attr, kind));
+                    assert!(entry.attr_ttl <= ttl, "{:?} {ttl:?}", entry.attr_ttl);
+                }
+                names.push(String::from_utf8_lossy(&name).into_owned());
+            }
+        }
+        names.retain(|name| name != "." && name != "..");
+        Ok(Some(names))
+    }
+
+    async fn list_by_tables(&self, ino: Ino, limit: usize) -> FsResult<Vec<String>> {
         let mut stream = self.names().open_dir(ino).await?;
         let (mut names, mut offset) = (Vec::new(), 0);
         loop {
