@@ -5,15 +5,17 @@
 //! inode one line is touched, to count the lookup and to see that nothing has changed.
 //!
 //! **When it holds:** its names, while the directory's names have the epoch at which it was begun. Each entry by itself, while its
-//! inode has not changed since ([`Inode::changes`]); one that has is told by its record. What is told for how long depends on
-//! the mount and is not in here. So an image is never wrong, only of less and less use.
+//! inode has not changed since ([`Inode::changes`]), for an inode whose name is taken away changes; of one that has, something else
+//! is to be told. For how long what is told may be believed depends on the mount and is not in here. So an image is never
+//! wrong, only of less and less use.
 //!
 //! **When it is made:** behind the scenes, when a directory that was listed without one, or in which names changed, was left
 //! alone from one look to the next ([`Namespace::keep_images`]). Only of directories whose listing asks nobody: where the under file
 //! system has none, or one that is ours alone. **Never** of one whose inodes are not all in memory, nor of very small and very
 //! large ones.
 //!
-//! **Bounded** by a share of the inodes, which an image keeps in the table; what was made last stays.
+//! **Bounded** by a share of the inodes, which an image keeps in the table; what was made last stays. Where the table holds more
+//! inodes than it is to, there are none.
 
 use crate::generations::Generations;
 use crate::inode::Inode;
@@ -36,8 +38,6 @@ pub(crate) const INODES_SHARE: usize = 4;
 pub(crate) const ENTRY_LEN: usize = size_of::<Imaged>() + 24;
 /// Names that are drawn at a time, by a thread that others wait for.
 const DRAWN_AT_ONCE: usize = 512;
-/// Of one in so many names it may be unknown where they lead.
-const ELSEWHERE_SHARE: usize = 8;
 /// Directories that wait for their images.
 const ASKED_MAX: usize = 4096;
 /// Between two looks; a directory that did not change in between is at rest.
@@ -74,7 +74,7 @@ impl Image {
     }
 
     /// Whether these are the names of the directory.
-    fn holds(&self, dir: &Arc<Inode>) -> bool {
+    pub(crate) fn holds(&self, dir: &Arc<Inode>) -> bool {
         std::ptr::eq(self.dir.as_ptr(), Arc::as_ptr(dir)) && self.epoch == dir.names_epoch()
     }
 
@@ -136,6 +136,17 @@ impl Images {
         }
     }
 
+    /// Takes up to so many directories of which an image is asked for.
+    fn asked(&self, most: usize) -> Vec<Ino> {
+        let mut asked = self.asked.lock();
+        let most = most.min(asked.len());
+        asked.drain(..most).collect()
+    }
+
+    fn clear(&self) {
+        self.kept.lock().clear();
+    }
+
     fn keep(&self, dir: Ino, image: Image) {
         let weight = image.entries.len();
         self.kept.lock().insert(dir, Arc::new(image), weight);
@@ -160,7 +171,6 @@ struct Draft {
     dir: Ino,
     mount: MountId,
     last: Option<Name>,
-    elsewhere: usize,
     names_min: usize,
 }
 
@@ -172,11 +182,10 @@ impl Draft {
         for (name, target) in &names {
             let Some((ino, _)) = target else { continue };
             let Some(inode) = shared.table.get(*ino) else { return Ok(Drawn::Unfit) };
-            let entry = self.entry(name, inode);
-            self.image.add(name, entry);
+            self.image.add(name, self.entry(inode));
         }
         let count = self.image.entries.len();
-        if count > NAMES_MAX || self.elsewhere > NAMES_MIN.max(count) / ELSEWHERE_SHARE {
+        if count > NAMES_MAX {
             return Ok(Drawn::Unfit);
         }
         let ends = names.len() < DRAWN_AT_ONCE;
@@ -188,15 +197,14 @@ impl Draft {
         })
     }
 
-    fn entry(&mut self, name: &Name, inode: Arc<Inode>) -> Imaged {
+    fn entry(&self, inode: Arc<Inode>) -> Imaged {
         let live = inode.live.read();
         // Under the lock: what is read now is what this number stands for.
         let changes = inode.changes();
         let record = &live.record;
-        let here = record.at.as_ref().is_some_and(|(dir, at)| *dir == self.dir && at == name);
-        self.elsewhere += usize::from(!here);
-        let plain = record.nlink == 1 && record.kind != FileKind::Directory && record.mount == self.mount;
-        let (tells, attr) = (here && plain && live.whole && !record.write_open, record.attr(inode.ino));
+        // One that loses its only name changes. A directory does not when a mount takes its place.
+        let stays = record.nlink == 1 && record.kind != FileKind::Directory && record.mount == self.mount;
+        let (tells, attr) = (stays && live.whole && !record.write_open, record.attr(inode.ino));
         drop(live);
         Imaged { inode, changes, name_end: 0, tells, attr }
     }
@@ -212,10 +220,12 @@ impl Namespace {
         loop {
             Delay::new(LOOK_EVERY).await;
             let Some(names) = names.upgrade() else { return };
-            let asked = std::mem::take(&mut *names.shared.images.asked.lock());
-            waiting.extend(
-                asked.into_iter().take(ASKED_MAX.saturating_sub(waiting.len())).map(|ino| (ino, None)),
-            );
+            if names.shared.table.surplus() > 0 {
+                names.shared.images.clear();
+                continue;
+            }
+            let asked = names.shared.images.asked(ASKED_MAX - waiting.len());
+            waiting.extend(asked.into_iter().map(|ino| (ino, None)));
             for ino in waiting.keys().copied().collect::<Vec<_>>() {
                 if names.look_at_dir(ino, waiting.entry(ino).or_default()).await {
                     waiting.remove(&ino);
@@ -273,7 +283,7 @@ impl Namespace {
             return Ok(None);
         }
         let (dir, mount, image) = (dir.ino, record.mount, Image::of(dir));
-        let mut draft = Draft { image, dir, mount, last: None, elsewhere: 0, names_min };
+        let mut draft = Draft { image, dir, mount, last: None, names_min };
         loop {
             let shared = Arc::clone(&self.shared);
             match self.readers.read(move || draft.draw(&shared)).await? {

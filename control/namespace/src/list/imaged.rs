@@ -1,7 +1,7 @@
 //! Listing by an image ([`crate::images`]).
 //!
 //! **Owns** which entries are told as the image has them, and what is told of the others: an inode that has changed since is told by
-//! its record, as long as it still stands at its name; else the name is looked up anew. So the names are those there were when
+//! its record, as long as no name of the directory has; else its name is looked up anew. So the names are those there were when
 //! the listing began, without those that have gone since, and what is told of each is what it is now.
 //!
 //! **Never does** allocate for an entry: who takes it gets it lent, and says whether he has.
@@ -129,7 +129,7 @@ impl DirStream {
             }
             let (kind, entry) = match imaged.told() {
                 Some(attr) => (attr.kind, terms.of(*attr)),
-                None if self.is_at(&imaged.inode, name) => self.told_by_record(&imaged.inode, terms)?,
+                None if image.holds(&self.dir) => self.told_by_record(&imaged.inode, terms)?,
                 None => return Ok(Run::Elsewhere(at)),
             };
             let next_offset = self.own_base() + at as u64 + 1;
@@ -152,13 +152,6 @@ impl DirStream {
             self.names.shared.table.count_lookups(inode, 1);
         }
         taken
-    }
-
-    /// Whether an inode still stands at a name of this directory, which is its first.
-    fn is_at(&self, inode: &Inode, name: &[u8]) -> bool {
-        let record = inode.record();
-        let here = |(dir, at): &(Ino, Name)| *dir == self.dir.ino && at.as_bytes() == name;
-        record.nlink > 0 && record.at.as_ref().is_some_and(here)
     }
 
     fn told_by_record(&self, inode: &Inode, terms: &Terms) -> FsResult<(FileKind, Option<Entry>)> {
