@@ -80,7 +80,7 @@ impl Alone {
         if found != self.counter(dir).load(Acquire) || cleared != self.cleared() {
             return;
         }
-        known.insert(dir, Known { mount, key, given_back, since_ms }, 1);
+        drop(known.insert(dir, Known { mount, key, given_back, since_ms }, 1));
     }
 
     /// The key under which the directory is known to be ours alone, and since when it was not looked at.
@@ -102,7 +102,7 @@ impl Alone {
     pub(crate) fn clear(&self) {
         let mut known = self.known.lock();
         self.cleared.fetch_add(1, AcqRel);
-        known.clear();
+        drop(known.clear());
     }
 }
 

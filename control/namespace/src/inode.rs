@@ -3,6 +3,7 @@
 //! **Owns** the state of one inode and its order: a record is replaced whole, and a change of a name is ordered with the
 //! proof that the directory is empty. **Never does** decide whether the inode stays: [`crate::table`] does.
 
+use crate::images::Asked;
 use crate::record::InodeRecord;
 use forebay_types::{Attr, Ino, Name};
 use hashbrown::HashSet;
@@ -82,8 +83,8 @@ pub(crate) struct Inode {
     pub(crate) idle: AtomicBool,
     /// Counts the changes of a directory's names.
     names_epoch: AtomicU64,
-    /// An image of the directory is asked for ([`crate::images`]).
-    image_asked: AtomicBool,
+    /// Whether an image of the directory is asked for.
+    pub(crate) image: Asked,
     own_names: RwLock<OwnHashes>,
     /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
     given_back: AtomicU64,
@@ -122,7 +123,7 @@ impl Inode {
             holds: AtomicU32::new(0),
             idle: AtomicBool::new(false),
             names_epoch: AtomicU64::new(0),
-            image_asked: AtomicBool::new(false),
+            image: Asked::default(),
             own_names: RwLock::default(),
             given_back: AtomicU64::new(new_stamp()),
             empty_ms: AtomicU64::new(0),
@@ -145,16 +146,6 @@ impl Inode {
     /// Whoever finds that this is what it was has what was read then: the record and whether it is whole are the same.
     pub(crate) fn changes(&self) -> u64 {
         self.told.changes.load(Acquire)
-    }
-
-    /// Whether nobody asked for an image of this directory before, since [`Inode::image_begins`].
-    pub(crate) fn ask_for_image(&self) -> bool {
-        !self.image_asked.load(Relaxed) && !self.image_asked.swap(true, AcqRel)
-    }
-
-    /// Who asks from now on asks again.
-    pub(crate) fn image_begins(&self) {
-        self.image_asked.store(false, Release);
     }
 
     pub(crate) fn record(&self) -> Arc<InodeRecord> {

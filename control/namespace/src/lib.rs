@@ -29,6 +29,7 @@ mod authored;
 mod calls;
 mod commit;
 mod config;
+mod drawing;
 mod empty;
 mod error;
 mod fault;

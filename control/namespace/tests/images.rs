@@ -105,7 +105,7 @@ fn an_image_is_of_use_until_a_name_changes() {
 /// what it is now.
 #[test]
 fn names_that_change_beside_a_listing() {
-    for taken in 1..12 {
+    for taken in 1..10 {
         let world = native_world();
         block_on(async {
             let dir =
@@ -230,23 +230,68 @@ fn where_not_all_names_are_believed_alike_there_is_no_image() {
     });
 }
 
-#[test]
-fn images_are_bounded_by_the_inodes() {
-    let world = World::with(|config| {
+fn small_world(inodes_max: usize) -> World {
+    World::with(|config| {
         config.root = root_spec(TTL);
         config.root.source = String::new();
-        config.inodes_max = 4 * 256;
-    });
+        config.inodes_max = inodes_max;
+    })
+}
+
+/// A directory with so many files.
+async fn filled(world: &World, called: &str, files: usize) -> Ino {
+    let dir = world.make(Ino::ROOT, called, FileKind::Directory).await.unwrap();
+    for n in 0..files {
+        world.make(dir, &format!("f{n}"), FileKind::Regular).await.unwrap();
+    }
+    dir
+}
+
+#[test]
+fn images_are_bounded_by_the_inodes() {
+    let world = small_world(4 * 256);
     block_on(async {
-        // Of 1024 inodes a quarter may be in images, and of that one image may have half.
-        for (called, files, fits) in [("small", 100, true), ("large", 140, false)] {
-            let dir = world.make(Ino::ROOT, called, FileKind::Directory).await.unwrap();
-            for n in 0..files {
-                world.make(dir, &format!("f{n:04}"), FileKind::Regular).await.unwrap();
-            }
-            world.names().make_image(dir).await.unwrap();
-            assert_eq!(world.list_by_image(dir, 1000).await.unwrap().is_some(), fits, "{called}");
+        // Of 1024 inodes a quarter may be in images that are kept, and one image may have half of that.
+        let small = filled(&world, "small", 100).await;
+        assert!(world.names().make_image(small).await.unwrap());
+        let large = filled(&world, "large", 140).await;
+        assert!(!world.names().make_image(large).await.unwrap());
+        assert_eq!(world.list_by_image(large, 1000).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn images_that_listings_hold_are_bounded_too() {
+    let world = small_world(4 * 256);
+    block_on(async {
+        let dir = filled(&world, "d", 100).await;
+        let mut streams = Vec::new();
+        while world.names().make_image(dir).await.unwrap() {
+            let mut stream = world.names().open_dir(dir).await.unwrap();
+            show(&mut stream, 0, 10, &mut Shown::new()).await;
+            streams.push(stream);
+            assert!(streams.len() < 10, "listings hold more than they may");
+            world.make(dir, &format!("more{}", streams.len()), FileKind::Regular).await.unwrap();
         }
+        assert!(streams.len() > 2);
+        streams.clear();
+        assert!(world.names().make_image(dir).await.unwrap());
+    });
+}
+
+#[test]
+fn a_table_that_holds_too_much_has_no_images() {
+    let world = small_world(256);
+    block_on(async {
+        let dir = filled(&world, "d", 20).await;
+        assert!(world.names().make_image(dir).await.unwrap());
+        let other = filled(&world, "e", 300).await;
+        assert!(!world.names().make_image(dir).await.unwrap());
+        for ino in world.names().only_looked_up(1000) {
+            world.names().forget(ino, 9);
+        }
+        filled(&world, "f", 20).await;
+        assert!(world.list_by(other, 1000).await.unwrap().len() == 300);
     });
 }
 

@@ -18,6 +18,8 @@ use zerocopy::{Immutable, IntoBytes};
 
 /// The block size that `stat` shows; programs take it for the size of their buffers, so it is the usual one.
 const STAT_BLOCK_LEN: u32 = 4096;
+/// How much of a listing is usually asked for: the buffer of a C library.
+const LISTING_LEN_USUAL: usize = 32 << 10;
 /// The unit in which statfs(2) counts space.
 const SPACE_BLOCK_LEN: u32 = 4096;
 /// The longest answer of fixed size: to a CREATE.
@@ -142,6 +144,10 @@ pub(super) fn add_entry(
     let len = entry_len(plus, name.len());
     if listing.len() + len > room {
         return Room::Full;
+    }
+    if listing.is_empty() {
+        // Else it would grow by moving all that is in it, again and again.
+        listing.reserve_exact(room.min(LISTING_LEN_USUAL).max(len));
     }
     let end = listing.len() + len;
     if plus {

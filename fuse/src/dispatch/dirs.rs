@@ -93,6 +93,9 @@ impl Dispatch {
             true if to.takes_bare_entries() => Attributes::AtHand,
             true => Attributes::All,
         };
+        if !to.takes_bare_entries() {
+            return self.list_batches(handle, offset, tells, to).await;
+        }
         let mut last = None::<Last>;
         let shown = self
             .vfs

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Entries whose inodes are fetched at one time.
-const TOUCHED_AT_ONCE: usize = 16;
+const AT_ONCE: usize = 16;
 
 /// One entry of a listing, lent.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,9 @@ impl DirStream {
             return Ok(false);
         }
         self.begin_if_new(offset).await?;
+        if offset == 0 {
+            self.image = self.image_now();
+        }
         let Some(image) = self.image.clone() else { return Ok(false) };
         self.is_new = false;
         let mut offset = offset;
@@ -99,7 +102,7 @@ impl DirStream {
             }
             offset = next_offset;
         }
-        let terms = self.terms(tells)?;
+        let terms = self.terms(tells);
         let mut at = own_index(offset) as usize;
         while let Run::Elsewhere(place) = self.run(&image, at, &terms, &mut take)? {
             if self.show_anew(&image, place, &terms, &mut take).await? == Taken::Not {
@@ -110,9 +113,10 @@ impl DirStream {
         Ok(true)
     }
 
-    fn terms(&self, tells: Attributes) -> FsResult<Terms> {
-        let ttl = self.names.shared.metadata_ttl(&self.dir.record())?;
-        Ok(Terms { tells, ttl, clean_ttl: ttl.saturating_sub(self.age()) })
+    /// Where not all of the mount is believed alike any more, nothing is told but names.
+    fn terms(&self, tells: Attributes) -> Terms {
+        let ttl = self.names.shared.metadata_ttl_everywhere(self.mount).unwrap_or_default();
+        Terms { tells, ttl, clean_ttl: ttl.saturating_sub(self.age()) }
     }
 
     /// Shows entries from a place on.
@@ -123,41 +127,66 @@ impl DirStream {
         terms: &Terms,
         take: &mut impl FnMut(&Listed<'_>) -> Taken,
     ) -> FsResult<Run> {
-        for ((name, imaged), at) in image.entries(from).zip(from..) {
-            if (at - from).is_multiple_of(TOUCHED_AT_ONCE) {
-                image.touch(at, TOUCHED_AT_ONCE);
+        for at in (from..image.len()).step_by(AT_ONCE) {
+            let block = || image.entries(at, AT_ONCE).map(|(_, imaged)| imaged);
+            // Loads that depend on nothing: all these lines are waited for at one time.
+            std::hint::black_box(block().fold(0, |all, imaged| all ^ imaged.inode.told.touch()));
+            let mut lookups = [0; AT_ONCE];
+            let shown = self.show_block(image, at, terms, take, &mut lookups);
+            // One behind the other, since each waits for all that was written before it.
+            for (imaged, count) in block().zip(lookups).filter(|(_, count)| *count > 0) {
+                self.names.shared.table.count_lookups(&imaged.inode, count);
             }
-            let (kind, entry) = match imaged.told() {
-                Some(attr) => (attr.kind, terms.of(*attr)),
-                None if image.holds(&self.dir) => self.told_by_record(&imaged.inode, terms)?,
-                None => return Ok(Run::Elsewhere(at)),
-            };
-            let next_offset = self.own_base() + at as u64 + 1;
-            let listed = Listed { name, ino: imaged.inode.ino, kind, next_offset, entry };
-            if self.hand_out(&imaged.inode, &listed, take) == Taken::Not {
-                return Ok(Run::Ended);
+            if let Some(run) = shown? {
+                return Ok(run);
             }
         }
         Ok(Run::Ended)
     }
 
-    fn hand_out(
+    /// Shows a few entries, and notes which of them were taken as lookups; yields how it has ended, if it has.
+    fn show_block(
         &self,
-        inode: &Inode,
-        listed: &Listed<'_>,
+        image: &Image,
+        from: usize,
+        terms: &Terms,
         take: &mut impl FnMut(&Listed<'_>) -> Taken,
-    ) -> Taken {
-        let taken = take(listed);
-        if taken == Taken::Entry {
-            self.names.shared.table.count_lookups(inode, 1);
+        lookups: &mut [u64; AT_ONCE],
+    ) -> FsResult<Option<Run>> {
+        for ((name, imaged), (at, lookup)) in image.entries(from, AT_ONCE).zip((from..).zip(lookups)) {
+            let (kind, entry) = match imaged.told() {
+                Some(attr) => (attr.kind, terms.of(*attr)),
+                None if image.holds(&self.dir) || self.is_at(&imaged.inode, name) => {
+                    self.told_by_record(&imaged.inode, terms)?
+                }
+                None => return Ok(Some(Run::Elsewhere(at))),
+            };
+            let listed =
+                Listed { name, ino: imaged.inode.ino, kind, next_offset: self.offset_after(at), entry };
+            match take(&listed) {
+                Taken::Not => return Ok(Some(Run::Ended)),
+                Taken::Name => {}
+                Taken::Entry => *lookup += 1,
+            }
         }
-        taken
+        Ok(None)
+    }
+
+    fn offset_after(&self, at: usize) -> u64 {
+        self.own_base() + at as u64 + 1
+    }
+
+    /// Whether a file surely still stands at its only name in this directory.
+    fn is_at(&self, inode: &Inode, name: &[u8]) -> bool {
+        let record = inode.record();
+        let here = |(dir, at): &(Ino, Name)| *dir == self.dir.ino && at.as_bytes() == name;
+        record.nlink == 1 && !record.is_dir() && record.at.as_ref().is_some_and(here)
     }
 
     fn told_by_record(&self, inode: &Inode, terms: &Terms) -> FsResult<(FileKind, Option<Entry>)> {
         let record = inode.record();
         // While it is open for write its bytes know better.
-        if terms.tells == Attributes::None || record.write_open {
+        if terms.tells == Attributes::None || record.write_open || record.nlink == 0 {
             return Ok((record.kind, None));
         }
         let mut entry = self.names.entry(inode)?;
@@ -180,18 +209,22 @@ impl DirStream {
         terms: &Terms,
         take: &mut impl FnMut(&Listed<'_>) -> Taken,
     ) -> FsResult<Taken> {
-        let Some((bytes, _)) = image.entries(at).next() else { return Ok(Taken::Name) };
+        let Some((bytes, _)) = image.entries(at, 1).next() else { return Ok(Taken::Name) };
         let name = Name::new(bytes)?;
         let dentry = self.names.own_name(&self.dir, &name).await?;
         let Some(inode) = self.shown_own(&name, dentry).await? else { return Ok(Taken::Name) };
         let (kind, entry) = self.told_by_record(&inode, terms)?;
-        let next_offset = self.own_base() + at as u64 + 1;
-        Ok(self.hand_out(&inode, &Listed { name: bytes, ino: inode.ino, kind, next_offset, entry }, take))
+        let taken =
+            take(&Listed { name: bytes, ino: inode.ino, kind, next_offset: self.offset_after(at), entry });
+        if taken == Taken::Entry {
+            self.names.shared.table.count_lookups(&inode, 1);
+        }
+        Ok(taken)
     }
 
     /// The image by which this listing may be gone through: what is told of one name may be told as long as what is told
     /// of any other.
-    pub(super) fn image_now(&self) -> Option<Arc<Image>> {
+    fn image_now(&self) -> Option<Arc<Image>> {
         let shared = &self.names.shared;
         let all_alike = self.ufs.is_none() && shared.metadata_ttl_everywhere(self.mount).is_some();
         all_alike.then(|| shared.images.get(&self.dir)).flatten()

@@ -135,7 +135,8 @@ pub struct DirStream {
     /// The UFS's entry behind which the listing goes on, and the index after it: another process began it.
     behind: Option<(u64, Name)>,
     own: Places,
-    /// By which our own names are shown, until the listing begins anew.
+    /// By which [`Self::show`] goes, until the listing begins anew. Its places are not those of [`Self::read_with`], so who
+    /// begins with one goes on with it.
     image: Option<Arc<Image>>,
     /// It was begun, and nothing was read since.
     is_new: bool,
@@ -226,9 +227,6 @@ impl DirStream {
     async fn begin(&mut self, offset: u64) -> FsResult<()> {
         self.begin_at(None).await?;
         self.learn_alone(offset)?;
-        if offset == 0 {
-            self.image = self.image_now();
-        }
         self.is_new = true;
         Ok(())
     }

@@ -65,6 +65,7 @@ pub(crate) struct Parts {
     memory: Arc<Account>,
     keeper: Arc<Keeper>,
     keeps: JoinHandle<()>,
+    draws: JoinHandle<()>,
     takeover: Takeover,
     shards: Shards,
 }
@@ -121,7 +122,7 @@ impl Parts {
             config.keeper.every.0,
         );
         let keeps = tokio::spawn(Arc::clone(&keeper).run());
-        tokio::spawn(Namespace::keep_images(Arc::downgrade(&names)));
+        let draws = tokio::spawn(Namespace::keep_images(Arc::downgrade(&names)));
         let counted = Counted {
             mount: Arc::clone(&mount),
             worker: Arc::clone(&worker),
@@ -144,6 +145,7 @@ impl Parts {
             audit,
             keeper,
             keeps,
+            draws,
             takeover,
             shards,
         })
@@ -240,9 +242,22 @@ impl Parts {
         let mount = Arc::clone(&self.mount);
         let unmounted = blocking(move || mount.unmount(grace).map_err(Failure::new)).await;
         let Self {
-            mount, vfs, names, worker, client, store, persister, keeper, keeps, memory, shards, ..
+            mount,
+            vfs,
+            names,
+            worker,
+            client,
+            store,
+            persister,
+            keeper,
+            keeps,
+            draws,
+            memory,
+            shards,
+            ..
         } = self;
         keeps.abort();
+        draws.abort();
         drop((keeper, memory));
         // The metrics page, the only other one who knows the engine, holds on to it for one look at a time.
         if let Some(persister) = Arc::into_inner(persister) {
