@@ -5,7 +5,9 @@ mod common;
 
 use common::carrier::carry_all;
 use common::{ROOT_CALLER, World, block_on, name, root_spec};
-use forebay_namespace::{Attributes, DirStream, Entry, Listed, Namespace, PolicyChange, RenameMode, Taken};
+use forebay_namespace::{
+    Attributes, DirStream, Entry, Listed, MountSpec, Namespace, PolicyChange, RenameMode, Taken,
+};
 use forebay_types::{ExtentId, FileKind, FileTimes, HumanDuration, Ino, SetAttr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -188,19 +190,39 @@ fn what_is_taken_with_attributes_counts_as_a_lookup() {
     });
 }
 
-#[test]
-fn what_is_told_of_a_carried_directory_is_believed_until_it_is_to_be_asked_for() {
+/// A world whose store is listed as an object store is, with a directory that is ours alone there.
+async fn carried(names: &[(&str, FileKind)]) -> (World, Ino) {
     let world = World::with(|config| config.root = root_spec(TTL));
     world.ufs.bare_lists.store(true, SeqCst);
+    let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
+    for (called, kind) in names {
+        world.make(dir, called, *kind).await.unwrap();
+    }
+    while world.names().dirty_stats().names > 0 {
+        carry_all(&world).await.unwrap();
+    }
+    assert!(world.names().make_image(dir).await.unwrap());
+    (world, dir)
+}
+
+#[test]
+fn a_mount_that_comes_beside_a_listing_is_shown() {
     block_on(async {
-        let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
-        for file in ["a", "b"] {
-            world.make(dir, file, FileKind::Regular).await.unwrap();
-        }
-        while world.names().dirty_stats().names > 0 {
-            carry_all(&world).await.unwrap();
-        }
-        assert!(world.names().make_image(dir).await.unwrap());
+        let (world, dir) = carried(&[("a", FileKind::Regular), ("sub", FileKind::Directory)]).await;
+        let below = world.walk("d/sub").await.unwrap().attr.ino;
+        let (mut stream, mut shown) = (world.names().open_dir(dir).await.unwrap(), Shown::new());
+        let offset = show(&mut stream, 0, 2, &mut shown).await;
+        world.names().add_mount(MountSpec::new("/d/sub", "")).await.unwrap();
+        show(&mut stream, offset, 9, &mut shown).await;
+        let now = world.walk("d/sub").await.unwrap().attr;
+        assert!(now.ino != below && shown["sub"].0 == now.ino);
+    });
+}
+
+#[test]
+fn what_is_told_of_a_carried_directory_is_believed_until_it_is_to_be_asked_for() {
+    block_on(async {
+        let (world, dir) = carried(&[("a", FileKind::Regular), ("b", FileKind::Regular)]).await;
         let ttl = |shown: Shown| shown["a"].1.unwrap().attr_ttl;
         let young = ttl(all_shown(&world, dir).await);
         world.clock.advance(Duration::from_secs(1000));
