@@ -9,7 +9,7 @@ use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -54,12 +54,17 @@ fn a_large_directory_is_listed_whole_in_pieces_and_from_the_middle() {
         let entries = fs::read_dir(node.at("dir")).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     };
-    assert_eq!(listed(), expected);
-    // With attributes, as `ls -l` asks for them.
-    for entry in fs::read_dir(node.at("dir")).unwrap() {
-        assert!(entry.unwrap().metadata().unwrap().is_file());
+    for by_image in [false, true] {
+        if by_image {
+            node.draw("dir");
+        }
+        assert_eq!(listed(), expected);
+        // With attributes, as `ls -l` asks for them.
+        for entry in fs::read_dir(node.at("dir")).unwrap() {
+            assert!(entry.unwrap().metadata().unwrap().is_file());
+        }
+        seek_within(&node);
     }
-    seek_within(&node);
     assert_eq!(fs::metadata(node.at("dir")).unwrap().nlink(), 2);
 }
 
@@ -97,8 +102,46 @@ fn lookups_and_forgets_balance_over_many_listings() {
         fs::write("/proc/sys/vm/drop_caches", b"2").ok();
         let n = round * 17;
         assert_eq!(fs::read_to_string(node.at("dir").join(format!("file {n}"))).unwrap(), format!("{n}"));
+        // From the next round on it is listed by an image.
+        node.draw("dir");
     }
+    eventually("the kernel has given back all lookups", || {
+        fs::write("/proc/sys/vm/drop_caches", b"2").unwrap();
+        node.looked_up() == 0
+    });
     fs::remove_dir_all(node.at("dir")).unwrap();
+}
+
+/// What a listing by an image brings is what there is, also of what has changed since the image was made.
+#[test]
+fn a_listing_by_an_image_brings_what_is_known_of_each_name() {
+    let node = node();
+    fs::create_dir(node.at("dir")).unwrap();
+    for n in 0..500_usize {
+        fs::write(node.at("dir").join(format!("file {n}")), "x".repeat(n)).unwrap();
+    }
+    node.draw("dir");
+    let grown = File::options().append(true).open(node.at("dir/file 7")).unwrap();
+    fs::write(node.at("dir/file 8"), "anew").unwrap();
+    fs::set_permissions(node.at("dir/file 9"), fs::Permissions::from_mode(0o600)).unwrap();
+    for round in 0..3_u64 {
+        (&grown).write_all(b"more").unwrap();
+        let look = |entry: std::io::Result<fs::DirEntry>| {
+            let (entry, name) = entry.map(|entry| (entry.metadata().unwrap(), entry.file_name())).unwrap();
+            (name.into_string().unwrap(), (entry.len(), entry.permissions().mode() & 0o777))
+        };
+        let shown: BTreeMap<_, _> = fs::read_dir(node.at("dir")).unwrap().map(look).collect();
+        assert_eq!(shown.len(), 500);
+        for (n, (len, mode)) in (0..500).map(|n| (n, shown[&format!("file {n}")])) {
+            let expected = match n {
+                7 => (7 + 4 * (round + 1), 0o644),
+                8 => (4, 0o644),
+                9 => (9, 0o600),
+                _ => (n, 0o644),
+            };
+            assert_eq!((len, mode), expected, "file {n}");
+        }
+    }
 }
 
 /// Who lists a directory and then looks at each name in it asks for none of them again.

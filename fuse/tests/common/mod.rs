@@ -11,10 +11,11 @@ use forebay_namespace::{Namespace, NamespaceConfig};
 use forebay_net::InProcess;
 use forebay_shard::{Shards, ShardsConfig};
 use forebay_store::{Store, StoreConfig, TierConfig, TierKind};
-use forebay_types::{ByteSize, MountId, NodeId, PageSize, UfsMeta};
+use forebay_types::{ByteSize, Ino, MountId, NodeId, PageSize, UfsMeta};
 use forebay_ufs::UfsOptions;
 use forebay_vfs::{OpenCounts, Vfs, VfsConfig};
 use forebay_worker::{UfsTable, Worker, WorkerConfig};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +59,7 @@ struct Parts {
     names: Arc<Namespace>,
     store: Arc<Store>,
     shards: Shards,
-    _control: tokio::runtime::Runtime,
+    control: tokio::runtime::Runtime,
 }
 
 pub struct Node {
@@ -177,6 +178,20 @@ impl Node {
         self.dirs.mnt().join(name)
     }
 
+    /// Has an image of a directory made, by which it is listed from then on.
+    pub fn draw(&self, name: &str) {
+        let ino = Ino(std::fs::metadata(self.at(name)).unwrap().ino());
+        assert!(
+            self.parts.control.block_on(self.parts.names.make_image(ino)).unwrap(),
+            "{name} has no image"
+        );
+    }
+
+    /// How many inodes the kernel has looked up and not given back, but for those in use.
+    pub fn looked_up(&self) -> usize {
+        self.parts.names.only_looked_up(1 << 20).len()
+    }
+
     pub fn opens(&self) -> OpenCounts {
         self.parts.vfs.open_counts()
     }
@@ -230,7 +245,7 @@ fn parts(setup: &Setup<'_>, dirs: &Dirs) -> Parts {
     let vfs = Vfs::new(Arc::clone(&names), client, VfsConfig { passthrough, ..VfsConfig::default() });
     let recovered = Arc::clone(&vfs);
     shards.handles()[0].block_on(move || async move { recovered.recover(recovery).await }).unwrap().unwrap();
-    Parts { vfs, names, store, shards, _control: control }
+    Parts { vfs, names, store, shards, control }
 }
 
 /// The type of the file system on which a path lies, as the kernel's table has it.
