@@ -44,8 +44,8 @@ pub use attrs::AttrOut;
 pub use quotas::{QuotaUse, Quotas};
 pub use table::OpenCounts;
 pub use types::{
-    AllocateMode, DirEntryOut, Entry, IoMode, Listed, NewNode, OpenFlags, Opened, RenameFlags, SpaceUsage,
-    Taken, VfsConfig, Whence, XattrSetMode,
+    AllocateMode, DirEntryOut, Entry, IoMode, Lent, Listed, NewNode, OpenFlags, Opened, RenameFlags,
+    SpaceUsage, Taken, VfsConfig, Whence, XattrSetMode,
 };
 
 pub use forebay_namespace::{Attributes, DirPlace};

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use forebay_namespace::{Entry, Listed, Taken};
+pub use forebay_namespace::{Entry, Lent, Listed, Taken};
 
 /// What an open asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,8 @@ impl DirEntryOut {
     /// The same, lent.
     pub fn listed(&self) -> Listed<'_> {
         let Self { name, ino, kind, next_offset, entry } = self;
-        Listed { name, ino: *ino, kind: *kind, next_offset: *next_offset, entry: *entry }
+        let entry = entry.as_ref().map(Entry::lent);
+        Listed { name, ino: *ino, kind: *kind, next_offset: *next_offset, entry }
     }
 }
 

@@ -57,6 +57,10 @@ impl Imaged {
         Self { inode, changes, name_end: 0, tells, attr }
     }
 
+    pub(crate) fn ino(&self) -> Ino {
+        self.attr.ino
+    }
+
     /// Its attributes, if they are what they were.
     pub(crate) fn told(&self) -> Option<&Attr> {
         (self.tells && self.inode.changes() == self.changes).then_some(&self.attr)

@@ -72,7 +72,7 @@ pub use error::NamespaceError;
 pub use inspect::QueuedName;
 pub use list::{Attributes, DirEntry, DirPlace, DirStream, Listed, Taken};
 pub use mounts::{Mount, MountSpec};
-pub use namespace::{Entry, Namespace};
+pub use namespace::{Entry, Lent, Namespace};
 pub use open::Recovery;
 pub use ops::attrs::XattrMode;
 pub use ops::create::NewInode;

@@ -49,6 +49,27 @@ pub struct Entry {
     pub generation: u64,
 }
 
+/// The same, lent.
+#[derive(Clone, Copy, Debug)]
+pub struct Lent<'e> {
+    /// As [`Entry::attr`].
+    pub attr: &'e Attr,
+    /// As [`Entry::entry_ttl`].
+    pub entry_ttl: Duration,
+    /// As [`Entry::attr_ttl`].
+    pub attr_ttl: Duration,
+    /// As [`Entry::generation`].
+    pub generation: u64,
+}
+
+impl Entry {
+    /// Lends it.
+    pub fn lent(&self) -> Lent<'_> {
+        let Self { attr, entry_ttl, attr_ttl, generation } = self;
+        Lent { attr, entry_ttl: *entry_ttl, attr_ttl: *attr_ttl, generation: *generation }
+    }
+}
+
 /// The name space of one partition.
 pub struct Namespace {
     pub(crate) shared: Arc<Shared>,

@@ -48,7 +48,10 @@ async fn show(stream: &mut DirStream, offset: u64, count: usize, shown: &mut Sho
         at = listed.next_offset;
         let name = String::from_utf8_lossy(listed.name).into_owned();
         if name != "." && name != ".." {
-            assert!(shown.insert(name, (listed.ino, listed.entry)).is_none(), "a name was shown twice");
+            assert!(
+                shown.insert(name, (listed.ino, listed.entry.map(owned))).is_none(),
+                "a name was shown twice"
+            );
         }
         Taken::Name
     };

@@ -6,20 +6,19 @@
 
 use super::abi::{self, fopen};
 use super::decode::Form;
+use super::listing::Listing;
 use crate::channel::BackingId;
-use crate::reply::{EntryReply, OpenMode, OpenReply, Reply, Room, Validity};
+use crate::reply::{EntryReply, OpenMode, OpenReply, Reply, Validity};
 use forebay_shard::Frame;
 use forebay_types::limits::NAME_LEN_MAX;
 use forebay_types::{Attr, FileKind, TimeSpec};
-use forebay_vfs::{Entry, Listed, SpaceUsage};
+use forebay_vfs::SpaceUsage;
 use rustix::io::Errno;
 use std::time::Duration;
 use zerocopy::{Immutable, IntoBytes};
 
 /// The block size that `stat` shows; programs take it for the size of their buffers, so it is the usual one.
 const STAT_BLOCK_LEN: u32 = 4096;
-/// How much of a listing is usually asked for: the buffer of a C library.
-const LISTING_LEN_USUAL: usize = 32 << 10;
 /// The unit in which statfs(2) counts space.
 const SPACE_BLOCK_LEN: u32 = 4096;
 /// The longest answer of fixed size: to a CREATE.
@@ -38,7 +37,7 @@ pub(super) struct Encoded {
 pub(super) enum Body {
     Small(Small),
     Bytes(Box<[u8]>),
-    Listing(Vec<u8>),
+    Listing(Listing),
     Frame(Frame),
 }
 
@@ -47,7 +46,7 @@ impl Body {
         match self {
             Self::Small(small) => &small.bytes[..small.len],
             Self::Bytes(bytes) => bytes,
-            Self::Listing(bytes) => bytes,
+            Self::Listing(listing) => listing.bytes(),
             Self::Frame(frame) => frame,
         }
     }
@@ -80,13 +79,18 @@ pub(super) fn failure(errno: Errno) -> Encoded {
     Encoded { error: -errno.raw_os_error(), body: Body::Small(Small::EMPTY) }
 }
 
+/// The answer to a write of nothing.
+pub(super) fn nothing_written() -> Encoded {
+    encode(Form::Written, Reply::Written(0), Listing::default())
+}
+
 /// The answer to a request whose answer has this form; `listing` is what a listing took before.
-pub(super) fn encode(form: Form, reply: Reply, listing: Vec<u8>) -> Encoded {
+pub(super) fn encode(form: Form, reply: Reply, listing: Listing) -> Encoded {
     let body = match (form, reply) {
         (_, Reply::Error(errno)) => return failure(errno),
         // Nobody will read it.
         (Form::Silent, _) | (Form::Done, Reply::Done) => Body::Small(Small::EMPTY),
-        (Form::Entry, Reply::Entry(entry)) => small(&entry_out(&entry)),
+        (Form::Entry, Reply::Entry(entry)) => small(&reply_out(&entry)),
         (Form::Entry, Reply::NoEntry(ttl)) => small(&no_entry_out(ttl)),
         (Form::Attr, Reply::Attr(attr, ttl)) => small(&abi::AttrOut {
             attr_valid: ttl.as_secs(),
@@ -101,7 +105,7 @@ pub(super) fn encode(form: Form, reply: Reply, listing: Vec<u8>) -> Encoded {
             small(&abi::OpenOut { fh: handle.0, ..abi::OpenOut::default() })
         }
         (Form::Create, Reply::Created(entry, opened)) => {
-            Body::Small(Small::EMPTY.and(&entry_out(&entry)).and(&open_out(opened)))
+            Body::Small(Small::EMPTY.and(&reply_out(&entry)).and(&open_out(opened)))
         }
         (Form::Written, Reply::Written(size)) => small(&abi::WriteOut { size, padding: 0 }),
         (Form::Copied, Reply::Written(size)) => {
@@ -121,62 +125,14 @@ pub(super) fn encode(form: Form, reply: Reply, listing: Vec<u8>) -> Encoded {
     Encoded { error: 0, body }
 }
 
-/// The bytes of an entry in a listing.
-fn entry_len(plus: bool, name_len: usize) -> usize {
-    let head = size_of::<abi::Dirent>() + if plus { size_of::<abi::EntryOut>() } else { 0 };
-    (head + name_len).next_multiple_of(abi::DIRENT_ALIGN)
+fn reply_out(entry: &EntryReply) -> abi::EntryOut {
+    entry_out(&entry.attr, entry.generation, entry.valid)
 }
 
-/// How many entries whose names have this length find room in a listing that may grow to `room` bytes.
-pub(super) fn entries_left(listing: &[u8], room: usize, plus: bool, name_len: usize) -> usize {
-    room.saturating_sub(listing.len()) / entry_len(plus, name_len)
-}
-
-/// Puts an entry into a listing that may grow to `room` bytes.
-pub(super) fn add_entry(
-    listing: &mut Vec<u8>,
-    room: usize,
-    plus: bool,
-    entry: &Listed<'_>,
-    valid: Validity,
-) -> Room {
-    let name = entry.name;
-    let len = entry_len(plus, name.len());
-    if listing.len() + len > room {
-        return Room::Full;
-    }
-    if listing.is_empty() {
-        // Else it would grow by moving all that is in it, again and again.
-        listing.reserve_exact(room.min(LISTING_LEN_USUAL).max(len));
-    }
-    let end = listing.len() + len;
-    if plus {
-        listing.extend_from_slice(listed_out(entry.entry.as_ref(), valid).as_bytes());
-    }
-    let dirent = abi::Dirent {
-        ino: entry.ino.0,
-        off: entry.next_offset,
-        namelen: name.len() as u32,
-        kind: kind_bits(entry.kind) >> 12,
-    };
-    listing.extend_from_slice(dirent.as_bytes());
-    listing.extend_from_slice(name);
-    listing.resize(end, 0);
-    Room::Taken
-}
-
-/// With node 0 the kernel takes the name only, and counts no lookup.
-fn listed_out(entry: Option<&Entry>, valid: Validity) -> abi::EntryOut {
-    entry.map_or_else(abi::EntryOut::default, |entry| {
-        entry_out(&EntryReply { attr: entry.attr, generation: entry.generation, valid })
-    })
-}
-
-fn entry_out(entry: &EntryReply) -> abi::EntryOut {
-    let EntryReply { attr, generation, valid } = entry;
+pub(super) fn entry_out(attr: &Attr, generation: u64, valid: Validity) -> abi::EntryOut {
     abi::EntryOut {
         nodeid: attr.ino.0,
-        generation: *generation,
+        generation,
         entry_valid: valid.entry.as_secs(),
         attr_valid: valid.attr.as_secs(),
         entry_valid_nsec: valid.entry.subsec_nanos(),
@@ -216,7 +172,7 @@ fn attr_out(attr: &Attr) -> abi::Attr {
     }
 }
 
-fn kind_bits(kind: FileKind) -> u32 {
+pub(super) fn kind_bits(kind: FileKind) -> u32 {
     match kind {
         FileKind::Regular => libc::S_IFREG,
         FileKind::Directory => libc::S_IFDIR,
@@ -254,4 +210,4 @@ fn space_out(space: SpaceUsage) -> abi::StatfsOut {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,6 +27,7 @@ pub(crate) mod fuser;
 mod gate;
 mod handshake;
 mod interrupts;
+mod listing;
 mod pick;
 mod serving;
 mod trial;

@@ -4,8 +4,9 @@
 //! happens there is an answer, also when the code that serves the request panics.
 
 use super::decode::Form;
-use super::encode::{self, Encoded, encode, failure};
+use super::encode::{Encoded, encode, failure};
 use super::interrupts::{Interrupts, may_be_interrupted};
+use super::listing::Listing;
 use crate::front::Front;
 use crate::op::{OpKind, Request};
 use crate::reply::{Reply, Responder, Room, Validity};
@@ -43,7 +44,7 @@ impl Serving {
     /// The answer to a request that takes no waiting. `None` leaves it as it was, for [`Self::answer`].
     pub(super) fn answer_now(&self, request: &mut Request, form: Form) -> Option<Encoded> {
         match catch_unwind(AssertUnwindSafe(|| self.front.serve_now(request))) {
-            Ok(reply) => reply.map(|reply| encode(form, reply, Vec::new())),
+            Ok(reply) => reply.map(|reply| encode(form, reply, Listing::default())),
             Err(_) => Some(panicked(request.op.kind())),
         }
     }
@@ -52,7 +53,7 @@ impl Serving {
     pub(super) async fn answer(&self, request: Request, form: Form) -> Encoded {
         let (asked, kind) = ((request.unique, request.caller.pid), request.op.kind());
         let slot = Rc::new(Cell::new(None));
-        let responder = Gathering { form, listing: Vec::new(), slot: Rc::clone(&slot) };
+        let responder = Gathering { form, listing: Listing::default(), slot: Rc::clone(&slot) };
         // It stays where it is: it is long, and moving it costs more than many a request takes.
         let mut serving = pin!(AssertUnwindSafe(self.front.serve(request, responder)).catch_unwind());
         let served = if may_be_interrupted(kind) {
@@ -77,14 +78,14 @@ fn panicked(kind: OpKind) -> Encoded {
 /// Keeps the answer for the channel.
 struct Gathering {
     form: Form,
-    listing: Vec<u8>,
+    listing: Listing,
     slot: Rc<Cell<Option<Encoded>>>,
 }
 
 impl Responder for Gathering {
     fn add_entry(&mut self, entry: &Listed<'_>, valid: Validity) -> Room {
         match self.form {
-            Form::Listing { plus, room } => encode::add_entry(&mut self.listing, room, plus, entry, valid),
+            Form::Listing { plus, room } => self.listing.add(room, plus, entry, valid),
             _ => Room::Full,
         }
     }
@@ -95,7 +96,7 @@ impl Responder for Gathering {
 
     fn entries_left(&self, name_len: usize) -> usize {
         match self.form {
-            Form::Listing { plus, room } => encode::entries_left(&self.listing, room, plus, name_len),
+            Form::Listing { plus, room } => self.listing.entries_left(room, plus, name_len),
             _ => 0,
         }
     }

@@ -100,7 +100,7 @@ impl Dispatch {
         let shown = self
             .vfs
             .show_dir(handle, offset, tells, |listed| {
-                let taken = self.put(*listed, tells, to);
+                let taken = self.put(listed, tells, to);
                 if taken != Taken::Not {
                     last.get_or_insert_default().is(listed);
                 }
@@ -138,7 +138,7 @@ impl Dispatch {
             let ends = entries.len() < wanted;
             for entry in &entries {
                 let listed = entry.listed();
-                match self.put(listed, tells, to) {
+                match self.put(&listed, tells, to) {
                     Taken::Not => return Ok(last),
                     Taken::Name => {}
                     Taken::Entry => self.vfs.take_entry(entry.ino),
@@ -153,15 +153,14 @@ impl Dispatch {
         }
     }
 
-    fn put<R: Responder>(&self, mut listed: Listed<'_>, tells: Attributes, to: &mut R) -> Taken {
-        if tells == Attributes::AtHand {
-            listed.entry = listed.entry.filter(|entry| !self.timeouts.entry(entry).entry.is_zero());
-        }
-        let valid = listed.entry.as_ref().map_or(UNKEPT, |entry| self.timeouts.entry(entry));
-        match to.add_entry(&listed, valid) {
-            Room::Full => Taken::Not,
-            Room::Taken if listed.entry.is_some() => Taken::Entry,
-            Room::Taken => Taken::Name,
-        }
+    fn put<R: Responder>(&self, listed: &Listed<'_>, tells: Attributes, to: &mut R) -> Taken {
+        let valid = listed.entry.map(|entry| self.timeouts.entry(entry));
+        let (room, taken) = match valid {
+            Some(valid) if tells == Attributes::All || !valid.entry.is_zero() => {
+                (to.add_entry(listed, valid), Taken::Entry)
+            }
+            _ => (to.add_entry(&Listed { entry: None, ..*listed }, UNKEPT), Taken::Name),
+        };
+        if room == Room::Full { Taken::Not } else { taken }
     }
 }

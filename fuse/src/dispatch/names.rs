@@ -27,7 +27,11 @@ impl Dispatch {
     }
 
     pub(super) fn entry_reply(&self, entry: &Entry) -> EntryReply {
-        EntryReply { attr: entry.attr, generation: entry.generation, valid: self.timeouts.entry(entry) }
+        EntryReply {
+            attr: entry.attr,
+            generation: entry.generation,
+            valid: self.timeouts.entry(entry.lent()),
+        }
     }
 
     pub(super) fn forget(&self, inodes: &[(Ino, u64)]) -> Reply {

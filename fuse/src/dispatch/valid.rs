@@ -2,7 +2,7 @@
 
 use crate::options::MountOptions;
 use crate::reply::Validity;
-use forebay_vfs::Entry;
+use forebay_vfs::Lent;
 use std::time::Duration;
 
 /// The mount's upper bounds. What the file system says is never exceeded: a file that is open for write has 0, and a
@@ -29,7 +29,7 @@ impl Timeouts {
     }
 
     /// For a name and its attributes.
-    pub(crate) fn entry(&self, entry: &Entry) -> Validity {
+    pub(crate) fn entry(&self, entry: Lent<'_>) -> Validity {
         Validity { entry: entry.entry_ttl.min(self.entry_max), attr: self.attr(entry.attr_ttl) }
     }
 

@@ -9,7 +9,7 @@
 use super::{ALONE_BASE, Attributes, DirStream, Entry, OWN_BASE, UFS_BASE, own_index};
 use crate::images::Image;
 use crate::inode::Inode;
-use crate::namespace::NATIVE_TTL;
+use crate::namespace::{Lent, NATIVE_TTL};
 use forebay_types::{Attr, FileKind, FsResult, Ino, InodeState, Name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Listed<'e> {
     /// Where the listing goes on after this entry.
     pub next_offset: u64,
     /// Its attributes; `None` where they were not asked for, or are not known without waiting.
-    pub entry: Option<Entry>,
+    pub entry: Option<Lent<'e>>,
 }
 
 /// What became of an entry that was shown.
@@ -60,14 +60,14 @@ struct Terms {
 }
 
 impl Terms {
-    fn of(&self, attr: Attr) -> Option<Entry> {
+    fn of<'a>(&self, attr: &'a Attr) -> Option<Lent<'a>> {
         let ttl = match attr.state {
             InodeState::Native => NATIVE_TTL,
             InodeState::Dirty => self.ttl,
             InodeState::Clean => self.clean_ttl,
         };
         let told = self.tells != Attributes::None && !ttl.is_zero();
-        told.then_some(Entry { attr, entry_ttl: ttl, attr_ttl: ttl, generation: 0 })
+        told.then_some(Lent { attr, entry_ttl: ttl, attr_ttl: ttl, generation: 0 })
     }
 }
 
@@ -154,15 +154,16 @@ impl DirStream {
         lookups: &mut [u64; AT_ONCE],
     ) -> FsResult<Option<Run>> {
         for ((name, imaged), (at, lookup)) in image.entries(from, AT_ONCE).zip((from..).zip(lookups)) {
+            let by_record;
             let (kind, entry) = match imaged.told() {
-                Some(attr) => (attr.kind, terms.of(*attr)),
+                Some(attr) => (attr.kind, terms.of(attr)),
                 None if image.holds(&self.dir) || self.is_at(&imaged.inode, name) => {
-                    self.told_by_record(&imaged.inode, terms)?
+                    by_record = self.told_by_record(&imaged.inode, terms)?;
+                    (by_record.0, by_record.1.as_ref().map(Entry::lent))
                 }
                 None => return Ok(Some(Run::Elsewhere(at))),
             };
-            let listed =
-                Listed { name, ino: imaged.inode.ino, kind, next_offset: self.offset_after(at), entry };
+            let listed = Listed { name, ino: imaged.ino(), kind, next_offset: self.offset_after(at), entry };
             match take(&listed) {
                 Taken::Not => return Ok(Some(Run::Ended)),
                 Taken::Name => {}
@@ -214,8 +215,8 @@ impl DirStream {
         let dentry = self.names.own_name(&self.dir, &name).await?;
         let Some(inode) = self.shown_own(&name, dentry).await? else { return Ok(Taken::Name) };
         let (kind, entry) = self.told_by_record(&inode, terms)?;
-        let taken =
-            take(&Listed { name: bytes, ino: inode.ino, kind, next_offset: self.offset_after(at), entry });
+        let (next_offset, entry) = (self.offset_after(at), entry.as_ref().map(Entry::lent));
+        let taken = take(&Listed { name: bytes, ino: inode.ino, kind, next_offset, entry });
         if taken == Taken::Entry {
             self.names.shared.table.count_lookups(&inode, 1);
         }

@@ -6,8 +6,8 @@ pub mod carrier;
 
 use forebay_meta::{Batch, LmdbOptions, LmdbStore, MetaError, MetaStore};
 use forebay_namespace::{
-    Attributes, Entry, Listed, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode, Taken,
-    Unlinked,
+    Attributes, Entry, Lent, Listed, MountSpec, Namespace, NamespaceConfig, NewInode, Recovery, RenameMode,
+    Taken, Unlinked,
 };
 use forebay_types::{
     BoxFuture, Caller, DirPage, DirPageEntry, FileKind, FsErrorKind, FsResult, HumanDuration, Ino,
@@ -392,7 +392,8 @@ impl World {
                 if shown.len() == limit {
                     return Taken::Not;
                 }
-                shown.push((listed.name.to_vec(), listed.ino, listed.next_offset, listed.kind, listed.entry));
+                let entry = listed.entry.map(owned);
+                shown.push((listed.name.to_vec(), listed.ino, listed.next_offset, listed.kind, entry));
                 Taken::Name
             };
             if !stream.show(offset, Attributes::AtHand, take).await? {
@@ -429,6 +430,11 @@ impl World {
 
 pub fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
+}
+
+/// What was lent, to be kept.
+pub fn owned(Lent { attr, entry_ttl, attr_ttl, generation }: Lent<'_>) -> Entry {
+    Entry { attr: *attr, entry_ttl, attr_ttl, generation }
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {

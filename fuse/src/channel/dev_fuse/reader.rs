@@ -2,7 +2,7 @@
 
 use crate::channel::abi::{self, opcode};
 use crate::channel::decode::{Form, Incoming, Message, WriteAsk, caller, decode, request_id};
-use crate::channel::encode::{Encoded, failure};
+use crate::channel::encode::{Encoded, failure, nothing_written};
 use crate::channel::serving::Serving;
 use crate::channel::{Gate, REQUEST_LEN_MAX};
 use crate::op::{Op, Request, RequestId};
@@ -222,10 +222,6 @@ fn place_for_read(op: &mut Op) {
     {
         *into = forebay_shard::arena().try_frame(*len);
     }
-}
-
-fn nothing_written() -> Encoded {
-    crate::channel::encode::encode(Form::Written, crate::reply::Reply::Written(0), Vec::new())
 }
 
 /// Reads one request, if there is one.

@@ -2,10 +2,9 @@
 
 use super::*;
 use forebay_types::{HandleId, Ino, InodeState};
-use proptest::prelude::*;
 use zerocopy::FromBytes;
 
-fn attr() -> Attr {
+pub(in crate::channel) fn attr() -> Attr {
     let time = |secs| TimeSpec { secs, nanos: 5 };
     Attr {
         ino: Ino(42),
@@ -24,12 +23,12 @@ fn attr() -> Attr {
     }
 }
 
-fn validity() -> Validity {
+pub(in crate::channel) fn validity() -> Validity {
     Validity { entry: Duration::from_millis(1500), attr: Duration::from_secs(7) }
 }
 
 fn body(form: Form, reply: Reply) -> Vec<u8> {
-    let encoded = encode(form, reply, Vec::new());
+    let encoded = encode(form, reply, Listing::default());
     assert_eq!(encoded.error, 0);
     encoded.body.bytes().to_vec()
 }
@@ -86,80 +85,6 @@ fn what_has_no_reply_is_encoded_without_a_fault() {
 
 #[test]
 fn failures_are_negative_and_have_no_bytes() {
-    let encoded = encode(Form::Entry, Reply::Error(Errno::NOENT), Vec::new());
+    let encoded = encode(Form::Entry, Reply::Error(Errno::NOENT), Listing::default());
     assert_eq!((encoded.error, encoded.body.bytes().len()), (-libc::ENOENT, 0));
-}
-
-fn entry(name: &[u8], with_attributes: bool) -> Listed<'_> {
-    let entry = Entry { attr: attr(), generation: 0, entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO };
-    Listed {
-        name,
-        ino: Ino(42),
-        kind: FileKind::Directory,
-        next_offset: 77,
-        entry: with_attributes.then_some(entry),
-    }
-}
-
-/// Reads a listing as the kernel does (`parse_dirfile` and `parse_dirplusfile` of fs/fuse/readdir.c).
-fn names_in(mut listing: &[u8], plus: bool) -> Vec<(u64, Vec<u8>)> {
-    let mut names = Vec::new();
-    while !listing.is_empty() {
-        let mut at = 0;
-        let mut node = 0;
-        if plus {
-            node = abi::EntryOut::read_from_prefix(listing).unwrap().0.nodeid;
-            at = size_of::<abi::EntryOut>();
-        }
-        let (dirent, rest) = abi::Dirent::read_from_prefix(&listing[at..]).unwrap();
-        assert_eq!((dirent.off, dirent.kind), (77, 4));
-        let len = dirent.namelen as usize;
-        names.push((node, rest[..len].to_vec()));
-        at = (at + size_of::<abi::Dirent>() + len).next_multiple_of(8);
-        listing = &listing[at..];
-    }
-    names
-}
-
-#[test]
-fn a_listed_entry_without_attributes_is_no_lookup() {
-    let mut listing = Vec::new();
-    assert_eq!(add_entry(&mut listing, 4096, true, &entry(b".", false), validity()), Room::Taken);
-    assert_eq!(add_entry(&mut listing, 4096, true, &entry(b"dir", true), validity()), Room::Taken);
-    assert_eq!(names_in(&listing, true), [(0, b".".to_vec()), (42, b"dir".to_vec())]);
-}
-
-#[test]
-fn as_many_names_of_a_length_find_room_as_is_told() {
-    for (plus, len) in [(false, 1), (false, 24), (true, 24), (true, 255)] {
-        let (mut listing, name) = (Vec::new(), vec![b'n'; len]);
-        let entry = entry(&name, plus);
-        let left = entries_left(&listing, 5000, plus, len);
-        for n in 0..left {
-            assert_eq!(entries_left(&listing, 5000, plus, len), left - n);
-            assert_eq!(add_entry(&mut listing, 5000, plus, &entry, validity()), Room::Taken);
-        }
-        assert_eq!(add_entry(&mut listing, 5000, plus, &entry, validity()), Room::Full);
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_listing_never_outgrows_its_room_and_reads_back(
-        names in prop::collection::vec(prop::collection::vec(1_u8..=255, 1..=255), 0..40),
-        room in 0_usize..8192,
-        plus: bool,
-    ) {
-        let mut listing = Vec::new();
-        let mut taken = Vec::new();
-        for name in &names {
-            if add_entry(&mut listing, room, plus, &entry(name, plus), validity()) == Room::Full {
-                break;
-            }
-            taken.push(name.clone());
-        }
-        prop_assert!(listing.len() <= room);
-        let found: Vec<Vec<u8>> = names_in(&listing, plus).into_iter().map(|(_, name)| name).collect();
-        prop_assert_eq!(found, taken);
-    }
 }

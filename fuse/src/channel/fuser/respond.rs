@@ -42,7 +42,7 @@ impl Responder for FuserResponder {
             Self::Dir(reply) => reply.add(node, entry.next_offset, file_type(entry.kind), name),
             Self::DirPlus(reply) => {
                 let (attr, generation) = match &entry.entry {
-                    Some(entry) => (file_attr(&entry.attr), entry.generation),
+                    Some(entry) => (file_attr(entry.attr), entry.generation),
                     None => (bare_attr(entry.ino, entry.kind), 0),
                 };
                 let ttl = valid.entry.min(valid.attr);

@@ -7,10 +7,9 @@
 
 use crate::channel::abi::{self, RingHeaders, ring};
 use crate::channel::decode::{Form, Incoming, Message, WriteAsk, caller, decode, request_id};
-use crate::channel::encode::{Body, Encoded, encode, failure};
+use crate::channel::encode::{Body, Encoded, failure, nothing_written};
 use crate::channel::serving::Serving;
 use crate::op::{Op, Request};
-use crate::reply::Reply;
 use forebay_shard::{COMMAND_DATA_LEN, Command, Device, FixedFrame, Frame, timeout};
 use rustix::io::Errno;
 use std::io;
@@ -96,7 +95,7 @@ impl Entry {
                     None => self.serving.answer(request, form).await,
                 }
             }
-            Incoming::Write(WriteAsk { len: 0, .. }) => encode(Form::Written, Reply::Written(0), Vec::new()),
+            Incoming::Write(WriteAsk { len: 0, .. }) => nothing_written(),
             Incoming::Write(ask) => match buffers.payload(ask.len) {
                 Some(data) => {
                     let WriteAsk { handle, offset, clear_privileges, .. } = ask;
