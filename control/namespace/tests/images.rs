@@ -4,7 +4,7 @@
 mod common;
 
 use common::carrier::carry_all;
-use common::{ROOT_CALLER, World, block_on, name, root_spec};
+use common::{ROOT_CALLER, World, block_on, name, owned, root_spec};
 use forebay_namespace::{
     Attributes, DirStream, Entry, Listed, MountSpec, Namespace, PolicyChange, RenameMode, Taken,
 };
