@@ -14,7 +14,7 @@ use forebay_types::{FileKind, FsResult, Ino, MountId, Name};
 use futures_timer::Delay;
 use hashbrown::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names of the smallest directory that has an image, and of the largest: of more a listing does not tell the attributes.
 const NAMES_MIN: usize = 32;
@@ -23,8 +23,11 @@ const NAMES_MAX: usize = crate::list::AT_HAND_MAX as usize;
 const DRAWN_AT_ONCE: usize = 512;
 /// Directories that are looked at.
 const WAITING_MAX: usize = 4096;
-/// Between two looks; a directory that did not change in between is at rest.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks; a directory that did not change in between is at rest. A large one is to be at rest for longer.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const NAMES_PER_LOOK: usize = 2048;
+/// Drawing rests so many times as long as it has taken: it is never to take more than a small part of a core.
+const REST: u32 = 15;
 
 /// What came of drawing.
 enum Drawn {
@@ -82,8 +85,25 @@ impl Draft {
     }
 }
 
-/// Directories of which images are asked for, with the epochs that their names had at the last look.
-type Waiting = HashMap<Ino, Option<u64>>;
+/// A directory of which an image is asked for.
+#[derive(Default)]
+struct Asked {
+    /// The epoch that its names had at the last look.
+    epoch: Option<u64>,
+    /// How many names its last image had.
+    names: usize,
+    /// Looks that are to find it as it is, before it counts as being at rest.
+    looks_left: usize,
+}
+
+type Waiting = HashMap<Ino, Asked>;
+
+/// What came of a look.
+enum Look {
+    Wait,
+    Forget,
+    Draw(Arc<Inode>),
+}
 
 impl Namespace {
     /// Makes images of directories that are at rest, for as long as the name space is open.
@@ -92,12 +112,21 @@ impl Namespace {
         loop {
             Delay::new(LOOK_EVERY).await;
             let Some(asked) = names.upgrade().map(|names| names.asked_images(&waiting)) else { return };
-            waiting.extend(asked.into_iter().map(|ino| (ino, None)));
+            waiting.extend(asked.into_iter().map(|ino| (ino, Asked::default())));
             for ino in waiting.keys().copied().collect::<Vec<_>>() {
                 let Some(names) = names.upgrade() else { return };
-                if names.look_at_dir(ino, &mut waiting).await {
-                    waiting.remove(&ino);
-                }
+                let dir = match names.look_at_dir(ino, &mut waiting) {
+                    Look::Wait => continue,
+                    Look::Forget => None,
+                    Look::Draw(dir) => Some(dir),
+                };
+                waiting.remove(&ino);
+                let Some(dir) = dir else { continue };
+                let began = Instant::now();
+                // One that fails is asked for again by the next listing.
+                let _ = names.make_image_of(&dir, NAMES_MIN).await;
+                drop((dir, names));
+                Delay::new(REST * began.elapsed()).await;
             }
         }
     }
@@ -111,28 +140,29 @@ impl Namespace {
         self.shared.images.asked(WAITING_MAX - waiting.len())
     }
 
-    /// Whether a directory need not be looked at again: it has an image, or is to have none.
-    async fn look_at_dir(&self, ino: Ino, waiting: &mut Waiting) -> bool {
-        let images = &self.shared.images;
+    /// Looks whether a directory that waits is at rest.
+    fn look_at_dir(&self, ino: Ino, waiting: &mut Waiting) -> Look {
+        let is_full = waiting.len() == WAITING_MAX;
+        let Some(asked) = waiting.get_mut(&ino) else { return Look::Forget };
         let Some(dir) = self.shared.table.get(ino) else {
-            images.forget(ino);
-            return true;
+            self.shared.images.forget(ino);
+            return Look::Forget;
         };
         let now = Some(dir.names_epoch());
-        let is_full = waiting.len() == WAITING_MAX;
-        let Some(before) = waiting.get_mut(&ino) else { return true };
-        if std::mem::replace(before, now) != now {
-            // What it keeps in memory of names that are gone may go.
-            images.forget(ino);
-            if is_full {
-                // It is asked for again when it changes again, or is listed: others may be at rest by now.
-                images.take_up(&dir);
-            }
-            return is_full;
+        if std::mem::replace(&mut asked.epoch, now) == now {
+            let at_rest = asked.looks_left == 0;
+            asked.looks_left = asked.looks_left.saturating_sub(1);
+            return if at_rest { Look::Draw(dir) } else { Look::Wait };
         }
-        // One that fails is asked for again by the next listing.
-        let _ = self.make_image_of(&dir, NAMES_MIN).await;
-        true
+        // What it keeps in memory of names that are gone may go.
+        asked.names = self.shared.images.forget(ino).unwrap_or(asked.names);
+        asked.looks_left = asked.names / NAMES_PER_LOOK;
+        if is_full {
+            // It is asked for again when it changes again, or is listed: others may be at rest by now.
+            self.shared.images.take_up(&dir);
+            return Look::Forget;
+        }
+        Look::Wait
     }
 
     /// Makes the image of a directory now, be it small or not at rest; says whether it has one.

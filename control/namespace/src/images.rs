@@ -207,9 +207,10 @@ impl Images {
         true
     }
 
-    pub(crate) fn forget(&self, dir: Ino) {
+    /// Drops the image of a directory; yields how many entries it had.
+    pub(crate) fn forget(&self, dir: Ino) -> Option<usize> {
         let known = self.kept.lock().remove(&dir);
-        drop(known);
+        known.map(|image| image.len())
     }
 
     pub(crate) fn clear(&self) {
