@@ -3,7 +3,7 @@
 # turn by `forebay bench` with the same commands. Prints the section of RESULTS.md: medians, spread, ratios of neighbours.
 #   perf/peers.sh                        RUNS=3 FILES=2000 (of 100 KiB; the whole proof is 100000) SIZE=4GiB (the checkpoint)
 #   INTO=perf/RESULTS.md perf/peers.sh   puts the section there; on a machine with something else to do only with BUSY=1
-# CANDIDATES, JOBS: some of the words below. IO_SIZE, RANDOM_SIZE: bytes of each of the 8 and 4 large files (128MiB, 16MiB).
+# CANDIDATES, JOBS: some of the words below; forebay-uring is Forebay over io_uring, where the kernel has it. IO_SIZE, RANDOM_SIZE: bytes of each of the 8 and 4 large files (128MiB, 16MiB).
 # FOREBAY: the daemon; BENCH: another binary that measures (FOREBAY). WITHIN: seconds for one measurement (3600).
 # What is missing of the peers is installed (peers/have.sh); what cannot be had is told and left out. Needs root, for the mounts.
 # Takes twice what is written: 2.5 x SIZE, or FILES x 200 KiB. See lib.sh for UNDER, TMPDIR, KEEP.
@@ -38,7 +38,7 @@ bench() {
     require_mount
 }
 # Where a mount is gone, the directory below it answers as well.
-require_mount() { [[ $candidate == local ]] || is_mounted "fuse.${candidate%-writeback}" || die "$candidate is not mounted on $M"; }
+require_mount() { [[ $candidate == local ]] || is_mounted "fuse.${candidate%-*}" || die "$candidate is not mounted on $M"; }
 drained() { require_mount && "$top/perf/peers/drained" "$candidate"; }
 
 # The life of a data set, twice listed, looked at and read: as it was left, and from the store into an empty cache.
@@ -87,6 +87,7 @@ measure() {
 }
 clear_away() {
     local pid
+    uring_as_before
     for pid in ${daemon:-} ${redis:-} ${store:-}; do kill -KILL "$pid" 2>/dev/null; done
     [[ $M == "$mount_point" ]] && umount -l "$M" 2>/dev/null
     rm -rf "$WORK/store" "$WORK/meta" "$CACHE" "$WORK/local"

@@ -41,10 +41,11 @@ have_all() {
 is_there() {
     case $1 in
         local | forebay) true ;;
+        forebay-uring) [[ -e $URING ]] ;;
         rclone) [[ -n ${RCLONE:-} ]] ;;
         s3fs) [[ -n ${S3FS:-} ]] ;;
         juicefs*) [[ -n ${JUICEFS:-} ]] ;;
-        *) die "$1 is no candidate: local, forebay, rclone, s3fs, juicefs, juicefs-writeback" ;;
+        *) die "$1 is no candidate: local, forebay, forebay-uring, rclone, s3fs, juicefs, juicefs-writeback" ;;
     esac
 }
 
@@ -52,7 +53,7 @@ is_there() {
 version_of() {
     case $1 in
         local) uname -sr ;;
-        forebay) "$FOREBAY" --version ;;
+        forebay*) "$FOREBAY" --version ;;
         rclone) "$RCLONE" version | head -n 1 ;;
         s3fs) "$S3FS" --version | head -n 1 | sed 's/Amazon Simple Storage Service File System V/s3fs /; s/ (.*//' ;;
         juicefs*) "$JUICEFS" version | sed 's/ version//' ;;

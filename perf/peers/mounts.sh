@@ -8,6 +8,7 @@ FOREBAY_FLAGS=${FOREBAY_FLAGS:---metadata-ttl 300s}
 RCLONE_FLAGS=${RCLONE_FLAGS:---vfs-cache-mode full --vfs-write-back 1s --transfers 64}
 S3FS_OPTIONS=${S3FS_OPTIONS:-parallel_count=64,multireq_max=64}
 JUICEFS_FLAGS=${JUICEFS_FLAGS:---max-uploads 64}
+URING=/sys/module/fuse/parameters/enable_uring
 export AWS_ACCESS_KEY_ID=peers AWS_SECRET_ACCESS_KEY=peerspeers AWS_DEFAULT_REGION=us-east-1
 
 # What a reader has to know of a candidate: its options, and what close and fsync promise with them.
@@ -17,7 +18,7 @@ options_of() {
     local juicefs="metadata in $meta, no trash, \`--cache-dir DIR $JUICEFS_FLAGS"
     case $1 in
         local) echo "$(findmnt -nT "$WORK" -o FSTYPE) on $(findmnt -nT "$WORK" -o SOURCE), no store" ;;
-        forebay) echo "\`up --cache DIR $FOREBAY_FLAGS\`, write-back: fsync makes durable on the local disk, the store gets it later" ;;
+        forebay*) echo "\`up --cache DIR $FOREBAY_FLAGS\` over $(channel_of "$1"), write-back: fsync makes durable on the local disk, the store gets it later" ;;
         rclone) echo "\`mount --cache-dir DIR $RCLONE_FLAGS\`: fsync does nothing, the store gets it later" ;;
         s3fs) echo "\`use_cache=DIR,$S3FS_OPTIONS\`: close and fsync put it into the store" ;;
         juicefs) echo "$juicefs\`: close and fsync put it into the store" ;;
@@ -38,7 +39,7 @@ begins() {
 mounts() {
     case $1 in
         local) ;;
-        forebay) UFS=s3://bucket UP_FLAGS="--ufs-option endpoint=$endpoint --ufs-option region=us-east-1 $FOREBAY_FLAGS" up ;;
+        forebay*) forebay_mounts "$(channel_of "$1")" ;;
         # shellcheck disable=SC2086
         rclone) peer rclone "$RCLONE" mount ":s3,provider=Other,env_auth,region=us-east-1,endpoint='$endpoint':bucket" "$M" \
             --config /dev/null --cache-dir "$CACHE" --allow-other --rc --rc-addr "unix://$WORK/rclone.sock" --rc-no-auth $RCLONE_FLAGS ;;
@@ -48,6 +49,16 @@ mounts() {
         juicefs-writeback) juicefs_mounts --writeback ;;
     esac
 }
+
+channel_of() { [[ $1 == forebay-uring ]] && echo uring || echo dev-fuse; }
+
+# The kernel offers io_uring to mounts that are made while it is switched on.
+forebay_mounts() {
+    [[ $1 == uring ]] && uring_before=$(<"$URING") && echo Y >"$URING"
+    UFS=s3://bucket UP_FLAGS="--ufs-option endpoint=$endpoint --ufs-option region=us-east-1 -o channel=$1 $FOREBAY_FLAGS" up
+    uring_as_before
+}
+uring_as_before() { [[ -z ${uring_before:-} ]] || echo "$uring_before" >"$URING"; }
 
 # Starts what serves $M, in the foreground; returns when it is mounted.
 peer() {

@@ -18,7 +18,7 @@ import textwrap
 
 HEADING = "## Side by side: `perf/peers.sh`"
 OURS = "forebay"
-SHOWN = {"local": "local", "forebay": "Forebay", "rclone": "rclone", "s3fs": "s3fs", "juicefs": "JuiceFS",
+SHOWN = {"local": "local", "forebay": "Forebay", "forebay-uring": "Forebay io_uring", "rclone": "rclone", "s3fs": "s3fs", "juicefs": "JuiceFS",
          "juicefs-writeback": "JuiceFS wb"}
 
 
