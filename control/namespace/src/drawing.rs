@@ -88,7 +88,7 @@ impl Draft {
 /// A directory of which an image is asked for.
 #[derive(Default)]
 struct Asked {
-    /// The epoch that its names had at the last look.
+    /// The epoch that it had at the last look.
     epoch: Option<u64>,
     /// How many names its last image had.
     names: usize,
@@ -148,7 +148,7 @@ impl Namespace {
             self.shared.images.forget(ino);
             return Look::Forget;
         };
-        let now = Some(dir.names_epoch());
+        let now = Some(dir.image.epoch());
         if std::mem::replace(&mut asked.epoch, now) == now {
             let at_rest = asked.looks_left == 0;
             asked.looks_left = asked.looks_left.saturating_sub(1);
@@ -177,7 +177,7 @@ impl Namespace {
     async fn make_image_of(&self, dir: &Arc<Inode>, names_min: usize) -> FsResult<bool> {
         let images = &self.shared.images;
         images.take_up(dir);
-        let epoch = dir.names_epoch();
+        let epoch = dir.image.epoch();
         match self.draw(dir, names_min).await {
             Ok(Drawn::Whole(image)) if image.holds(dir) && self.shared.table.surplus() == 0 => {
                 return Ok(images.keep(dir.ino, image));

@@ -370,7 +370,8 @@ impl Desk {
                 continue;
             };
             inode.name_changed(&name);
-            self.shared.images.ask(&inode);
+            let to = dentry.as_ref().and_then(|dentry| dentry.target).map(|(ino, _)| ino);
+            self.shared.images.name_set(&inode, &name, to);
             self.shared.names.forget(dir, &name);
             if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
                 let epoch = self.shared.names.epoch(dir, &name);

@@ -4,10 +4,10 @@
 //! the inode, its record and what that points to lie anywhere. An image has names and attributes one behind the other, and of each
 //! inode one line is touched, to count the lookup and to see that nothing has changed.
 //!
-//! **When it holds:** its names, while the directory's names have the epoch at which it was begun. Each entry by itself, while its
-//! inode has not changed since ([`Inode::changes`]), for an inode whose name is taken away changes; of one that has, something else
-//! is to be told. For how long what is told may be believed depends on the mount and is not in here. So an image is never
-//! wrong, only of less and less use.
+//! **When it holds:** its names, while none of the directory's names leads elsewhere than when it was begun ([`OfDir::epoch`]). Each
+//! entry by itself, while nothing else is to be told of its inode ([`Inode::changes`]), as when its name is taken away. That
+//! something was carried changes neither. For how long what is told may be believed depends on the mount and is not in
+//! here. So an image is never wrong, only of less and less use.
 //!
 //! **Owns** the images there are, and which directories are to have one. How one is made is in [`crate::drawing`], how a listing
 //! goes by it in [`crate::list`].
@@ -19,7 +19,9 @@ use crate::generations::Generations;
 use crate::inode::Inode;
 use forebay_types::{Attr, Ino, Name};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use std::sync::{Arc, Weak};
 
 /// One in so many inodes may be in an image that is kept.
@@ -52,7 +54,7 @@ pub(crate) struct Imaged {
 }
 
 impl Imaged {
-    /// An entry that tells `attr`, if it is to, while its inode has not changed since it had so many `changes`.
+    /// An entry that tells `attr`, but for its state, if it is to, while its inode has so many `changes`.
     pub(crate) fn new(inode: Arc<Inode>, changes: u64, tells: bool, attr: Attr) -> Self {
         Self { inode, changes, name_end: 0, tells, attr }
     }
@@ -61,7 +63,7 @@ impl Imaged {
         self.attr.ino
     }
 
-    /// Its attributes, if they are what they were.
+    /// Its attributes, if they are what they were. Whether it is clean may have changed since.
     pub(crate) fn told(&self) -> Option<&Attr> {
         (self.tells && self.inode.changes() == self.changes).then_some(&self.attr)
     }
@@ -70,13 +72,13 @@ impl Imaged {
 impl Image {
     /// An image of a directory as it is from now on, without names yet.
     pub(crate) fn begin(dir: &Arc<Inode>) -> Self {
-        let (dir, epoch) = (Arc::downgrade(dir), dir.names_epoch());
+        let (dir, epoch) = (Arc::downgrade(dir), dir.image.epoch());
         Self { dir, epoch, names: Vec::new(), entries: Vec::new(), weighs: None }
     }
 
     /// Whether these are the names of the directory.
     pub(crate) fn holds(&self, dir: &Arc<Inode>) -> bool {
-        std::ptr::eq(self.dir.as_ptr(), Arc::as_ptr(dir)) && self.epoch == dir.names_epoch()
+        std::ptr::eq(self.dir.as_ptr(), Arc::as_ptr(dir)) && self.epoch == dir.image.epoch()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -86,6 +88,20 @@ impl Image {
     pub(crate) fn add(&mut self, name: &Name, entry: Imaged) {
         self.names.extend_from_slice(name.as_bytes());
         self.entries.push(Imaged { name_end: self.names.len() as u32, ..entry });
+    }
+
+    /// Whether a name leads there, or nowhere, as far as this knows.
+    fn leads(&self, name: &Name, to: Option<Ino>) -> bool {
+        let of = |at: usize| self.entries(at, 1).next();
+        let (mut low, mut high) = (0, self.entries.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match of(middle) {
+                Some((there, _)) if there < name.as_bytes() => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        of(low).filter(|(there, _)| *there == name.as_bytes()).map(|(_, entry)| entry.ino()) == to
     }
 
     /// Up to `count` entries from one on, each with its name.
@@ -118,16 +134,25 @@ impl Drop for Weighs {
     }
 }
 
-/// Whether an image of a directory is asked for.
-pub(crate) struct Asked {
-    is: AtomicBool,
-    /// What the epoch of its names was when there was no use in one.
+/// What a directory knows about its image.
+pub(crate) struct OfDir {
+    is_asked: AtomicBool,
+    epoch: AtomicU64,
+    /// What the epoch was when there was no use in an image.
     useless_at: AtomicU64,
 }
 
-impl Default for Asked {
+impl Default for OfDir {
     fn default() -> Self {
-        Self { is: AtomicBool::new(false), useless_at: AtomicU64::new(NEVER) }
+        let (epoch, useless_at) = (AtomicU64::new(0), AtomicU64::new(NEVER));
+        Self { is_asked: AtomicBool::new(false), epoch, useless_at }
+    }
+}
+
+impl OfDir {
+    /// Counts the changes of where names lead, as far as an image may have told otherwise.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Acquire)
     }
 }
 
@@ -157,11 +182,22 @@ impl Images {
         known
     }
 
+    /// A name of a directory was written, and leads there now. Unless the image of it says the same already, there is to be
+    /// another one.
+    pub(crate) fn name_set(&self, dir: &Arc<Inode>, name: &Name, to: Option<Ino>) {
+        let known = self.kept.lock().get(&dir.ino).cloned();
+        if known.is_some_and(|image| image.holds(dir) && image.leads(name, to)) {
+            return;
+        }
+        dir.image.epoch.fetch_add(1, AcqRel);
+        self.ask(dir);
+    }
+
     /// An image of this directory would be of use, once it is left alone.
-    pub(crate) fn ask(&self, dir: &Inode) {
-        let Asked { is, useless_at } = &dir.image;
-        let is_useless = || useless_at.load(Relaxed) == dir.names_epoch();
-        if is.load(Relaxed) || is_useless() || is.swap(true, AcqRel) {
+    fn ask(&self, dir: &Inode) {
+        let OfDir { is_asked, useless_at, .. } = &dir.image;
+        let is_useless = || useless_at.load(Relaxed) == dir.image.epoch();
+        if is_asked.load(Relaxed) || is_useless() || is_asked.swap(true, AcqRel) {
             return;
         }
         let mut asked = self.asked.lock();
@@ -181,10 +217,10 @@ impl Images {
 
     /// Who asks for one of this directory from now on asks again.
     pub(crate) fn take_up(&self, dir: &Inode) {
-        dir.image.is.store(false, Relaxed);
+        dir.image.is_asked.store(false, Relaxed);
     }
 
-    /// An image is of no use while the directory's names have this epoch.
+    /// An image is of no use while the directory has this epoch.
     pub(crate) fn is_useless(&self, dir: &Inode, epoch: u64) {
         dir.image.useless_at.store(epoch, Relaxed);
     }

@@ -3,7 +3,7 @@
 //! **Owns** the state of one inode and its order: a record is replaced whole, and a change of a name is ordered with the
 //! proof that the directory is empty. **Never does** decide whether the inode stays: [`crate::table`] does.
 
-use crate::images::Asked;
+use crate::images::OfDir;
 use crate::record::InodeRecord;
 use forebay_types::{Attr, Ino, Name};
 use hashbrown::HashSet;
@@ -62,7 +62,7 @@ fn hash_of(name: &Name) -> u64 {
 pub(crate) struct Told {
     /// Lookups of the kernel.
     pub(crate) lookups: AtomicU64,
-    /// Changes whenever the record, or whether it is whole, does.
+    /// Changes whenever something else is to be told of it.
     changes: AtomicU64,
 }
 
@@ -83,8 +83,7 @@ pub(crate) struct Inode {
     pub(crate) idle: AtomicBool,
     /// Counts the changes of a directory's names.
     names_epoch: AtomicU64,
-    /// Whether an image of the directory is asked for.
-    pub(crate) image: Asked,
+    pub(crate) image: OfDir,
     own_names: RwLock<OwnHashes>,
     /// Changes whenever a name in this directory stops being ours, and is like no other inode's.
     given_back: AtomicU64,
@@ -123,7 +122,7 @@ impl Inode {
             holds: AtomicU32::new(0),
             idle: AtomicBool::new(false),
             names_epoch: AtomicU64::new(0),
-            image: Asked::default(),
+            image: OfDir::default(),
             own_names: RwLock::default(),
             given_back: AtomicU64::new(new_stamp()),
             empty_ms: AtomicU64::new(0),
@@ -134,16 +133,19 @@ impl Inode {
     pub(crate) fn replace(&self, new: Live) {
         let mut live = self.live.write();
         let validated_ms = live.validated_ms;
+        let same = live.whole == new.whole && live.record.tells_as(&new.record);
         *live = Live { validated_ms, ..new };
-        self.changed(&live);
+        if !same {
+            self.changed(&live);
+        }
     }
 
-    /// The state was changed under its lock.
+    /// Something else is to be told of it, as its state says, whose lock this is.
     pub(crate) fn changed(&self, _: &RwLockWriteGuard<'_, Live>) {
         self.told.changes.fetch_add(1, Release);
     }
 
-    /// Whoever finds that this is what it was has what was read then: the record and whether it is whole are the same.
+    /// Whoever finds that this is what it was has what was read then, as far as a listing tells it.
     pub(crate) fn changes(&self) -> u64 {
         self.told.changes.load(Acquire)
     }

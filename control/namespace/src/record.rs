@@ -128,6 +128,13 @@ impl InodeRecord {
         }
     }
 
+    /// Whether a listing tells the same of an inode with that record: all but whether it was carried.
+    pub(crate) fn tells_as(&self, other: &Self) -> bool {
+        let told = |record: &Self| Attr { state: InodeState::Clean, ..record.attr(Ino(0)) };
+        let place = |record: &Self| (record.mount, record.write_open, record.state == InodeState::Native);
+        told(self) == told(other) && place(self) == place(other) && self.at == other.at
+    }
+
     pub(crate) fn is_dir(&self) -> bool {
         self.kind == FileKind::Directory
     }

@@ -209,6 +209,35 @@ async fn carried(names: &[(&str, FileKind)]) -> (World, Ino) {
 }
 
 #[test]
+fn what_is_carried_is_told_by_the_same_image() {
+    let world = World::with(|config| config.root = root_spec(TTL));
+    world.ufs.bare_lists.store(true, SeqCst);
+    block_on(async {
+        let dir = world.make(Ino::ROOT, "d", FileKind::Directory).await.unwrap();
+        for file in ["a", "b", "c"] {
+            world.make(dir, file, FileKind::Regular).await.unwrap();
+        }
+        assert!(world.names().make_image(dir).await.unwrap());
+        let before = all_shown(&world, dir).await;
+        while world.names().dirty_stats().names > 0 {
+            carry_all(&world).await.unwrap();
+        }
+        assert!(world.ufs_path("d/c").exists());
+        let after = all_shown(&world, dir).await;
+        let attrs = |shown: &Shown| shown.values().map(|(_, entry)| entry.unwrap().attr).collect::<Vec<_>>();
+        assert_eq!(attrs(&before), attrs(&after), "the image knows nothing of what was carried");
+        assert!(
+            after["a"].1.unwrap().attr_ttl < before["a"].1.unwrap().attr_ttl,
+            "what others may change is not"
+        );
+        // A name of another file, and no name any more, are others.
+        world.rename((dir, "a"), (dir, "b"), RenameMode::Replace).await.unwrap();
+        assert_eq!(world.list_by_image(dir, 9).await.unwrap(), None);
+        assert_eq!(world.list_by(dir, 9).await.unwrap().join(" "), "b c");
+    });
+}
+
+#[test]
 fn a_mount_that_comes_beside_a_listing_is_shown() {
     block_on(async {
         let (world, dir) = carried(&[("a", FileKind::Regular), ("sub", FileKind::Directory)]).await;

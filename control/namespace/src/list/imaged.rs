@@ -54,18 +54,14 @@ enum Run {
 /// How long what is told may be believed.
 struct Terms {
     tells: Attributes,
+    /// What is left of it since the UFS was asked. An image does not know what was carried since: of what was not, it would be
+    /// longer.
     ttl: Duration,
-    /// Of what the UFS was asked about a while ago.
-    clean_ttl: Duration,
 }
 
 impl Terms {
     fn of<'a>(&self, attr: &'a Attr) -> Option<Lent<'a>> {
-        let ttl = match attr.state {
-            InodeState::Native => NATIVE_TTL,
-            InodeState::Dirty => self.ttl,
-            InodeState::Clean => self.clean_ttl,
-        };
+        let ttl = if attr.state == InodeState::Native { NATIVE_TTL } else { self.ttl };
         let told = self.tells != Attributes::None && !ttl.is_zero();
         told.then_some(Lent { attr, entry_ttl: ttl, attr_ttl: ttl, generation: 0 })
     }
@@ -116,7 +112,7 @@ impl DirStream {
     /// Where not all of the mount is believed alike any more, nothing is told but names.
     fn terms(&self, tells: Attributes) -> Terms {
         let ttl = self.names.shared.metadata_ttl_everywhere(self.mount).unwrap_or_default();
-        Terms { tells, ttl, clean_ttl: ttl.saturating_sub(self.age()) }
+        Terms { tells, ttl: ttl.saturating_sub(self.age()) }
     }
 
     /// Shows entries from a place on.
