@@ -148,6 +148,10 @@ impl Namespace {
             self.shared.images.forget(ino);
             return Look::Forget;
         };
+        if self.shared.images.has_good(&dir) {
+            self.shared.images.take_up(&dir);
+            return Look::Forget;
+        }
         let now = Some(dir.image.epoch());
         if std::mem::replace(&mut asked.epoch, now) == now {
             let at_rest = asked.looks_left == 0;
@@ -155,7 +159,7 @@ impl Namespace {
             return if at_rest { Look::Draw(dir) } else { Look::Wait };
         }
         // What it keeps in memory of names that are gone may go.
-        asked.names = self.shared.images.forget(ino).unwrap_or(asked.names);
+        asked.names = self.shared.images.forget_false(&dir).unwrap_or(asked.names);
         asked.looks_left = asked.names / NAMES_PER_LOOK;
         if is_full {
             // It is asked for again when it changes again, or is listed: others may be at rest by now.
@@ -186,7 +190,7 @@ impl Namespace {
             Ok(_) => {}
             Err(error) => return Err(error),
         }
-        images.forget(dir.ino);
+        images.forget_false(dir);
         Ok(false)
     }
 

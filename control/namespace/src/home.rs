@@ -16,7 +16,7 @@
 use crate::commit::{Committer, Encoded};
 use crate::log::{Appender, encode_record};
 use crate::names::{Answer, Cached};
-use crate::record::Dentry;
+use crate::record::{Dentry, Slot};
 use crate::shared::Shared;
 use crate::txn::{Changes, Fate, InoRange, OpResult, Refusal, Staged, Txn};
 use forebay_types::{FsError, FsErrorKind, FsResult};
@@ -361,22 +361,8 @@ impl Desk {
             .dentries
             .into_iter()
             .partition(|(_, dentry)| dentry.as_ref().is_some_and(|dentry| dentry.target.is_some()));
-        for ((dir, name), dentry) in present.into_iter().chain(going) {
-            let value = dentry.as_ref().map(|dentry| Arc::from(dentry.encode()));
-            let inode = self.shared.table.get(dir);
-            self.shared.view.overlay.set(crate::keys::dentry(dir, &name), value, seq);
-            let Some(inode) = inode else {
-                self.shared.names.forget(dir, &name);
-                continue;
-            };
-            inode.name_changed(&name);
-            let to = dentry.as_ref().and_then(|dentry| dentry.target).map(|(ino, _)| ino);
-            self.shared.images.name_set(&inode, &name, to);
-            self.shared.names.forget(dir, &name);
-            if let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry)) {
-                let epoch = self.shared.names.epoch(dir, &name);
-                self.shared.names.learn(dir, epoch, &name, cached);
-            }
+        for (slot, dentry) in present.into_iter().chain(going) {
+            self.show_name(slot, dentry, seq);
         }
         for (key, value) in &changes.keys {
             match key[0] {
@@ -386,6 +372,30 @@ impl Desk {
             }
         }
         self.committer.push(pending);
+    }
+
+    /// Shows one name as the log has it now.
+    fn show_name(&self, (dir, name): Slot, dentry: Option<Dentry>, seq: u64) {
+        let Shared { table, images, view, names, .. } = &*self.shared;
+        let value = dentry.as_ref().map(|dentry| Arc::from(dentry.encode()));
+        let to = dentry.as_ref().and_then(|dentry| dentry.target).map(|(ino, _)| ino);
+        let inode = table.get(dir);
+        // Before others see it: an image that is drawn after that says so too.
+        let led_there = inode.as_ref().is_some_and(|inode| images.say(inode, &name, to));
+        view.overlay.set(crate::keys::dentry(dir, &name), value, seq);
+        let inode = inode.or_else(|| table.get(dir));
+        if let Some(inode) = &inode {
+            inode.name_changed(&name);
+            if !led_there {
+                images.name_changed(inode);
+            }
+        }
+        names.forget(dir, &name);
+        if inode.is_some()
+            && let Some(cached) = dentry.and_then(|dentry| self.answer(&dentry))
+        {
+            names.learn(dir, names.epoch(dir, &name), &name, cached);
+        }
     }
 
     /// Tells the listings under way what a file was before, while that can still be seen.

@@ -59,6 +59,11 @@ impl Imaged {
         Self { inode, changes, name_end: 0, tells, attr }
     }
 
+    /// Whether something else is to be told than there was.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.inode.changes() != self.changes
+    }
+
     pub(crate) fn ino(&self) -> Ino {
         self.attr.ino
     }
@@ -137,6 +142,7 @@ impl Drop for Weighs {
 /// What a directory knows about its image.
 pub(crate) struct OfDir {
     is_asked: AtomicBool,
+    is_worn: AtomicBool,
     epoch: AtomicU64,
     /// What the epoch was when there was no use in an image.
     useless_at: AtomicU64,
@@ -145,7 +151,7 @@ pub(crate) struct OfDir {
 impl Default for OfDir {
     fn default() -> Self {
         let (epoch, useless_at) = (AtomicU64::new(0), AtomicU64::new(NEVER));
-        Self { is_asked: AtomicBool::new(false), epoch, useless_at }
+        Self { is_asked: AtomicBool::new(false), is_worn: AtomicBool::new(false), epoch, useless_at }
     }
 }
 
@@ -182,15 +188,28 @@ impl Images {
         known
     }
 
-    /// A name of a directory was written, and leads there now. Unless the image of it says the same already, there is to be
-    /// another one.
-    pub(crate) fn name_set(&self, dir: &Arc<Inode>, name: &Name, to: Option<Ino>) {
-        let known = self.kept.lock().get(&dir.ino).cloned();
-        if known.is_some_and(|image| image.holds(dir) && image.leads(name, to)) {
-            return;
-        }
+    /// Whether the image of a directory says that a name leads there, or nowhere.
+    pub(crate) fn say(&self, dir: &Arc<Inode>, name: &Name, to: Option<Ino>) -> bool {
+        let kept = self.kept.lock();
+        kept.get(&dir.ino).is_some_and(|image| image.holds(dir) && image.leads(name, to))
+    }
+
+    /// A name of a directory leads elsewhere, or may: no image of it holds any more, and another one would be of use.
+    pub(crate) fn name_changed(&self, dir: &Inode) {
         dir.image.epoch.fetch_add(1, AcqRel);
         self.ask(dir);
+    }
+
+    /// Much of what the image of a directory told has changed: it is to be drawn anew, and serves until then.
+    pub(crate) fn is_worn(&self, dir: &Inode) {
+        dir.image.is_worn.store(true, Relaxed);
+        self.ask(dir);
+    }
+
+    /// Whether there is an image that holds and is not worn.
+    pub(crate) fn has_good(&self, dir: &Arc<Inode>) -> bool {
+        let worn = dir.image.is_worn.load(Relaxed);
+        !worn && self.kept.lock().get(&dir.ino).is_some_and(|image| image.holds(dir))
     }
 
     /// An image of this directory would be of use, once it is left alone.
@@ -217,6 +236,7 @@ impl Images {
 
     /// Who asks for one of this directory from now on asks again.
     pub(crate) fn take_up(&self, dir: &Inode) {
+        dir.image.is_worn.store(false, Relaxed);
         dir.image.is_asked.store(false, Relaxed);
     }
 
@@ -243,14 +263,81 @@ impl Images {
         true
     }
 
-    /// Drops the image of a directory; yields how many entries it had.
-    pub(crate) fn forget(&self, dir: Ino) -> Option<usize> {
+    /// Drops the image of a directory that is gone.
+    pub(crate) fn forget(&self, dir: Ino) {
         let known = self.kept.lock().remove(&dir);
+        drop(known);
+    }
+
+    /// Drops the image of a directory unless it holds; yields how many entries it had.
+    pub(crate) fn forget_false(&self, dir: &Arc<Inode>) -> Option<usize> {
+        let mut kept = self.kept.lock();
+        let is_false = kept.get(&dir.ino).is_some_and(|image| !image.holds(dir));
+        let known = if is_false { kept.remove(&dir.ino) } else { None };
+        drop(kept);
         known.map(|image| image.len())
     }
 
     pub(crate) fn clear(&self) {
         let all = self.kept.lock().clear();
         drop(all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::tests::a_dir;
+
+    fn with_entries(dir: &Arc<Inode>, names: &[&str]) -> Image {
+        let mut image = Image::begin(dir);
+        for (n, name) in names.iter().enumerate() {
+            let attr = Attr { ino: Ino(n as u64), ..dir.attr() };
+            let entry = Imaged::new(Arc::clone(dir), dir.changes(), true, attr);
+            image.add(&Name::new(name.as_bytes()).unwrap(), entry);
+        }
+        image
+    }
+
+    #[test]
+    fn an_image_knows_where_its_names_lead() {
+        let (dir, name) = (a_dir(), |text: &str| Name::new(text.as_bytes()).unwrap());
+        for names in [&[][..], &["b"], &["b", "d"], &["b", "d", "da", "f"]] {
+            let image = with_entries(&dir, names);
+            for other in ["a", "c", "dA", "e", "g"] {
+                assert!(image.leads(&name(other), None) && !image.leads(&name(other), Some(Ino(0))));
+            }
+            for (n, known) in names.iter().enumerate() {
+                let here = Some(Ino(n as u64));
+                assert!(image.leads(&name(known), here) && !image.leads(&name(known), None), "{known}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_serves_until_a_name_changes_and_one_that_is_worn_until_there_is_another() {
+        let (images, dir) = (Images::new(1000), a_dir());
+        assert!(images.get(&dir).is_none());
+        assert_eq!(images.asked(9), [dir.ino]);
+        assert!(images.asked(9).is_empty() && images.get(&dir).is_none(), "it is asked for once");
+        images.take_up(&dir);
+        assert!(images.keep(dir.ino, with_entries(&dir, &["a"])));
+        assert!(images.get(&dir).is_some() && images.has_good(&dir) && images.asked(9).is_empty());
+        images.is_worn(&dir);
+        assert!(images.get(&dir).is_some() && !images.has_good(&dir));
+        assert_eq!((images.asked(9), images.forget_false(&dir)), (vec![dir.ino], None));
+        images.take_up(&dir);
+        images.name_changed(&dir);
+        assert!(images.get(&dir).is_none());
+        assert_eq!((images.asked(9), images.forget_false(&dir)), (vec![dir.ino], Some(1)));
+    }
+
+    #[test]
+    fn where_an_image_is_of_no_use_none_is_asked_for_until_a_name_changes() {
+        let (images, dir) = (Images::new(1000), a_dir());
+        images.is_useless(&dir, dir.image.epoch());
+        assert!(images.get(&dir).is_none() && images.asked(9).is_empty());
+        images.name_changed(&dir);
+        assert_eq!(images.asked(9), [dir.ino]);
     }
 }

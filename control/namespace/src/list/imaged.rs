@@ -14,8 +14,9 @@ use forebay_types::{Attr, FileKind, FsResult, Ino, InodeState, Name};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Entries whose inodes are fetched at one time.
+/// Entries whose inodes are fetched at one time, and how many of them may have changed before the image is drawn anew.
 const AT_ONCE: usize = 16;
+const WORN_MAX: usize = 8;
 
 /// One entry of a listing, lent.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +130,9 @@ impl DirStream {
             std::hint::black_box(block().fold(0, |all, imaged| all ^ imaged.inode.told.touch()));
             let mut lookups = [0; AT_ONCE];
             let shown = self.show_block(image, at, terms, take, &mut lookups);
+            if block().filter(|imaged| imaged.is_worn()).count() > WORN_MAX {
+                self.names.shared.images.is_worn(&self.dir);
+            }
             // One behind the other, since each waits for all that was written before it.
             for (imaged, count) in block().zip(lookups).filter(|(_, count)| *count > 0) {
                 self.names.shared.table.count_lookups(&imaged.inode, count);
