@@ -4,11 +4,12 @@
 #   perf/peers.sh                        RUNS=3 FILES=2000 (of 100 KiB; the whole proof is 100000) SIZE=4GiB (the checkpoint)
 #   INTO=perf/RESULTS.md perf/peers.sh   puts the section there; on a machine with something else to do only with BUSY=1
 # CANDIDATES, JOBS: some of the words below; forebay-uring is Forebay over io_uring, where the kernel has it. IO_SIZE, RANDOM_SIZE: bytes of each of the 8 and 4 large files (128MiB, 16MiB).
+# WARM_ONLY=1: of the small files only what comes before the cache is emptied, which is a third of the time.
 # FOREBAY: the daemon; BENCH: another binary that measures (FOREBAY). WITHIN: seconds for one measurement (3600).
 # What is missing of the peers is installed (peers/have.sh); what cannot be had is told and left out. Needs root, for the mounts.
 # Takes twice what is written: 2.5 x SIZE, or FILES x 200 KiB. See lib.sh for UNDER, TMPDIR, KEEP.
 source "$(dirname "$0")/lib.sh"
-asked=$(for one in CANDIDATES JOBS IO_SIZE RANDOM_SIZE; do [[ -v $one ]] && printf '%s="%s" ' "$one" "${!one}"; done)
+asked=$(for one in CANDIDATES JOBS IO_SIZE RANDOM_SIZE WARM_ONLY; do [[ -v $one ]] && printf '%s="%s" ' "$one" "${!one}"; done)
 runs=${RUNS:-3} files=${FILES:-2000} size=${SIZE:-4GiB} failed=0 load=$(cut -d' ' -f1 /proc/loadavg)
 CANDIDATES=${CANDIDATES:-local forebay rclone s3fs juicefs juicefs-writeback} JOBS=${JOBS:-small checkpoint io names}
 if [[ -n ${INTO:-} && -z ${BUSY:-} ]] && ((${load%.*} >= 1)); then
@@ -47,6 +48,7 @@ job_small() {
     bench small-create "${of[@]}" --phases create --keep --then "$top/perf/peers/drained $candidate"
     [[ $candidate == local ]] || has_them_all || die "$candidate says all is in the store, which has $(stored) objects of $files"
     bench small-warm "${of[@]}" --phases list,stat,read --kept
+    [[ -z ${WARM_ONLY:-} ]] || return 0
     anew "$candidate"
     bench small-cold "${of[@]}" --phases list,stat,read,delete --kept --cold
     rm -rf "$M/forebay-bench-small"
