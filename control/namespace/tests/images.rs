@@ -6,7 +6,7 @@ mod common;
 use common::carrier::carry_all;
 use common::{ROOT_CALLER, World, block_on, name, owned, root_spec};
 use forebay_namespace::{
-    Attributes, DirStream, Entry, Listed, MountSpec, Namespace, PolicyChange, RenameMode, Taken,
+    Attributes, DirPlace, DirStream, Entry, Listed, MountSpec, Namespace, PolicyChange, RenameMode, Taken,
 };
 use forebay_types::{ExtentId, FileKind, FileTimes, HumanDuration, Ino, SetAttr};
 use std::collections::BTreeMap;
@@ -162,6 +162,33 @@ fn a_listing_that_goes_back_shows_the_same_again() {
         assert_eq!((names(&first), first == again), ("b c d".into(), true));
         assert_eq!(names(&all_shown(&world, dir).await), "a b c d");
     });
+}
+
+#[test]
+fn a_listing_by_an_image_is_gone_on_with_by_who_has_none() {
+    for taken in 1..10 {
+        let files = ["a", "b", "c", "e", "f", "g"].map(|called| (called, FileKind::Regular));
+        let (mut world, mut shown) = (block_on(carried(&files)).0, Shown::new());
+        let (offset, place) = block_on(async {
+            let dir = world.walk("d").await.unwrap().attr.ino;
+            let mut stream = world.names().open_dir(dir).await.unwrap();
+            let offset = show(&mut stream, 0, taken, &mut shown).await;
+            let last = shown.keys().next_back().map(|last| (offset, name(last)));
+            (offset, DirPlace { began: stream.began(), last })
+        });
+        world.crash();
+        let rest = block_on(async {
+            let dir = world.walk("d").await.unwrap().attr.ino;
+            world.make(dir, "d", FileKind::Regular).await.unwrap();
+            let mut stream = world.names().open_dir(dir).await.unwrap();
+            stream.resume(place).await.unwrap();
+            stream.read(offset, 20).await.unwrap()
+        });
+        let rest = rest.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
+        let rest: Vec<_> = rest.filter(|called| called != ".." && called != "d").collect();
+        let all: Vec<_> = shown.into_keys().chain(rest).collect();
+        assert_eq!(all.join(" "), "a b c e f g", "{taken} were taken before");
+    }
 }
 
 /// The kernel gives back exactly the lookups it was told of.
